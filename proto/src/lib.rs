@@ -1,0 +1,1 @@
+//! Holdfast: see ARCHITECTURE.md.
