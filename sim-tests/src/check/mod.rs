@@ -1,0 +1,8 @@
+//! Judges of histories: a full search for short ones, linear-time oracles for long ones.
+
+pub mod linear;
+pub mod model;
+pub mod oracle;
+
+#[cfg(test)]
+mod tests;
