@@ -16,7 +16,9 @@ pub struct BadName;
 /// Valkey accepts every lower-case letter in a name, although it makes hexadecimal ones only.
 fn valid_name(raw: &[u8]) -> Option<[u8; NAME_LEN]> {
     let name: [u8; NAME_LEN] = raw.try_into().ok()?;
-    name.iter().all(|c| c.is_ascii_digit() || c.is_ascii_lowercase()).then_some(name)
+    name.iter()
+        .all(|c| c.is_ascii_digit() || c.is_ascii_lowercase())
+        .then_some(name)
 }
 
 fn hex_of(bytes: [u8; 20]) -> [u8; NAME_LEN] {
@@ -120,7 +122,8 @@ pub struct Now {
 impl Now {
     /// The wall-clock time, in Unix milliseconds, of a past moment of the monotonic clock.
     pub(crate) fn unix_of(&self, mono_ms: u64) -> u64 {
-        self.unix_ms.saturating_sub(self.mono_ms.saturating_sub(mono_ms))
+        self.unix_ms
+            .saturating_sub(self.mono_ms.saturating_sub(mono_ms))
     }
 
     /// Milliseconds since a past moment of the monotonic clock.

@@ -25,12 +25,16 @@ impl Default for SlotSet {
 impl SlotSet {
     /// The empty set.
     pub fn new() -> SlotSet {
-        SlotSet { words: Box::new([0; WORDS]) }
+        SlotSet {
+            words: Box::new([0; WORDS]),
+        }
     }
 
     /// All 16384 slots.
     pub fn full() -> SlotSet {
-        SlotSet { words: Box::new([u64::MAX; WORDS]) }
+        SlotSet {
+            words: Box::new([u64::MAX; WORDS]),
+        }
     }
 
     /// The set behind a bitmap as it stands on the wire.
@@ -51,12 +55,17 @@ impl SlotSet {
 
     /// Whether a wire bitmap holds the same slots, without making a set of it.
     pub fn equals_bitmap(&self, bitmap: &[u8; BITMAP_LEN]) -> bool {
-        self.words.iter().zip(bitmap.chunks_exact(8)).all(|(word, bytes)| word.to_le_bytes() == bytes)
+        self.words
+            .iter()
+            .zip(bitmap.chunks_exact(8))
+            .all(|(word, bytes)| word.to_le_bytes() == bytes)
     }
 
     /// Whether `slot` is in the set. Numbers from 16384 on never are.
     pub fn contains(&self, slot: u16) -> bool {
-        self.words.get(usize::from(slot / 64)).is_some_and(|word| word >> (slot & 63) & 1 == 1)
+        self.words
+            .get(usize::from(slot / 64))
+            .is_some_and(|word| word >> (slot & 63) & 1 == 1)
     }
 
     /// Adds `slot`; true if it was not there. Numbers from 16384 on are ignored.
@@ -85,7 +94,10 @@ impl SlotSet {
 
     /// How many slots the set holds.
     pub fn len(&self) -> usize {
-        self.words.iter().map(|word| word.count_ones() as usize).sum()
+        self.words
+            .iter()
+            .map(|word| word.count_ones() as usize)
+            .sum()
     }
 
     /// Whether the set holds no slot.
@@ -109,7 +121,10 @@ impl SlotSet {
 
     /// Whether the two sets share a slot.
     pub fn intersects(&self, other: &SlotSet) -> bool {
-        self.words.iter().zip(other.words.iter()).any(|(a, b)| a & b != 0)
+        self.words
+            .iter()
+            .zip(other.words.iter())
+            .any(|(a, b)| a & b != 0)
     }
 
     /// The slots, ascending.
@@ -172,7 +187,10 @@ mod tests {
     #[test]
     fn ranges_and_bitmap() {
         let set = SlotSet::from_ranges([(0, 0), (62, 130), (16383, 16383)]);
-        assert_eq!(set.ranges().collect::<Vec<_>>(), [(0, 0), (62, 130), (16383, 16383)]);
+        assert_eq!(
+            set.ranges().collect::<Vec<_>>(),
+            [(0, 0), (62, 130), (16383, 16383)]
+        );
         assert_eq!(set.len(), 71);
         let mut bitmap = Vec::new();
         set.write_bitmap(&mut bitmap);

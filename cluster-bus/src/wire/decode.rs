@@ -191,19 +191,30 @@ pub struct Message<'a> {
 }
 
 fn u16_at(data: &[u8], at: usize) -> Result<u16, DropReason> {
-    data.get(at..at + 2).and_then(|b| b.first_chunk()).map(|b| u16::from_be_bytes(*b)).ok_or(DropReason::LengthMismatch)
+    data.get(at..at + 2)
+        .and_then(|b| b.first_chunk())
+        .map(|b| u16::from_be_bytes(*b))
+        .ok_or(DropReason::LengthMismatch)
 }
 
 fn u32_at(data: &[u8], at: usize) -> Result<u32, DropReason> {
-    data.get(at..at + 4).and_then(|b| b.first_chunk()).map(|b| u32::from_be_bytes(*b)).ok_or(DropReason::LengthMismatch)
+    data.get(at..at + 4)
+        .and_then(|b| b.first_chunk())
+        .map(|b| u32::from_be_bytes(*b))
+        .ok_or(DropReason::LengthMismatch)
 }
 
 fn u64_at(data: &[u8], at: usize) -> Result<u64, DropReason> {
-    data.get(at..at + 8).and_then(|b| b.first_chunk()).map(|b| u64::from_be_bytes(*b)).ok_or(DropReason::LengthMismatch)
+    data.get(at..at + 8)
+        .and_then(|b| b.first_chunk())
+        .map(|b| u64::from_be_bytes(*b))
+        .ok_or(DropReason::LengthMismatch)
 }
 
 fn chunk_at<const N: usize>(data: &[u8], at: usize) -> Result<&[u8; N], DropReason> {
-    data.get(at..).and_then(|b| b.first_chunk()).ok_or(DropReason::LengthMismatch)
+    data.get(at..)
+        .and_then(|b| b.first_chunk())
+        .ok_or(DropReason::LengthMismatch)
 }
 
 fn id_at(data: &[u8], at: usize) -> Result<NodeId, DropReason> {
@@ -233,12 +244,20 @@ pub fn frame_len(data: &[u8]) -> Result<Option<usize>, DropReason> {
     }
     let len = u32_at(data, 4)? as usize;
     let kind = u16_at(data, 12)?;
-    let min = if kind & LIGHT != 0 { LIGHT_HEADER_LEN } else { HEADER_LEN };
+    let min = if kind & LIGHT != 0 {
+        LIGHT_HEADER_LEN
+    } else {
+        HEADER_LEN
+    };
     let max = match MessageType::from_wire(kind & !LIGHT) {
         Some(kind) if kind.has_light_form() => PAYLOAD_MESSAGE_MAX,
         _ => MESSAGE_MAX,
     };
-    if len < min || len > max { Err(DropReason::BadLength) } else { Ok(Some(len)) }
+    if len < min || len > max {
+        Err(DropReason::BadLength)
+    } else {
+        Ok(Some(len))
+    }
 }
 
 /// Reads one whole message, whose length is [`frame_len`].
@@ -261,12 +280,19 @@ pub fn decode(packet: &[u8]) -> Result<Message<'_>, DropReason> {
     }
     let header = decode_header(packet)?;
     let body = decode_body(kind, packet, HEADER_LEN)?;
-    Ok(Message { header: Some(header), body })
+    Ok(Message {
+        header: Some(header),
+        body,
+    })
 }
 
 fn decode_header(packet: &[u8]) -> Result<Header<'_>, DropReason> {
     let replica_of: &[u8; NAME_LEN] = chunk_at(packet, 2128)?;
-    let replica_of = if *replica_of == [0; NAME_LEN] { None } else { Some(id_at(packet, 2128)?) };
+    let replica_of = if *replica_of == [0; NAME_LEN] {
+        None
+    } else {
+        Some(id_at(packet, 2128)?)
+    };
     Ok(Header {
         sender: id_at(packet, 40)?,
         port: u16_at(packet, 10)?,
@@ -287,7 +313,13 @@ fn decode_header(packet: &[u8]) -> Result<Header<'_>, DropReason> {
 
 fn decode_body(kind: MessageType, packet: &[u8], at: usize) -> Result<Body<'_>, DropReason> {
     let data = packet.get(at..).ok_or(DropReason::LengthMismatch)?;
-    let exactly = |len: usize| if data.len() == len { Ok(()) } else { Err(DropReason::LengthMismatch) };
+    let exactly = |len: usize| {
+        if data.len() == len {
+            Ok(())
+        } else {
+            Err(DropReason::LengthMismatch)
+        }
+    };
     Ok(match kind {
         MessageType::Ping => Body::Ping(decode_ping(packet, data)?),
         MessageType::Pong => Body::Pong(decode_ping(packet, data)?),
@@ -300,11 +332,17 @@ fn decode_body(kind: MessageType, packet: &[u8], at: usize) -> Result<Body<'_>, 
             let channel_len = u32_at(data, 0)? as usize;
             let message_len = u32_at(data, 4)? as usize;
             let (_, rest) = data.split_at(8);
-            let (channel, message) = rest.split_at_checked(channel_len).ok_or(DropReason::LengthMismatch)?;
+            let (channel, message) = rest
+                .split_at_checked(channel_len)
+                .ok_or(DropReason::LengthMismatch)?;
             if message.len() != message_len {
                 return Err(DropReason::LengthMismatch);
             }
-            Body::Publish { sharded: kind == MessageType::PublishShard, channel, message }
+            Body::Publish {
+                sharded: kind == MessageType::PublishShard,
+                channel,
+                message,
+            }
         }
         MessageType::FailoverAuthRequest => {
             exactly(0)?;
@@ -320,7 +358,11 @@ fn decode_body(kind: MessageType, packet: &[u8], at: usize) -> Result<Body<'_>, 
         }
         MessageType::Update => {
             exactly(8 + NAME_LEN + BITMAP_LEN)?;
-            Body::Update { config_epoch: u64_at(data, 0)?, node: id_at(data, 8)?, slots: chunk_at(data, 48)? }
+            Body::Update {
+                config_epoch: u64_at(data, 0)?,
+                node: id_at(data, 8)?,
+                slots: chunk_at(data, 48)?,
+            }
         }
         MessageType::Module => {
             let len = u32_at(data, 8)? as usize;
@@ -334,7 +376,9 @@ fn decode_body(kind: MessageType, packet: &[u8], at: usize) -> Result<Body<'_>, 
 
 fn decode_ping<'a>(packet: &'a [u8], data: &'a [u8]) -> Result<PingBody<'a>, DropReason> {
     let count = usize::from(u16_at(packet, 14)?);
-    let (entries, rest) = data.split_at_checked(count * GOSSIP_LEN).ok_or(DropReason::LengthMismatch)?;
+    let (entries, rest) = data
+        .split_at_checked(count * GOSSIP_LEN)
+        .ok_or(DropReason::LengthMismatch)?;
     let (extensions, used) = if packet.get(2253).is_some_and(|m| m & mflags::EXT_DATA != 0) {
         Extensions::decode(rest, u16_at(packet, 2214)?)?
     } else {
@@ -343,8 +387,14 @@ fn decode_ping<'a>(packet: &'a [u8], data: &'a [u8]) -> Result<PingBody<'a>, Dro
     if used != rest.len() {
         return Err(DropReason::LengthMismatch);
     }
-    let gossip: Result<Vec<_>, DropReason> = entries.chunks_exact(GOSSIP_LEN).map(decode_gossip).collect();
-    Ok(PingBody { gossip: gossip.ok(), extensions })
+    let gossip: Result<Vec<_>, DropReason> = entries
+        .chunks_exact(GOSSIP_LEN)
+        .map(decode_gossip)
+        .collect();
+    Ok(PingBody {
+        gossip: gossip.ok(),
+        extensions,
+    })
 }
 
 fn decode_gossip(entry: &[u8]) -> Result<Gossip<'_>, DropReason> {

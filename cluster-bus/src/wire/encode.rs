@@ -89,7 +89,13 @@ pub fn encode_ping(
     extensions: Option<&Extensions>,
 ) -> Bytes {
     let gossip = &gossip[..gossip.len().min(usize::from(u16::MAX) - 1)];
-    let mut out = header(kind, from, gossip.len() as u16, mflags::EXT_DATA, gossip.len() * GOSSIP_LEN + 512);
+    let mut out = header(
+        kind,
+        from,
+        gossip.len() as u16,
+        mflags::EXT_DATA,
+        gossip.len() * GOSSIP_LEN + 512,
+    );
     for entry in gossip {
         out.extend_from_slice(entry.node.as_bytes());
         out.extend_from_slice(&entry.ping_sent_s.to_be_bytes());
@@ -116,8 +122,19 @@ pub fn encode_fail(from: &HeaderOut<'_>, failed: &NodeId) -> Bytes {
 }
 
 /// An `UPDATE` about `node`.
-pub fn encode_update(from: &HeaderOut<'_>, node: &NodeId, config_epoch: u64, slots: &SlotSet) -> Bytes {
-    let mut out = header(MessageType::Update, from, 0, 0, 8 + NAME_LEN + crate::slots::BITMAP_LEN);
+pub fn encode_update(
+    from: &HeaderOut<'_>,
+    node: &NodeId,
+    config_epoch: u64,
+    slots: &SlotSet,
+) -> Bytes {
+    let mut out = header(
+        MessageType::Update,
+        from,
+        0,
+        0,
+        8 + NAME_LEN + crate::slots::BITMAP_LEN,
+    );
     out.extend_from_slice(&config_epoch.to_be_bytes());
     out.extend_from_slice(node.as_bytes());
     slots.write_bitmap(&mut out);
@@ -137,8 +154,17 @@ fn put_publish(out: &mut Vec<u8>, channel: &[u8], message: &[u8]) {
 }
 
 /// A `PUBLISH` or `PUBLISHSHARD` with a full header.
-pub fn encode_publish(from: &HeaderOut<'_>, sharded: bool, channel: &[u8], message: &[u8]) -> Bytes {
-    let kind = if sharded { MessageType::PublishShard } else { MessageType::Publish };
+pub fn encode_publish(
+    from: &HeaderOut<'_>,
+    sharded: bool,
+    channel: &[u8],
+    message: &[u8],
+) -> Bytes {
+    let kind = if sharded {
+        MessageType::PublishShard
+    } else {
+        MessageType::Publish
+    };
     let mut out = header(kind, from, 0, 0, 8 + channel.len() + message.len());
     put_publish(&mut out, channel, message);
     finish(out)
@@ -146,7 +172,11 @@ pub fn encode_publish(from: &HeaderOut<'_>, sharded: bool, channel: &[u8], messa
 
 /// A `PUBLISH` or `PUBLISHSHARD` with a light header.
 pub fn encode_publish_light(sharded: bool, channel: &[u8], message: &[u8]) -> Bytes {
-    let kind = if sharded { MessageType::PublishShard } else { MessageType::Publish };
+    let kind = if sharded {
+        MessageType::PublishShard
+    } else {
+        MessageType::Publish
+    };
     let mut out = Vec::with_capacity(LIGHT_HEADER_LEN + 8 + channel.len() + message.len());
     out.extend_from_slice(&SIGNATURE);
     out.extend_from_slice(&[0; 4]);

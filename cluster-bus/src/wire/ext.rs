@@ -79,14 +79,20 @@ pub struct Extensions {
 fn text_of(data: &[u8]) -> Result<String, DropReason> {
     let text = data.split(|byte| *byte == 0).next().unwrap_or_default();
     // What is stored is written into lines and replies later: no blanks, commas or control bytes.
-    if text.len() > TEXT_MAX || !text.iter().all(|c| c.is_ascii_graphic() && !b",\"'=".contains(c)) {
+    if text.len() > TEXT_MAX
+        || !text
+            .iter()
+            .all(|c| c.is_ascii_graphic() && !b",\"'=".contains(c))
+    {
         return Err(DropReason::BadExtension);
     }
     Ok(String::from_utf8_lossy(text).into_owned())
 }
 
 fn port_of(data: &[u8]) -> Result<u16, DropReason> {
-    data.first_chunk().map(|bytes| u16::from_be_bytes(*bytes)).ok_or(DropReason::BadExtension)
+    data.first_chunk()
+        .map(|bytes| u16::from_be_bytes(*bytes))
+        .ok_or(DropReason::BadExtension)
 }
 
 impl Extensions {
@@ -120,7 +126,9 @@ impl Extensions {
             CLIENT_TLS_PORT => self.client_tls_port = port_of(data)?,
             AVAILABILITY_ZONE => self.availability_zone = text_of(data)?,
             FORGOTTEN_NODE => {
-                let (name, rest) = data.split_first_chunk::<NAME_LEN>().ok_or(DropReason::BadExtension)?;
+                let (name, rest) = data
+                    .split_first_chunk::<NAME_LEN>()
+                    .ok_or(DropReason::BadExtension)?;
                 let ttl = rest.first_chunk::<8>().ok_or(DropReason::BadExtension)?;
                 self.forgotten.push(ForgottenNode {
                     node: NodeId::parse(name).map_err(|_| DropReason::BadNodeId)?,
@@ -128,11 +136,15 @@ impl Extensions {
                 });
             }
             SHARD_ID => {
-                let name = data.first_chunk::<NAME_LEN>().ok_or(DropReason::BadExtension)?;
+                let name = data
+                    .first_chunk::<NAME_LEN>()
+                    .ok_or(DropReason::BadExtension)?;
                 self.shard = Some(ShardId::parse(name).map_err(|_| DropReason::BadNodeId)?);
             }
             HOLDFAST_INFO => {
-                let (bits, address) = data.split_first_chunk::<8>().ok_or(DropReason::BadExtension)?;
+                let (bits, address) = data
+                    .split_first_chunk::<8>()
+                    .ok_or(DropReason::BadExtension)?;
                 self.holdfast = Some(HoldfastInfo {
                     raft_addr: text_of(address)?,
                     witness: bits[0] & WITNESS_BIT != 0,
@@ -168,7 +180,10 @@ impl Extensions {
                 put(kind, &with_nul(text));
             }
         }
-        for (kind, port) in [(CLIENT_PORT, self.client_port), (CLIENT_TLS_PORT, self.client_tls_port)] {
+        for (kind, port) in [
+            (CLIENT_PORT, self.client_port),
+            (CLIENT_TLS_PORT, self.client_tls_port),
+        ] {
             if port != 0 {
                 put(kind, &port.to_be_bytes());
             }
@@ -177,7 +192,14 @@ impl Extensions {
             put(AVAILABILITY_ZONE, &with_nul(&self.availability_zone));
         }
         for forgotten in &self.forgotten {
-            put(FORGOTTEN_NODE, &[&forgotten.node.as_bytes()[..], &forgotten.ttl_s.to_be_bytes()].concat());
+            put(
+                FORGOTTEN_NODE,
+                &[
+                    &forgotten.node.as_bytes()[..],
+                    &forgotten.ttl_s.to_be_bytes(),
+                ]
+                .concat(),
+            );
         }
         if let Some(shard) = &self.shard {
             put(SHARD_ID, shard.as_bytes());
@@ -185,7 +207,10 @@ impl Extensions {
         if let Some(info) = &self.holdfast {
             let bits = u8::from(info.witness) * WITNESS_BIT | u8::from(info.quorum) * QUORUM_BIT;
             let head = [bits, 0, 0, 0, 0, 0, 0, 0];
-            put(HOLDFAST_INFO, &[&head[..], &with_nul(&info.raft_addr)].concat());
+            put(
+                HOLDFAST_INFO,
+                &[&head[..], &with_nul(&info.raft_addr)].concat(),
+            );
         }
         count
     }

@@ -43,7 +43,8 @@ mod ext;
 
 pub use decode::{Body, DropReason, Gossip, Header, Message, PingBody, decode, frame_len};
 pub use encode::{
-    GossipOut, HeaderOut, encode_bare, encode_fail, encode_ping, encode_publish, encode_publish_light, encode_update,
+    GossipOut, HeaderOut, encode_bare, encode_fail, encode_ping, encode_publish,
+    encode_publish_light, encode_update,
 };
 pub use ext::{Extensions, ForgottenNode, HoldfastInfo};
 
@@ -142,7 +143,10 @@ impl MessageType {
     }
 
     fn has_light_form(self) -> bool {
-        matches!(self, MessageType::Publish | MessageType::PublishShard | MessageType::Module)
+        matches!(
+            self,
+            MessageType::Publish | MessageType::PublishShard | MessageType::Module
+        )
     }
 }
 

@@ -1,1 +1,4 @@
 //! Holdfast: see ARCHITECTURE.md.
+
+pub mod cluster;
+pub mod routing;
