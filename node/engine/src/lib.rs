@@ -1,1 +1,3 @@
 //! Holdfast: see ARCHITECTURE.md.
+
+pub mod types;

@@ -1,0 +1,17 @@
+//! The data types: for each, one file for its representation (`*_value.rs`) and one for its commands.
+
+pub mod hash_table;
+pub mod hash_value;
+pub mod limits;
+pub mod list_value;
+pub mod listpack;
+pub mod set_ints;
+pub mod set_value;
+pub mod zset_tree;
+pub mod zset_value;
+
+pub use hash_value::HashValue;
+pub use limits::TypeLimits;
+pub use list_value::ListValue;
+pub use set_value::SetValue;
+pub use zset_value::ZsetValue;

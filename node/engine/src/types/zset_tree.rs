@@ -1,0 +1,370 @@
+//! The order of a large sorted set: a B+ tree with counts.
+//!
+//! Entries are `(score, id)`; what an id stands for is the caller's affair, who brings the comparison with
+//! each call. Each inner node knows, for each child, its least entry and how many entries it holds, so that
+//! rank → entry and "how many entries are before …" both take O(log n).
+
+/// Most entries of a leaf.
+const LEAF_MAX: usize = 64;
+/// Most children of an inner node.
+const INNER_MAX: usize = 32;
+
+/// One entry of the order.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Key {
+    /// The score; never NaN.
+    pub score: f64,
+    /// The member, as the owner of the tree counts them.
+    pub id: u32,
+}
+
+#[derive(Debug, Clone)]
+enum Node {
+    Leaf(Vec<Key>),
+    Inner(Vec<Child>),
+}
+
+#[derive(Debug, Clone)]
+struct Child {
+    min: Key,
+    count: u32,
+    node: Node,
+}
+
+/// See the module's documentation.
+#[derive(Debug, Clone)]
+pub struct Tree {
+    root: Node,
+    len: u32,
+}
+
+impl Default for Tree {
+    fn default() -> Self {
+        Tree {
+            root: Node::Leaf(Vec::new()),
+            len: 0,
+        }
+    }
+}
+
+impl Node {
+    fn first(&self) -> Key {
+        match self {
+            Node::Leaf(keys) => keys[0],
+            Node::Inner(children) => children[0].min,
+        }
+    }
+
+    fn size(&self) -> usize {
+        match self {
+            Node::Leaf(keys) => keys.len(),
+            Node::Inner(children) => children.len(),
+        }
+    }
+
+    fn count(&self) -> u32 {
+        match self {
+            Node::Leaf(keys) => keys.len() as u32,
+            Node::Inner(children) => children.iter().map(|c| c.count).sum(),
+        }
+    }
+
+    fn into_child(self) -> Child {
+        Child {
+            min: self.first(),
+            count: self.count(),
+            node: self,
+        }
+    }
+
+    /// Inserts below; the right half when the node had to be split.
+    fn insert(&mut self, key: Key, before: &impl Fn(&Key) -> bool) -> Option<Node> {
+        match self {
+            Node::Leaf(keys) => {
+                let at = keys.partition_point(before);
+                keys.insert(at, key);
+                if keys.len() <= LEAF_MAX {
+                    return None;
+                }
+                // Appending (growing scores) leaves the left half nearly full.
+                let cut = if at + 1 == keys.len() {
+                    LEAF_MAX * 7 / 8
+                } else {
+                    LEAF_MAX / 2
+                };
+                let mut right = Vec::with_capacity(LEAF_MAX);
+                right.extend(keys.drain(cut..));
+                Some(Node::Leaf(right))
+            }
+            Node::Inner(children) => {
+                let i = children
+                    .partition_point(|c| before(&c.min))
+                    .saturating_sub(1);
+                let child = &mut children[i];
+                let split = child.node.insert(key, before);
+                child.count += 1;
+                child.min = child.node.first();
+                let right = split?.into_child();
+                child.count -= right.count;
+                children.insert(i + 1, right);
+                if children.len() <= INNER_MAX {
+                    return None;
+                }
+                let cut = if i + 2 == children.len() {
+                    INNER_MAX * 7 / 8
+                } else {
+                    INNER_MAX / 2
+                };
+                Some(Node::Inner(children.drain(cut..).collect()))
+            }
+        }
+    }
+
+    fn remove(&mut self, rank: u32) -> Key {
+        match self {
+            Node::Leaf(keys) => keys.remove(rank as usize),
+            Node::Inner(children) => {
+                let (i, rank) = locate(children, rank);
+                let child = &mut children[i];
+                let key = child.node.remove(rank);
+                child.count -= 1;
+                if child.count == 0 {
+                    children.remove(i);
+                    return key;
+                }
+                child.min = child.node.first();
+                let max = match child.node {
+                    Node::Leaf(_) => LEAF_MAX,
+                    Node::Inner(_) => INNER_MAX,
+                };
+                if child.node.size() < max / 4 {
+                    let left = if i > 0 { i - 1 } else { i };
+                    if left + 1 < children.len()
+                        && children[left].node.size() + children[left + 1].node.size()
+                            <= max * 3 / 4
+                    {
+                        let right = children.remove(left + 1);
+                        children[left].merge(right);
+                    }
+                }
+                key
+            }
+        }
+    }
+}
+
+impl Child {
+    fn merge(&mut self, right: Child) {
+        self.count += right.count;
+        match (&mut self.node, right.node) {
+            (Node::Leaf(a), Node::Leaf(b)) => a.extend(b),
+            (Node::Inner(a), Node::Inner(b)) => a.extend(b),
+            _ => unreachable!("all leaves are at one depth"),
+        }
+    }
+}
+
+/// The child that holds the entry of this rank, and the rank within it.
+fn locate(children: &[Child], mut rank: u32) -> (usize, u32) {
+    for (i, c) in children.iter().enumerate() {
+        if rank < c.count {
+            return (i, rank);
+        }
+        rank -= c.count;
+    }
+    unreachable!("a rank is below the count");
+}
+
+impl Tree {
+    /// Number of entries.
+    pub fn len(&self) -> usize {
+        self.len as usize
+    }
+
+    /// Whether there is no entry.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Inserts `key`; `before` says whether an entry of the tree is ordered before it.
+    pub fn insert(&mut self, key: Key, before: impl Fn(&Key) -> bool) {
+        if let Some(right) = self.root.insert(key, &before) {
+            let left = std::mem::replace(&mut self.root, Node::Leaf(Vec::new()));
+            self.root = Node::Inner(vec![left.into_child(), right.into_child()]);
+        }
+        self.len += 1;
+    }
+
+    /// Removes the entry of this rank.
+    ///
+    /// # Panics
+    /// When `rank` is not below [`Tree::len`].
+    pub fn remove(&mut self, rank: usize) -> Key {
+        assert!(rank < self.len());
+        let key = self.root.remove(rank as u32);
+        self.len -= 1;
+        while let Node::Inner(children) = &mut self.root {
+            match children.len() {
+                0 => self.root = Node::Leaf(Vec::new()),
+                1 => self.root = children.remove(0).node,
+                _ => break,
+            }
+        }
+        key
+    }
+
+    /// How many entries `pred` holds for; it must hold for a prefix of the order.
+    pub fn partition_point(&self, pred: impl Fn(&Key) -> bool) -> usize {
+        let (mut node, mut rank) = (&self.root, 0);
+        loop {
+            match node {
+                Node::Leaf(keys) => return rank + keys.partition_point(&pred),
+                Node::Inner(children) => {
+                    let i = children.partition_point(|c| pred(&c.min));
+                    let Some(i) = i.checked_sub(1) else {
+                        return rank;
+                    };
+                    rank += children[..i]
+                        .iter()
+                        .map(|c| c.count as usize)
+                        .sum::<usize>();
+                    node = &children[i].node;
+                }
+            }
+        }
+    }
+
+    /// The leaf that holds the entry of this rank, and the entry's index in it.
+    fn leaf(&self, rank: usize) -> (&[Key], usize) {
+        let (mut node, mut rank) = (&self.root, rank as u32);
+        loop {
+            match node {
+                Node::Leaf(keys) => return (keys, rank as usize),
+                Node::Inner(children) => {
+                    let (i, r) = locate(children, rank);
+                    rank = r;
+                    node = &children[i].node;
+                }
+            }
+        }
+    }
+
+    /// The entry of this rank.
+    pub fn get(&self, rank: usize) -> Option<Key> {
+        if rank >= self.len() {
+            return None;
+        }
+        let (keys, i) = self.leaf(rank);
+        Some(keys[i])
+    }
+
+    /// The entries with ranks in `range`, in order or in reverse.
+    pub fn range(&self, range: std::ops::Range<usize>, reverse: bool) -> Range<'_> {
+        Range {
+            tree: self,
+            start: range.start,
+            end: range.end.min(self.len()),
+            reverse,
+            leaf: &[],
+            at: 0,
+        }
+    }
+}
+
+/// Iterator over a range of ranks.
+#[derive(Clone)]
+pub struct Range<'a> {
+    tree: &'a Tree,
+    start: usize,
+    end: usize,
+    reverse: bool,
+    leaf: &'a [Key],
+    /// Forward: index of the next entry in `leaf`. Reverse: that index + 1.
+    at: usize,
+}
+
+impl Iterator for Range<'_> {
+    type Item = Key;
+
+    fn next(&mut self) -> Option<Key> {
+        if self.start >= self.end {
+            return None;
+        }
+        if self.reverse {
+            if self.at == 0 {
+                let (leaf, i) = self.tree.leaf(self.end - 1);
+                (self.leaf, self.at) = (leaf, i + 1);
+            }
+            self.end -= 1;
+            self.at -= 1;
+            Some(self.leaf[self.at])
+        } else {
+            if self.at >= self.leaf.len() {
+                (self.leaf, self.at) = self.tree.leaf(self.start);
+            }
+            self.start += 1;
+            self.at += 1;
+            Some(self.leaf[self.at - 1])
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(tree: &Tree, model: &[Key]) {
+        assert_eq!(tree.len(), model.len());
+        assert!(tree.range(0..model.len(), false).eq(model.iter().copied()));
+        assert!(
+            tree.range(0..model.len(), true)
+                .eq(model.iter().rev().copied())
+        );
+    }
+
+    #[test]
+    fn behaves_as_a_sorted_vector() {
+        let mut seed = 11u64;
+        let mut rnd = move |n: usize| {
+            seed = seed
+                .wrapping_mul(6364136223846793005)
+                .wrapping_add(1442695040888963407);
+            (seed >> 33) as usize % n
+        };
+        for shape in 0..3 {
+            let (mut tree, mut model) = (Tree::default(), Vec::<Key>::new());
+            for round in 0..30_000u32 {
+                let grow = if round < 15_000 { 8 } else { 3 };
+                if model.is_empty() || rnd(10) < grow {
+                    let score = match shape {
+                        0 => rnd(1000) as f64,
+                        1 => f64::from(round),
+                        _ => -f64::from(round),
+                    };
+                    let key = Key { score, id: round };
+                    let before = |k: &Key| (k.score, k.id) < (key.score, key.id);
+                    let at = model.partition_point(before);
+                    assert_eq!(tree.partition_point(before), at);
+                    tree.insert(key, before);
+                    model.insert(at, key);
+                } else {
+                    let at = rnd(model.len());
+                    assert_eq!(tree.get(at), Some(model[at]));
+                    assert_eq!(tree.remove(at), model.remove(at));
+                }
+                if round % 1000 == 0 {
+                    check(&tree, &model);
+                }
+            }
+            check(&tree, &model);
+            let (a, b) = (model.len() / 3, model.len() / 2);
+            assert!(tree.range(a..b, true).eq(model[a..b].iter().rev().copied()));
+            while !model.is_empty() {
+                let at = rnd(model.len());
+                tree.remove(at);
+                model.remove(at);
+            }
+            assert!(tree.is_empty());
+        }
+    }
+}
