@@ -2,3 +2,5 @@
 
 pub mod cluster;
 pub mod routing;
+#[cfg(not(madsim))]
+pub mod local_cluster;
