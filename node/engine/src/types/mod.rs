@@ -1,12 +1,17 @@
 //! The data types: for each, one file for its representation (`*_value.rs`) and one for its commands.
 
+mod data_type;
+pub mod hash_commands;
 pub mod hash_table;
 pub mod hash_value;
 pub mod limits;
+pub mod list_commands;
 pub mod list_value;
 pub mod listpack;
+pub mod set_commands;
 pub mod set_ints;
 pub mod set_value;
+pub mod zset_commands;
 pub mod zset_tree;
 pub mod zset_value;
 
