@@ -11,7 +11,9 @@
 //! - [`SourceJob`] and [`TargetJob`] drive one migration on the primary of either shard. They are
 //!   not replicated. When the primary changes they are thrown away, and the new primary brings to
 //!   an end what [`ShardSlots::unfinished`] lists (`SourceJob::recover`, `TargetJob::recover`).
-//! - [`ClaimJob`] is the target's side of the older way (`SETSLOT … NODE`).
+//! - [`ClaimJob`] and [`GrantJob`] are target and source of the older way (`SETSLOT … NODE`).
+//! - [`Migrations`] holds all of a node's jobs, takes office and loses it, answers other shards.
+//!   It is what a driver talks to.
 //!
 //! # The decision
 //!
@@ -56,8 +58,10 @@
 
 mod claim;
 mod codec;
+mod grant;
 mod ids;
 mod limits;
+mod manager;
 mod message;
 mod record;
 mod slots;
@@ -68,8 +72,12 @@ mod view;
 
 pub use claim::{ClaimAction, ClaimJob};
 pub use codec::DecodeError;
+pub use grant::{GrantAction, GrantJob};
 pub use ids::{ID_LEN, ID_TEXT_LEN, JobId, NodeId, ShardId};
 pub use limits::{Limits, Now};
+pub use manager::{
+    Action, Answer, ClaimId, Migrations, Request, RequestId, StartError, followed_views,
+};
 pub use message::{LinkMessage, encode_command};
 pub use record::SlotRecord;
 pub use slots::{RangeError, SLOTS, SlotRanges, SlotSet};
