@@ -387,16 +387,19 @@ impl Listpack {
         self.buf[4..6].copy_from_slice(&n.to_le_bytes());
     }
 
-    /// Corrects the header after `count` elements more (or fewer) than `before`.
-    fn fix_header(&mut self, before: usize, added: isize) {
+    /// Corrects the header after a change that added `added` elements. An unknown count stays unknown:
+    /// counting with each change would make a run of changes quadratic.
+    fn fix_header(&mut self, added: isize) {
         let total = u32::try_from(self.buf.len()).expect("a listpack is below 4 GiB");
         self.buf[..4].copy_from_slice(&total.to_le_bytes());
-        self.set_count(before.wrapping_add_signed(added));
+        match u16::from_le_bytes([self.buf[4], self.buf[5]]) {
+            UNKNOWN => {}
+            n => self.set_count(usize::from(n).wrapping_add_signed(added)),
+        }
     }
 
     /// Inserts `s` before the position `at` (which may be [`Listpack::end`]); the new element is at `at`.
     pub fn insert(&mut self, at: usize, s: &[u8]) {
-        let before = self.len();
         if at == self.end() {
             self.buf.pop();
             encode(&mut self.buf, s);
@@ -406,7 +409,7 @@ impl Listpack {
             encode(&mut entry, s);
             self.buf.splice(at..at, entry);
         }
-        self.fix_header(before, 1);
+        self.fix_header(1);
     }
 
     /// Appends `s`.
@@ -424,25 +427,23 @@ impl Listpack {
         let mut entry = Vec::with_capacity(entry_size_max(s).max(10));
         encode(&mut entry, s);
         let end = at + self.entry_len(at);
-        let before = self.len();
         if entry.len() == end - at {
             self.buf[at..end].copy_from_slice(&entry);
         } else {
             self.buf.splice(at..end, entry);
-            self.fix_header(before, 0);
+            self.fix_header(0);
         }
     }
 
     /// Removes `n` elements from the position `at` on; the element behind them is then at `at`.
     pub fn remove(&mut self, at: usize, n: usize) {
-        let before = self.len();
         let (mut end, mut removed) = (at, 0);
         while removed < n && end < self.end() {
             end += self.entry_len(end);
             removed += 1;
         }
         self.buf.drain(at..end);
-        self.fix_header(before, -(removed as isize));
+        self.fix_header(-(removed as isize));
     }
 
     /// Removes `n` elements from `index` on.
@@ -458,24 +459,23 @@ impl Listpack {
     /// Cuts the elements from the position `at` on into a listpack of their own.
     pub fn split_off(&mut self, at: usize) -> Listpack {
         let count = self.iter_from(Some(at)).count();
-        let before = self.len();
         let mut tail = Vec::with_capacity(HEADER + self.buf.len() - at);
         tail.extend_from_slice(&[0; HEADER]);
         tail.extend_from_slice(&self.buf[at..]);
         let mut tail = Listpack { buf: tail };
-        tail.fix_header(0, count as isize);
+        tail.fix_header(count as isize);
         self.buf.truncate(at);
         self.buf.push(END);
-        self.fix_header(before, -(count as isize));
+        self.fix_header(-(count as isize));
         tail
     }
 
     /// Appends all elements of `other`.
     pub fn append(&mut self, other: &Listpack) {
-        let (before, more) = (self.len(), other.len());
+        let more = other.len();
         self.buf.pop();
         self.buf.extend_from_slice(&other.buf[HEADER..]);
-        self.fix_header(before, more as isize);
+        self.fix_header(more as isize);
     }
 
     /// All elements in order.

@@ -1,0 +1,73 @@
+//! `DUMP` payloads: one value with its type before and a footer behind.
+//!
+//! ```text
+//! | type u8 | value | RDB version u16 LE | CRC-64 of all before it, LE |
+//! ```
+
+use crate::decode::{Decoded, Decoder, Input, Stop};
+use crate::encode;
+use crate::format::{RdbVersion, crc64, readable};
+use crate::reader::STRING_BYTES_MAX;
+use holdfast_engine::types::TypeLimits;
+use holdfast_engine::{Value, ValueCodec};
+
+/// The engine's codec for `DUMP` and `RESTORE`.
+#[derive(Debug, Clone, Default)]
+pub struct DumpCodec {
+    /// The forms that restored values take.
+    pub limits: TypeLimits,
+    /// The version that payloads carry.
+    pub version: RdbVersion,
+}
+
+impl DumpCodec {
+    /// Encodes a value.
+    pub fn encode(&self, v: &Value) -> Vec<u8> {
+        let mut out = vec![encode::kind_of(v)];
+        encode::value(&mut out, v);
+        out.extend_from_slice(&self.version.number().to_le_bytes());
+        let sum = crc64(&out);
+        out.extend_from_slice(&sum.to_le_bytes());
+        out
+    }
+
+    /// Decodes a payload.
+    ///
+    /// # Errors
+    /// In the words in which `RESTORE` answers.
+    pub fn decode(&self, payload: &[u8]) -> Result<Value, String> {
+        const FOOTER: &str = "ERR DUMP payload version or checksum are wrong";
+        let footer_at = payload.len().checked_sub(10).ok_or(FOOTER)?;
+        let (body, footer) = payload.split_at(footer_at);
+        let version = u32::from(u16::from_le_bytes([footer[0], footer[1]]));
+        let sum = crc64(&payload[..footer_at + 2]);
+        if !readable(version) || footer[2..] != sum.to_le_bytes() {
+            return Err(FOOTER.into());
+        }
+        let bad = || "ERR Bad data format".to_string();
+        let (kind, value) = body.split_first().ok_or_else(bad)?;
+        let mut input = Input {
+            bytes: value,
+            at: 0,
+            string_max: STRING_BYTES_MAX,
+        };
+        let mut decoder = Decoder::Start(*kind);
+        loop {
+            match decoder.step(&mut input, &self.limits) {
+                Ok(None) => {}
+                Ok(Some(Decoded::Value(v))) if input.at == value.len() => return Ok(v),
+                Ok(Some(_)) | Err(Stop::More(_) | Stop::Bad(_)) => return Err(bad()),
+            }
+        }
+    }
+}
+
+impl ValueCodec for DumpCodec {
+    fn dump(&self, v: &Value) -> Vec<u8> {
+        self.encode(v)
+    }
+
+    fn load(&self, payload: &[u8]) -> Result<Value, String> {
+        self.decode(payload)
+    }
+}

@@ -1,0 +1,47 @@
+//! A snapshot's sink that writes RDB.
+
+use crate::format::RdbVersion;
+use crate::writer::RdbWriter;
+use holdfast_engine::{SnapshotSink, Value};
+use std::any::Any;
+
+/// Encodes the keys of a snapshot; the server drains it between steps.
+pub struct RdbSink {
+    /// What the keys are written to. Auxiliary fields go in before the first key, [`RdbWriter::finish`] comes last.
+    pub writer: RdbWriter,
+    keys: u64,
+}
+
+impl RdbSink {
+    /// A sink that begins a file of this version.
+    pub fn new(version: RdbVersion) -> Self {
+        RdbSink {
+            writer: RdbWriter::new(version),
+            keys: 0,
+        }
+    }
+
+    /// Keys written so far.
+    pub fn keys(&self) -> u64 {
+        self.keys
+    }
+}
+
+impl SnapshotSink for RdbSink {
+    fn key(&mut self, db: u16, _slot: u16, key: &[u8], expire_at_ms: Option<u64>, value: &Value) {
+        self.keys += 1;
+        self.writer.key(u32::from(db), key, expire_at_ms, value);
+    }
+
+    fn pending_bytes(&self) -> usize {
+        self.writer.pending_bytes()
+    }
+
+    fn as_any(&mut self) -> &mut dyn Any {
+        self
+    }
+
+    fn into_any(self: Box<Self>) -> Box<dyn Any> {
+        self
+    }
+}
