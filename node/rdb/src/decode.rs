@@ -6,12 +6,12 @@
 
 use crate::format::{container, kind};
 use crate::{lzf, ziplist};
-use holdfast_engine::Value;
 use holdfast_engine::types::list_value::{End, Node};
 use holdfast_engine::types::listpack::Listpack;
 use holdfast_engine::types::set_ints::IntSet;
 use holdfast_engine::types::zset_value::Inserted;
 use holdfast_engine::types::{HashValue, ListValue, SetValue, TypeLimits, ZsetValue};
+use holdfast_engine::{StrValue, Value};
 
 /// Why a piece could not be decoded.
 #[derive(Debug)]
@@ -140,18 +140,38 @@ pub(crate) enum Decoded {
 pub(crate) enum Decoder {
     /// Nothing read yet; the value's type.
     Start(u8),
-    List { left: u64, list: ListValue },
-    Quick { left: u64, version: u8, list: ListValue },
-    Set { left: u64, set: SetValue },
-    Hash { left: u64, with_expiry: bool, hash: HashValue },
-    Zset { left: u64, binary: bool, zset: ZsetValue },
+    List {
+        left: u64,
+        list: ListValue,
+    },
+    Quick {
+        left: u64,
+        version: u8,
+        list: ListValue,
+    },
+    Set {
+        left: u64,
+        set: SetValue,
+    },
+    Hash {
+        left: u64,
+        with_expiry: bool,
+        hash: HashValue,
+    },
+    Zset {
+        left: u64,
+        binary: bool,
+        zset: ZsetValue,
+    },
 }
 
 /// Why a type cannot be read, if it cannot.
 pub(crate) fn refuse(kind: u8) -> Option<&'static str> {
     match kind {
         kind::STRING..=kind::ZSET_2 | kind::HASH_ZIPMAP..=kind::LIST_QUICKLIST => None,
-        kind::HASH_LISTPACK | kind::ZSET_LISTPACK | kind::LIST_QUICKLIST_2 | kind::SET_LISTPACK => None,
+        kind::HASH_LISTPACK | kind::ZSET_LISTPACK | kind::LIST_QUICKLIST_2 | kind::SET_LISTPACK => {
+            None
+        }
         kind::HASH_2 => None,
         kind::STREAM_LISTPACKS | kind::STREAM_LISTPACKS_2 | kind::STREAM_LISTPACKS_3 => {
             Some("streams are not supported yet")
@@ -163,7 +183,11 @@ pub(crate) fn refuse(kind: u8) -> Option<&'static str> {
 
 impl Decoder {
     /// Decodes one piece more; the value when it is whole.
-    pub fn step(&mut self, input: &mut Input<'_>, limits: &TypeLimits) -> Result<Option<Decoded>, Stop> {
+    pub fn step(
+        &mut self,
+        input: &mut Input<'_>,
+        limits: &TypeLimits,
+    ) -> Result<Option<Decoded>, Stop> {
         let done = match self {
             Decoder::Start(kind) => match start(*kind, input, limits)? {
                 Ok(decoded) => return Ok(Some(decoded)),
@@ -177,9 +201,13 @@ impl Decoder {
                 list.prepare(s.len(), 1, limits);
                 list.push(End::Right, &s, limits);
                 *left -= 1;
-                (*left == 0).then(|| Value::List(std::mem::take(list)))
+                (*left == 0).then(|| Value::List(Box::new(std::mem::take(list))))
             }
-            Decoder::Quick { left, version, list } => {
+            Decoder::Quick {
+                left,
+                version,
+                list,
+            } => {
                 quick_node(*version, input, list)?;
                 *left -= 1;
                 if *left == 0 {
@@ -187,7 +215,7 @@ impl Decoder {
                     if list.is_empty() {
                         return Ok(Some(Decoded::Empty));
                     }
-                    Some(Value::List(std::mem::take(list)))
+                    Some(Value::List(Box::new(std::mem::take(list))))
                 } else {
                     None
                 }
@@ -197,7 +225,7 @@ impl Decoder {
                     return Err("duplicate set member".into());
                 }
                 *left -= 1;
-                (*left == 0).then(|| Value::Set(std::mem::take(set)))
+                (*left == 0).then(|| Value::Set(Box::new(std::mem::take(set))))
             }
             Decoder::Hash {
                 left,
@@ -212,7 +240,7 @@ impl Decoder {
                     return Err("duplicate hash field".into());
                 }
                 *left -= 1;
-                (*left == 0).then(|| Value::Hash(std::mem::take(hash)))
+                (*left == 0).then(|| Value::Hash(Box::new(std::mem::take(hash))))
             }
             Decoder::Zset { left, binary, zset } => {
                 let member = input.string()?;
@@ -227,7 +255,7 @@ impl Decoder {
                     return Err("duplicate sorted set member".into());
                 }
                 *left -= 1;
-                (*left == 0).then(|| Value::Zset(std::mem::take(zset)))
+                (*left == 0).then(|| Value::Zset(Box::new(std::mem::take(zset))))
             }
         };
         Ok(done.map(Decoded::Value))
@@ -254,13 +282,27 @@ fn quick_node(version: u8, input: &mut Input<'_>, list: &mut ListValue) -> Resul
 }
 
 /// Reads what comes first: the whole value when it is one string, else the count of its elements.
-fn start(kind: u8, input: &mut Input<'_>, limits: &TypeLimits) -> Result<Result<Decoded, Decoder>, Stop> {
+fn start(
+    kind: u8,
+    input: &mut Input<'_>,
+    limits: &TypeLimits,
+) -> Result<Result<Decoded, Decoder>, Stop> {
     if let Some(reason) = refuse(kind) {
         return Err(Stop::Bad(format!("{reason} (type {kind})")));
     }
     match kind {
-        kind::STRING => return Ok(Ok(Decoded::Value(Value::from_string(&input.string()?)))),
-        kind::LIST | kind::SET | kind::ZSET | kind::HASH | kind::ZSET_2 | kind::HASH_2 | kind::LIST_QUICKLIST
+        kind::STRING => {
+            return Ok(Ok(Decoded::Value(Value::Str(StrValue::new(
+                &input.string()?,
+            )))));
+        }
+        kind::LIST
+        | kind::SET
+        | kind::ZSET
+        | kind::HASH
+        | kind::ZSET_2
+        | kind::HASH_2
+        | kind::LIST_QUICKLIST
         | kind::LIST_QUICKLIST_2 => {
             let left = input.length()?;
             let count = usize::try_from(left).unwrap_or(usize::MAX);
@@ -300,28 +342,48 @@ fn start(kind: u8, input: &mut Input<'_>, limits: &TypeLimits) -> Result<Result<
     let (empty, value) = match kind {
         kind::SET_INTSET => {
             let ints = IntSet::from_bytes(bytes)?;
-            (ints.is_empty(), Value::Set(SetValue::from_ints(ints, limits)))
+            (
+                ints.is_empty(),
+                Value::Set(Box::new(SetValue::from_ints(ints, limits))),
+            )
         }
         kind::SET_LISTPACK => {
             let lp = Listpack::from_bytes(bytes)?;
-            (lp.is_empty(), Value::Set(SetValue::from_listpack(lp, limits)?))
+            (
+                lp.is_empty(),
+                Value::Set(Box::new(SetValue::from_listpack(lp, limits)?)),
+            )
         }
         kind::LIST_ZIPLIST => {
             let lp = ziplist::to_listpack(&bytes)?;
-            (lp.is_empty(), Value::List(ListValue::from_nodes([Node::Pack(lp)], limits)))
+            (
+                lp.is_empty(),
+                Value::List(Box::new(ListValue::from_nodes([Node::Pack(lp)], limits))),
+            )
         }
         _ => {
             let lp = match kind {
                 kind::HASH_LISTPACK | kind::ZSET_LISTPACK => Listpack::from_bytes(bytes)?,
                 kind::HASH_ZIPMAP => ziplist::zipmap_to_listpack(&bytes)?,
-                _ => ziplist::to_listpack(&bytes)?,
+                kind::ZSET_ZIPLIST | kind::HASH_ZIPLIST => ziplist::to_listpack(&bytes)?,
+                _ => return Err("unknown value type".into()),
             };
             let empty = lp.is_empty();
             match kind {
-                kind::ZSET_LISTPACK | kind::ZSET_ZIPLIST => (empty, Value::Zset(ZsetValue::from_listpack(lp, limits)?)),
-                _ => (empty, Value::Hash(HashValue::from_listpack(lp, limits)?)),
+                kind::ZSET_LISTPACK | kind::ZSET_ZIPLIST => (
+                    empty,
+                    Value::Zset(Box::new(ZsetValue::from_listpack(lp, limits)?)),
+                ),
+                _ => (
+                    empty,
+                    Value::Hash(Box::new(HashValue::from_listpack(lp, limits)?)),
+                ),
             }
         }
     };
-    Ok(Ok(if empty { Decoded::Empty } else { Decoded::Value(value) }))
+    Ok(Ok(if empty {
+        Decoded::Empty
+    } else {
+        Decoded::Value(value)
+    }))
 }

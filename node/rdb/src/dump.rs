@@ -9,7 +9,7 @@ use crate::encode;
 use crate::format::{RdbVersion, crc64, readable};
 use crate::reader::STRING_BYTES_MAX;
 use holdfast_engine::types::TypeLimits;
-use holdfast_engine::{Value, ValueCodec};
+use holdfast_engine::{BadPayload, Value, ValueCodec, ValueRef};
 
 /// The engine's codec for `DUMP` and `RESTORE`.
 #[derive(Debug, Clone, Default)]
@@ -22,7 +22,7 @@ pub struct DumpCodec {
 
 impl DumpCodec {
     /// Encodes a value.
-    pub fn encode(&self, v: &Value) -> Vec<u8> {
+    pub fn encode(&self, v: ValueRef<'_>) -> Vec<u8> {
         let mut out = vec![encode::kind_of(v)];
         encode::value(&mut out, v);
         out.extend_from_slice(&self.version.number().to_le_bytes());
@@ -34,18 +34,20 @@ impl DumpCodec {
     /// Decodes a payload.
     ///
     /// # Errors
-    /// In the words in which `RESTORE` answers.
-    pub fn decode(&self, payload: &[u8]) -> Result<Value, String> {
-        const FOOTER: &str = "ERR DUMP payload version or checksum are wrong";
-        let footer_at = payload.len().checked_sub(10).ok_or(FOOTER)?;
+    /// When the footer is wrong, or the value malformed or of a type that we do not have.
+    pub fn decode(&self, payload: &[u8]) -> Result<Value, BadPayload> {
+        let footer_at = payload
+            .len()
+            .checked_sub(10)
+            .ok_or(BadPayload::VersionOrChecksum)?;
         let (body, footer) = payload.split_at(footer_at);
         let version = u32::from(u16::from_le_bytes([footer[0], footer[1]]));
         let sum = crc64(&payload[..footer_at + 2]);
         if !readable(version) || footer[2..] != sum.to_le_bytes() {
-            return Err(FOOTER.into());
+            return Err(BadPayload::VersionOrChecksum);
         }
-        let bad = || "ERR Bad data format".to_string();
-        let (kind, value) = body.split_first().ok_or_else(bad)?;
+        let bad = |reason: &str| BadPayload::Malformed(reason.to_string());
+        let (kind, value) = body.split_first().ok_or_else(|| bad("empty payload"))?;
         let mut input = Input {
             bytes: value,
             at: 0,
@@ -56,18 +58,21 @@ impl DumpCodec {
             match decoder.step(&mut input, &self.limits) {
                 Ok(None) => {}
                 Ok(Some(Decoded::Value(v))) if input.at == value.len() => return Ok(v),
-                Ok(Some(_)) | Err(Stop::More(_) | Stop::Bad(_)) => return Err(bad()),
+                Ok(Some(Decoded::Value(_))) => return Err(bad("bytes behind the value")),
+                Ok(Some(Decoded::Empty)) => return Err(bad("collection without elements")),
+                Err(Stop::More(_)) => return Err(bad("payload too short")),
+                Err(Stop::Bad(reason)) => return Err(BadPayload::Malformed(reason)),
             }
         }
     }
 }
 
 impl ValueCodec for DumpCodec {
-    fn dump(&self, v: &Value) -> Vec<u8> {
+    fn dump(&self, v: ValueRef<'_>) -> Vec<u8> {
         self.encode(v)
     }
 
-    fn load(&self, payload: &[u8]) -> Result<Value, String> {
+    fn load(&self, payload: &[u8]) -> Result<Value, BadPayload> {
         self.decode(payload)
     }
 }

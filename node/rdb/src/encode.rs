@@ -1,7 +1,7 @@
 //! Values in the encodings that Redis 7.2 and every Valkey read.
 
 use crate::format::{container, kind};
-use holdfast_engine::Value;
+use holdfast_engine::ValueRef;
 use holdfast_engine::types::list_value::Node;
 use holdfast_engine::types::{HashValue, ListValue, SetValue, ZsetValue};
 use holdfast_resp::parse_i64;
@@ -53,30 +53,30 @@ fn raw_string(out: &mut Vec<u8>, s: &[u8]) {
 }
 
 /// The type under which [`value`] encodes a value.
-pub(crate) fn kind_of(v: &Value) -> u8 {
+pub(crate) fn kind_of(v: ValueRef<'_>) -> u8 {
     match v {
-        Value::Str(_) => kind::STRING,
-        Value::List(_) => kind::LIST_QUICKLIST_2,
-        Value::Hash(HashValue::Pack(_)) => kind::HASH_LISTPACK,
-        Value::Hash(HashValue::Table(_)) => kind::HASH,
-        Value::Set(SetValue::Ints(_)) => kind::SET_INTSET,
-        Value::Set(SetValue::Pack(_)) => kind::SET_LISTPACK,
-        Value::Set(SetValue::Table(_)) => kind::SET,
-        Value::Zset(ZsetValue::Pack(_)) => kind::ZSET_LISTPACK,
-        Value::Zset(ZsetValue::Ordered(_)) => kind::ZSET_2,
+        ValueRef::Str(_) => kind::STRING,
+        ValueRef::List(_) => kind::LIST_QUICKLIST_2,
+        ValueRef::Hash(HashValue::Pack(_)) => kind::HASH_LISTPACK,
+        ValueRef::Hash(HashValue::Table(_)) => kind::HASH,
+        ValueRef::Set(SetValue::Ints(_)) => kind::SET_INTSET,
+        ValueRef::Set(SetValue::Pack(_)) => kind::SET_LISTPACK,
+        ValueRef::Set(SetValue::Table(_)) => kind::SET,
+        ValueRef::Zset(ZsetValue::Pack(_)) => kind::ZSET_LISTPACK,
+        ValueRef::Zset(ZsetValue::Ordered(_)) => kind::ZSET_2,
     }
 }
 
 /// Appends a value without its type.
-pub(crate) fn value(out: &mut Vec<u8>, v: &Value) {
+pub(crate) fn value(out: &mut Vec<u8>, v: ValueRef<'_>) {
     match v {
-        Value::Str(s) => string(out, &s.to_bytes()),
-        Value::List(ListValue::Pack(lp)) => {
+        ValueRef::Str(s) => string(out, &s.text()),
+        ValueRef::List(ListValue::Pack(lp)) => {
             length(out, 1);
             length(out, container::PACKED);
             raw_string(out, lp.as_bytes());
         }
-        Value::List(ListValue::Quick(q)) => {
+        ValueRef::List(ListValue::Quick(q)) => {
             length(out, q.nodes().len() as u64);
             for node in q.nodes() {
                 match node {
@@ -91,22 +91,22 @@ pub(crate) fn value(out: &mut Vec<u8>, v: &Value) {
                 }
             }
         }
-        Value::Hash(HashValue::Pack(lp))
-        | Value::Set(SetValue::Pack(lp))
-        | Value::Zset(ZsetValue::Pack(lp)) => raw_string(out, lp.as_bytes()),
-        Value::Set(SetValue::Ints(ints)) => raw_string(out, ints.as_bytes()),
-        Value::Hash(HashValue::Table(t)) => {
+        ValueRef::Hash(HashValue::Pack(lp))
+        | ValueRef::Set(SetValue::Pack(lp))
+        | ValueRef::Zset(ZsetValue::Pack(lp)) => raw_string(out, lp.as_bytes()),
+        ValueRef::Set(SetValue::Ints(ints)) => raw_string(out, ints.as_bytes()),
+        ValueRef::Hash(HashValue::Table(t)) => {
             length(out, t.len() as u64);
             for f in t.iter() {
                 string(out, &f.name);
                 string(out, &f.value);
             }
         }
-        Value::Set(SetValue::Table(t)) => {
+        ValueRef::Set(SetValue::Table(t)) => {
             length(out, t.len() as u64);
             t.iter().for_each(|m| string(out, m));
         }
-        Value::Zset(z @ ZsetValue::Ordered(_)) => {
+        ValueRef::Zset(z @ ZsetValue::Ordered(_)) => {
             length(out, z.len() as u64);
             // From the greatest down, as Valkey writes it.
             for (m, score) in z.range(0..z.len(), true) {

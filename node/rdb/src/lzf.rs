@@ -35,7 +35,10 @@ pub(crate) fn decompress(input: &[u8], len: usize) -> Result<Vec<u8>, &'static s
                     n += byte(SHORT)?;
                 }
                 let back = ((ctrl & 31) << 8) + byte(SHORT)? + 1;
-                let from = out.len().checked_sub(back).ok_or("compressed string refers before its start")?;
+                let from = out
+                    .len()
+                    .checked_sub(back)
+                    .ok_or("compressed string refers before its start")?;
                 if out.len() + n + 2 > len {
                     return Err("compressed string is longer than it says");
                 }

@@ -86,7 +86,10 @@ enum State {
     /// Between records, with the attributes of the key to come.
     Record,
     /// In a key's value.
-    Value { key: Vec<u8>, decoder: Box<Decoder> },
+    Value {
+        key: Vec<u8>,
+        decoder: Box<Decoder>,
+    },
     Footer,
     Done,
     Failed,
@@ -260,7 +263,9 @@ impl Draft<'_> {
                     .and_then(|d| d.parse().ok())
                     .unwrap_or(0);
                 if !readable(version) || valkey != (version >= 80) {
-                    return Err(Stop::Bad(format!("can't handle RDB format version {version}")));
+                    return Err(Stop::Bad(format!(
+                        "can't handle RDB format version {version}"
+                    )));
                 }
                 *self.version = version;
                 *state = State::Record;
@@ -309,7 +314,8 @@ impl Draft<'_> {
             },
             op::SELECTDB => {
                 let db = input.length()?;
-                *self.db = u32::try_from(db).map_err(|_| Stop::Bad(format!("database number {db} is too large")))?;
+                *self.db = u32::try_from(db)
+                    .map_err(|_| Stop::Bad(format!("database number {db} is too large")))?;
                 Event::SelectDb(*self.db)
             }
             op::RESIZEDB => Event::ResizeDb {
@@ -323,7 +329,9 @@ impl Draft<'_> {
             },
             op::SLOT_IMPORT => slot_import(input)?,
             op::FUNCTION2 => Event::Function(input.string()?),
-            op::FUNCTION_PRE_GA => return Err("functions of a pre-release are not supported".into()),
+            op::FUNCTION_PRE_GA => {
+                return Err("functions of a pre-release are not supported".into());
+            }
             op::MODULE_AUX => return Err("module data is not supported".into()),
             // How hot the key is: read and dropped.
             op::IDLE => {
@@ -371,7 +379,10 @@ fn slot_import(input: &mut Input<'_>) -> Result<Event, Stop> {
     }
     let mut ranges = Vec::new();
     for _ in 0..n {
-        match (u16::try_from(input.length()?), u16::try_from(input.length()?)) {
+        match (
+            u16::try_from(input.length()?),
+            u16::try_from(input.length()?),
+        ) {
             (Ok(first), Ok(last)) if first <= last && last < 16384 => ranges.push((first, last)),
             _ => return Err("malformed slot range".into()),
         }

@@ -2,7 +2,7 @@
 
 use crate::format::RdbVersion;
 use crate::writer::RdbWriter;
-use holdfast_engine::{SnapshotSink, Value};
+use holdfast_engine::{SnapshotSink, ValueRef};
 use std::any::Any;
 
 /// Encodes the keys of a snapshot; the server drains it between steps.
@@ -28,7 +28,14 @@ impl RdbSink {
 }
 
 impl SnapshotSink for RdbSink {
-    fn key(&mut self, db: u16, _slot: u16, key: &[u8], expire_at_ms: Option<u64>, value: &Value) {
+    fn key(
+        &mut self,
+        db: u16,
+        _slot: u16,
+        key: &[u8],
+        expire_at_ms: Option<u64>,
+        value: ValueRef<'_>,
+    ) {
         self.keys += 1;
         self.writer.key(u32::from(db), key, expire_at_ms, value);
     }
@@ -37,7 +44,7 @@ impl SnapshotSink for RdbSink {
         self.writer.pending_bytes()
     }
 
-    fn as_any(&mut self) -> &mut dyn Any {
+    fn as_any_mut(&mut self) -> &mut dyn Any {
         self
     }
 

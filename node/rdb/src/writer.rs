@@ -6,7 +6,7 @@
 
 use crate::encode;
 use crate::format::{Checksum, RdbVersion, op};
-use holdfast_engine::Value;
+use holdfast_engine::ValueRef;
 
 /// Writes an RDB file into a buffer that its owner drains with [`RdbWriter::take`] at any moment.
 ///
@@ -61,7 +61,7 @@ impl RdbWriter {
     }
 
     /// One key, with the unix time in milliseconds at which it expires.
-    pub fn key(&mut self, db: u32, key: &[u8], expire_at_ms: Option<u64>, value: &Value) {
+    pub fn key(&mut self, db: u32, key: &[u8], expire_at_ms: Option<u64>, value: ValueRef<'_>) {
         if self.db != Some(db) {
             self.select_db(db);
         }

@@ -61,7 +61,10 @@ pub(crate) fn to_listpack(b: &[u8]) -> Result<Listpack, &'static str> {
         };
         match len {
             Some(len) => {
-                let s = at.checked_add(len).and_then(|e| b[..end].get(at..e)).ok_or(BAD)?;
+                let s = at
+                    .checked_add(len)
+                    .and_then(|e| b[..end].get(at..e))
+                    .ok_or(BAD)?;
                 lp.push_back(s);
                 at += len;
             }
@@ -105,17 +108,18 @@ pub(crate) fn zipmap_to_listpack(b: &[u8]) -> Result<Listpack, &'static str> {
         match first {
             255 => Ok(None),
             254 => {
-                let raw: [u8; 4] = b.get(*at..*at + 4).ok_or(BAD)?.try_into().map_err(|_| BAD)?;
+                let raw: [u8; 4] = b
+                    .get(*at..*at + 4)
+                    .ok_or(BAD)?
+                    .try_into()
+                    .map_err(|_| BAD)?;
                 *at += 4;
                 Ok(Some(u32::from_le_bytes(raw) as usize))
             }
             n => Ok(Some(usize::from(n))),
         }
     };
-    loop {
-        let Some(n) = length(&mut at)? else {
-            break;
-        };
+    while let Some(n) = length(&mut at)? {
         lp.push_back(b.get(at..at.saturating_add(n)).ok_or(BAD)?);
         at += n;
         let n = length(&mut at)?.ok_or(BAD)?;
@@ -146,7 +150,10 @@ mod tests {
         b.push(0xff);
         b[0] = b.len() as u8;
         let lp = to_listpack(&b).unwrap();
-        let got: Vec<_> = lp.iter().map(|e| String::from_utf8(e.to_vec()).unwrap()).collect();
+        let got: Vec<_> = lp
+            .iter()
+            .map(|e| String::from_utf8(e.to_vec()).unwrap())
+            .collect();
         assert_eq!(got, ["2", "5", "-1", "1000", "hello"]);
         for at in 0..b.len() {
             for v in 0..=255 {
@@ -162,7 +169,10 @@ mod tests {
     fn reads_zipmaps() {
         let b = [2, 1, b'a', 2, 1, b'x', b'y', 0, 1, b'b', 0, 0, 0xff];
         let lp = zipmap_to_listpack(&b).unwrap();
-        let got: Vec<_> = lp.iter().map(|e| String::from_utf8(e.to_vec()).unwrap()).collect();
+        let got: Vec<_> = lp
+            .iter()
+            .map(|e| String::from_utf8(e.to_vec()).unwrap())
+            .collect();
         assert_eq!(got, ["a", "xy", "b", ""]);
         for n in 0..b.len() {
             assert!(zipmap_to_listpack(&b[..n]).is_err());
