@@ -7,6 +7,11 @@
 #![forbid(unsafe_code)]
 
 pub mod check;
+pub mod codec;
 pub mod disk;
 pub mod history;
+pub mod plan;
+pub mod record;
 pub mod rng;
+#[cfg(madsim)]
+pub mod sim;

@@ -78,6 +78,16 @@ impl State {
         self.0.iter().find(|(k, _)| *k == key).map(|(_, v)| v)
     }
 
+    /// All keys with their values.
+    pub fn entries(&self) -> impl Iterator<Item = (Key, &Val)> {
+        self.0.iter().map(|(k, v)| (*k, v))
+    }
+
+    /// Sets a key, whatever it held.
+    pub fn insert(&mut self, key: Key, val: Val) {
+        self.put(key, Some(val));
+    }
+
     fn put(&mut self, key: Key, val: Option<Val>) {
         self.0.retain(|(k, _)| *k != key);
         if let Some(val) = val {

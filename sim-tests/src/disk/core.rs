@@ -83,6 +83,8 @@ struct Content {
     current: Vec<u8>,
     durable: Vec<u8>,
     pending: Vec<Change>,
+    /// Changes that were pending once and no longer are: the number of the first of `pending`.
+    settled: u64,
 }
 
 enum NameChange {
@@ -102,6 +104,8 @@ pub struct DiskCore {
     locks: BTreeMap<PathBuf, u64>,
     /// Counts crashes: handles of an earlier life are refused.
     generation: u64,
+    fuse: Option<u64>,
+    dead: bool,
     faults: Faults,
     stats: DiskStats,
 }
@@ -133,6 +137,8 @@ impl DiskCore {
             dirs: BTreeMap::new(),
             locks: BTreeMap::new(),
             generation: 0,
+            fuse: None,
+            dead: false,
             faults: Faults::default(),
             stats: DiskStats::default(),
         }
@@ -199,6 +205,9 @@ impl DiskCore {
 
     /// Makes a directory and its parents. Directories are durable at once.
     pub fn create_dir_all(&mut self, path: &Path) -> io::Result<()> {
+        if self.dirs.contains_key(path) {
+            return Ok(());
+        }
         self.writable()?;
         for p in path.ancestors() {
             self.dirs.entry(p.to_path_buf()).or_default();
@@ -302,6 +311,18 @@ impl DiskCore {
 
     /// Makes the content durable, or fails, see the module's page.
     pub fn sync(&mut self, inode: Inode) -> io::Result<()> {
+        let mark = self.mark(inode)?;
+        self.sync_to(inode, mark)
+    }
+
+    /// The number of changes made to this content so far: what a sync that begins now has to cover.
+    pub fn mark(&self, inode: Inode) -> io::Result<u64> {
+        let content = self.content(inode)?;
+        Ok(content.settled + content.pending.len() as u64)
+    }
+
+    /// Ends a sync that began at `mark`. What was written while it ran is not covered.
+    pub fn sync_to(&mut self, inode: Inode, mark: u64) -> io::Result<()> {
         self.writable()?;
         let failed = self.faults.fsync_error > 0.0 && self.rng.chance(self.faults.fsync_error);
         if failed {
@@ -311,8 +332,14 @@ impl DiskCore {
         }
         self.stats.syncs += 1;
         let content = self.content_mut(inode)?;
-        content.pending.clear();
-        content.durable.clone_from(&content.current);
+        let n = (mark.saturating_sub(content.settled) as usize).min(content.pending.len());
+        content.settled += n as u64;
+        for change in content.pending.drain(..n) {
+            match change {
+                Change::Write { offset, data } => apply(&mut content.durable, offset, &data),
+                Change::Truncate(len) => content.durable.resize(len as usize, 0),
+            }
+        }
         Ok(())
     }
 
@@ -346,6 +373,56 @@ impl DiskCore {
         self.names.remove(path).ok_or_else(|| not_found(path))?;
         self.name_change(Self::parent(path), NameChange::Unlink(path.to_path_buf()));
         Ok(())
+    }
+
+    /// Removes a directory with all that is in it, durably.
+    pub fn remove_dir_all(&mut self, dir: &Path) -> io::Result<()> {
+        self.writable()?;
+        self.names.retain(|p, _| !p.starts_with(dir));
+        self.durable_names.retain(|p, _| !p.starts_with(dir));
+        self.dirs.retain(|p, _| !p.starts_with(dir));
+        Ok(())
+    }
+
+    /// Whether the name is a directory's, and the file's length; `None` when there is no such name.
+    pub fn stat(&self, path: &Path) -> Option<(bool, u64)> {
+        if self.dirs.contains_key(path) {
+            return Some((true, 0));
+        }
+        let inode = self.names.get(path)?;
+        Some((false, self.contents.get(inode).map_or(0, |c| c.current.len() as u64)))
+    }
+
+    /// Arms a crash: the `n`-th change from now on (writes, syncs, names; 0 is the next one) does not happen,
+    /// and nothing after it does.
+    pub fn crash_after(&mut self, n: u64) {
+        self.fuse = Some(n);
+    }
+
+    /// Takes an armed crash back.
+    pub fn disarm(&mut self) {
+        self.fuse = None;
+        self.dead = false;
+    }
+
+    /// Whether an armed crash has come due.
+    pub fn is_dead(&self) -> bool {
+        self.dead
+    }
+
+    /// Counts one change towards an armed crash; true once the machine is dead.
+    pub fn burn(&mut self) -> bool {
+        match &mut self.fuse {
+            Some(0) => {
+                self.dead = true;
+                true
+            }
+            Some(n) => {
+                *n -= 1;
+                false
+            }
+            None => false,
+        }
     }
 
     /// Names of the files and directories directly under `dir`, sorted.
@@ -424,12 +501,14 @@ impl DiskCore {
         self.names = self.durable_names.clone();
         self.collect();
         self.generation += 1;
+        self.disarm();
         report
     }
 
     /// The process ends but the machine does not: the page cache survives, locks fall.
     pub fn kill(&mut self) {
         self.generation += 1;
+        self.disarm();
     }
 
     /// The disk is replaced by an empty one.
@@ -478,6 +557,7 @@ impl DiskCore {
             _ => (rng.below(999) + 1) as f64 / 1000.0,
         };
         let durable = &mut content.durable;
+        content.settled += content.pending.len() as u64;
         for change in content.pending.drain(..) {
             match change {
                 // A journal keeps the order of a file's sizes; losing a truncation alone would only bring

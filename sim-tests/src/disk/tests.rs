@@ -45,7 +45,7 @@ fn unsynced_writes_are_lost_kept_and_torn_over_the_seeds() {
         total.lost += r.lost;
         total.torn += r.torn;
         let left = text(&d, "/d/a").unwrap();
-        holes += u64::from(left.iter().any(|b| *b == 0) && left.last() == Some(&7));
+        holes += u64::from(left.contains(&0) && left.last() == Some(&7));
     }
     assert!(
         total.kept > 50 && total.lost > 50 && total.torn > 50 && holes > 20,
