@@ -4,6 +4,7 @@
 //! thread (under the simulator: a task) that writes and syncs the log.
 
 pub mod disk;
+pub mod planted;
 
 mod app;
 mod error;

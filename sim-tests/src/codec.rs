@@ -42,23 +42,26 @@ fn get_op<'a>(lines: &mut impl Iterator<Item = &'a str>) -> Option<Option<(u32, 
         let op = words.next()?;
         let k: u8 = words.next()?.parse().ok()?;
         let v: u64 = words.next()?.parse().ok()?;
-        Some((object, match op {
-            "G" => Op::Get(k),
-            "S" => Op::Set(k, v),
-            "D" => Op::Del(k),
-            "I" => Op::Incr(k),
-            "P" => Op::RPush(k, v),
-            "L" => Op::LRange(k),
-            "T" => {
-                let mut ops = Vec::new();
-                for _ in 0..k {
-                    let inner = lines.next()?;
-                    ops.push(get_ops(inner)?.pop()?.1);
+        Some((
+            object,
+            match op {
+                "G" => Op::Get(k),
+                "S" => Op::Set(k, v),
+                "D" => Op::Del(k),
+                "I" => Op::Incr(k),
+                "P" => Op::RPush(k, v),
+                "L" => Op::LRange(k),
+                "T" => {
+                    let mut ops = Vec::new();
+                    for _ in 0..k {
+                        let inner = lines.next()?;
+                        ops.push(get_ops(inner)?.pop()?.1);
+                    }
+                    Op::Txn(ops)
                 }
-                Op::Txn(ops)
-            }
-            _ => return None,
-        }))
+                _ => return None,
+            },
+        ))
     };
     Some(parse(lines))
 }
@@ -93,7 +96,11 @@ pub fn get_states(text: &str) -> Option<BTreeMap<u32, State>> {
         let val = match kind {
             "S" => Val::Set(body.parse().ok()?),
             "C" => Val::Count(body.parse().ok()?),
-            "L" => Val::List(Arc::new(body.split(',').map(|v| v.parse().ok()).collect::<Option<_>>()?)),
+            "L" => Val::List(Arc::new(
+                body.split(',')
+                    .map(|v| v.parse().ok())
+                    .collect::<Option<_>>()?,
+            )),
             _ => return None,
         };
         out.entry(object).or_default().insert(key, val);

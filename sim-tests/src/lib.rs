@@ -7,6 +7,8 @@
 #![forbid(unsafe_code)]
 
 pub mod check;
+#[cfg(madsim)]
+pub mod cli;
 pub mod codec;
 pub mod disk;
 pub mod history;

@@ -116,16 +116,33 @@ impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Fault::Crash { node, down_us } => write!(f, "crash n{node} for {}ms", down_us / 1000),
-            Fault::CrashAtDisk { node, changes, down_us } => {
-                write!(f, "crash n{node} after {changes} disk changes for {}ms", down_us / 1000)
+            Fault::CrashAtDisk {
+                node,
+                changes,
+                down_us,
+            } => {
+                write!(
+                    f,
+                    "crash n{node} after {changes} disk changes for {}ms",
+                    down_us / 1000
+                )
             }
             Fault::Kill { node, down_us } => write!(f, "kill n{node} for {}ms", down_us / 1000),
             Fault::Pause { node, us } => write!(f, "pause n{node} for {}ms", us / 1000),
             Fault::Isolate { node, us } => write!(f, "isolate n{node} for {}ms", us / 1000),
             Fault::OneWay { from, to, us } => write!(f, "cut n{from}->n{to} for {}ms", us / 1000),
             Fault::Partition { side, us } => write!(f, "partition {side:?} for {}ms", us / 1000),
-            Fault::BadNetwork { loss, latency_us, us } => {
-                write!(f, "network loss={loss:.3} latency={}ms for {}ms", latency_us / 1000, us / 1000)
+            Fault::BadNetwork {
+                loss,
+                latency_us,
+                us,
+            } => {
+                write!(
+                    f,
+                    "network loss={loss:.3} latency={}ms for {}ms",
+                    latency_us / 1000,
+                    us / 1000
+                )
             }
             Fault::Disk { node, faults, us } => write!(
                 f,
@@ -201,7 +218,9 @@ impl Plan {
             skew_ms: Vec::new(),
             sync_us: *rng.pick(&[(0, 0), (100, 300), (200, 2_000), (1_000, 8_000)]),
         };
-        plan.skew_ms = (0..plan.nodes()).map(|_| rng.range(0, 400) as i64 - 200).collect();
+        plan.skew_ms = (0..plan.nodes())
+            .map(|_| rng.range(0, 400) as i64 - 200)
+            .collect();
         plan.draw_faults(&mut root.derive("faults", subject as u64));
         plan
     }
@@ -240,18 +259,36 @@ impl Plan {
         let down_us = rng.range(50, 3_000) * 1000;
         match kind {
             0 => Fault::Crash { node, down_us },
-            1 => Fault::CrashAtDisk { node, changes: rng.below(40), down_us },
+            1 => Fault::CrashAtDisk {
+                node,
+                changes: rng.below(40),
+                down_us,
+            },
             2 => Fault::Kill { node, down_us },
-            3 => Fault::Pause { node, us: rng.range(50, 3_000) * 1000 },
+            3 => Fault::Pause {
+                node,
+                us: rng.range(50, 3_000) * 1000,
+            },
             4 => Fault::Isolate { node, us },
-            5 => Fault::OneWay { from: node, to: (node + 1 + rng.index(n - 1)) % n, us },
+            5 => Fault::OneWay {
+                from: node,
+                to: (node + 1 + rng.index(n - 1)) % n,
+                us,
+            },
             6 => {
                 let side: Vec<usize> = (0..n).filter(|_| rng.chance(0.5)).collect();
                 Fault::Partition { side, us }
             }
-            7 => Fault::BadNetwork { loss: rng.below(100) as f64 / 1000.0, latency_us: rng.range(2, 60) * 1000, us },
+            7 => Fault::BadNetwork {
+                loss: rng.below(100) as f64 / 1000.0,
+                latency_us: rng.range(2, 60) * 1000,
+                us,
+            },
             8 => {
-                let mut faults = Faults { sync_us: self.sync_us, ..Faults::default() };
+                let mut faults = Faults {
+                    sync_us: self.sync_us,
+                    ..Faults::default()
+                };
                 match rng.below(3) {
                     0 => faults.fsync_error = 0.2,
                     1 => faults.capacity_bytes = Some(rng.range(0, 200_000)),
@@ -259,9 +296,16 @@ impl Plan {
                 }
                 Fault::Disk { node, faults, us }
             }
-            9 | 10 => Fault::Failover { which: rng.u64() >> 32 },
-            11 => Fault::Migrate { which: rng.u64() >> 32 },
-            _ if rng.chance(0.5) => Fault::ClockJump { node, ms: rng.range(0, 1000) as i64 - 500 },
+            9 | 10 => Fault::Failover {
+                which: rng.u64() >> 32,
+            },
+            11 => Fault::Migrate {
+                which: rng.u64() >> 32,
+            },
+            _ if rng.chance(0.5) => Fault::ClockJump {
+                node,
+                ms: rng.range(0, 1000) as i64 - 500,
+            },
             _ => Fault::CancelMigrations,
         }
     }
@@ -282,7 +326,9 @@ impl fmt::Display for Plan {
             self.sync_us,
             self.skew_ms
         )?;
-        self.faults.iter().try_for_each(|(at, fault)| writeln!(f, "  at {:>6}ms {fault}", at / 1000))
+        self.faults
+            .iter()
+            .try_for_each(|(at, fault)| writeln!(f, "  at {:>6}ms {fault}", at / 1000))
     }
 }
 

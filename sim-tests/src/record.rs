@@ -50,7 +50,9 @@ impl Recorder {
     /// A broken promise: the run fails.
     pub fn problem(&self, at_us: u64, what: String) {
         let mut inner = self.lock();
-        inner.history.event(at_us, "-", format_args!("PROBLEM {what}"));
+        inner
+            .history
+            .event(at_us, "-", format_args!("PROBLEM {what}"));
         if inner.problems.len() < 20 {
             inner.problems.push(what);
         }
@@ -60,8 +62,19 @@ impl Recorder {
     pub fn call(&self, at_us: u64, client: usize, object: u32, op: &Op) -> u64 {
         let mut inner = self.lock();
         let id = inner.operations.len() as u64;
-        inner.history.event(at_us, &format!("c{client}"), format_args!("call {id} o{object} {op:?}"));
-        inner.operations.push(Operation { id, object, call_us: at_us, ret_us: None, op: op.clone(), ret: None });
+        inner.history.event(
+            at_us,
+            &format!("c{client}"),
+            format_args!("call {id} o{object} {op:?}"),
+        );
+        inner.operations.push(Operation {
+            id,
+            object,
+            call_us: at_us,
+            ret_us: None,
+            op: op.clone(),
+            ret: None,
+        });
         id
     }
 
@@ -77,7 +90,9 @@ impl Recorder {
                         &who,
                         format_args!("ok   {id} {} elements, last {:?}", l.len(), l.last()),
                     ),
-                    ret => inner.history.event(at_us, &who, format_args!("ok   {id} {ret:?}")),
+                    ret => inner
+                        .history
+                        .event(at_us, &who, format_args!("ok   {id} {ret:?}")),
                 }
                 inner.acked += 1;
                 let o = &mut inner.operations[id as usize];

@@ -390,7 +390,12 @@ impl DiskCore {
             return Some((true, 0));
         }
         let inode = self.names.get(path)?;
-        Some((false, self.contents.get(inode).map_or(0, |c| c.current.len() as u64)))
+        Some((
+            false,
+            self.contents
+                .get(inode)
+                .map_or(0, |c| c.current.len() as u64),
+        ))
     }
 
     /// Arms a crash: the `n`-th change from now on (writes, syncs, names; 0 is the next one) does not happen,

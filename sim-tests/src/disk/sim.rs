@@ -24,8 +24,13 @@ struct Shared {
 impl SimDisk {
     /// An empty disk whose bad luck is drawn from `rng`.
     pub fn new(rng: Rng) -> SimDisk {
-        let shared = Shared { core: Mutex::new(DiskCore::new(rng)), dead: tokio::sync::Notify::new() };
-        SimDisk { shared: Arc::new(shared) }
+        let shared = Shared {
+            core: Mutex::new(DiskCore::new(rng)),
+            dead: tokio::sync::Notify::new(),
+        };
+        SimDisk {
+            shared: Arc::new(shared),
+        }
     }
 
     /// The disk itself, to set faults, crash or inspect it. Do not hold it over an await.
@@ -63,18 +68,23 @@ impl SimDisk {
         })
     }
 
+    /// How long the operation takes; `None` when the machine is dead.
+    fn begin(&self, kind: Kind) -> Option<u64> {
+        let mut core = self.core();
+        if kind != Kind::Read && core.burn() {
+            return None;
+        }
+        Some(core.latency_us(kind == Kind::Sync))
+    }
+
     async fn wait(&self, kind: Kind) {
-        let us = {
-            let mut core = self.core();
-            if kind != Kind::Read && core.burn() {
-                drop(core);
+        match self.begin(kind) {
+            Some(0) => {}
+            Some(us) => pass(us).await,
+            None => {
                 self.shared.dead.notify_one();
-                return std::future::pending().await;
+                std::future::pending().await
             }
-            core.latency_us(kind == Kind::Sync)
-        };
-        if us > 0 {
-            pass(us).await;
         }
     }
 }
@@ -125,17 +135,24 @@ impl SimFile {
             f(core)
         });
         let path = &self.path;
-        Box::pin(async move { done.await.map_err(|e| io::Error::new(e.kind(), format!("{}: {e}", path.display()))) })
+        Box::pin(async move {
+            done.await
+                .map_err(|e| io::Error::new(e.kind(), format!("{}: {e}", path.display())))
+        })
     }
 }
 
 impl DiskFile for SimFile {
     fn read_at(&self, offset: u64, len: usize) -> DiskFuture<'_, Vec<u8>> {
-        self.op(Kind::Read, move |core| core.read_at(self.inode, offset, len))
+        self.op(Kind::Read, move |core| {
+            core.read_at(self.inode, offset, len)
+        })
     }
 
     fn write_at(&self, offset: u64, data: Bytes) -> DiskFuture<'_, ()> {
-        self.op(Kind::Change, move |core| core.write_at(self.inode, offset, &data))
+        self.op(Kind::Change, move |core| {
+            core.write_at(self.inode, offset, &data)
+        })
     }
 
     fn len(&self) -> DiskFuture<'_, u64> {
@@ -183,7 +200,13 @@ impl Disk for SimDisk {
             };
             let generation = core.generation();
             let writable = mode != OpenMode::Read;
-            Ok(Box::new(SimFile { disk, inode, generation, writable, path: path.to_path_buf() }) as Box<dyn DiskFile>)
+            Ok(Box::new(SimFile {
+                disk,
+                inode,
+                generation,
+                writable,
+                path: path.to_path_buf(),
+            }) as Box<dyn DiskFile>)
         })
     }
 
@@ -216,8 +239,14 @@ impl Disk for SimDisk {
 
     fn stat<'a>(&'a self, path: &'a Path) -> DiskFuture<'a, Option<DirEntry>> {
         self.op(Kind::Read, move |core| {
-            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            Ok(core.stat(path).map(|(is_dir, len)| DirEntry { name, is_dir, len }))
+            let name = path
+                .file_name()
+                .unwrap_or_default()
+                .to_string_lossy()
+                .into_owned();
+            Ok(core
+                .stat(path)
+                .map(|(is_dir, len)| DirEntry { name, is_dir, len }))
         })
     }
 
@@ -230,7 +259,11 @@ impl Disk for SimDisk {
         self.op(Kind::Read, move |core| {
             core.lock(path)?;
             let generation = core.generation();
-            Ok(Box::new(SimLock { disk, path: path.to_path_buf(), generation }) as Box<dyn DiskLock>)
+            Ok(Box::new(SimLock {
+                disk,
+                path: path.to_path_buf(),
+                generation,
+            }) as Box<dyn DiskLock>)
         })
     }
 }

@@ -72,7 +72,14 @@ impl Kind {
 const TRIES: u32 = 60;
 
 /// Does `op`, again while it is refused, and records it as one operation.
-pub async fn perform(world: &World, service: &impl Service, rng: &mut Rng, client: usize, object: u32, op: &Op) -> Outcome {
+pub async fn perform(
+    world: &World,
+    service: &impl Service,
+    rng: &mut Rng,
+    client: usize,
+    object: u32,
+    op: &Op,
+) -> Outcome {
     let id = world.record.call(world.now_us(), client, object, op);
     let mut outcome = Outcome::Refused;
     for attempt in 0..TRIES {
@@ -91,13 +98,20 @@ pub async fn perform(world: &World, service: &impl Service, rng: &mut Rng, clien
 }
 
 /// One client, until the chaos is over.
-pub async fn client(world: World, service: impl Service, client: usize, objects: u32, mut rng: Rng) {
+pub async fn client(
+    world: World,
+    service: impl Service,
+    client: usize,
+    objects: u32,
+    mut rng: Rng,
+) {
     let mut n = 0;
     let think_us = *rng.pick(&[1_000, 4_000, 12_000, 40_000]);
     while world.now_us() < world.plan.chaos_us {
         n += 1;
         // Squaring favours the first objects, so that some are contended.
-        let object = (rng.below(u64::from(objects)) * rng.below(u64::from(objects)) / u64::from(objects)) as u32;
+        let object = (rng.below(u64::from(objects)) * rng.below(u64::from(objects))
+            / u64::from(objects)) as u32;
         let value = (client as u64 + 1) * 1_000_000 + n;
         let op = Kind::of(object).draw(&mut rng, value);
         perform(&world, &service, &mut rng, client, object, &op).await;
@@ -115,7 +129,13 @@ const PROGRESS_US: u64 = 30_000_000;
 pub async fn finish(world: World, service: impl Service, objects: u32, mut rng: Rng) {
     let deadline = world.now_us() + PROGRESS_US;
     for object in 0..objects {
-        for (i, op) in [Kind::of(object).write(u64::from(object) + 1), Kind::of(object).read()].iter().enumerate() {
+        for (i, op) in [
+            Kind::of(object).write(u64::from(object) + 1),
+            Kind::of(object).read(),
+        ]
+        .iter()
+        .enumerate()
+        {
             loop {
                 let outcome = perform(&world, &service, &mut rng, FINISHER, object, op).await;
                 // A write without an answer may have happened: it is not tried again.
@@ -123,7 +143,10 @@ pub async fn finish(world: World, service: impl Service, objects: u32, mut rng: 
                     break;
                 }
                 if world.now_us() > deadline {
-                    let late = format!("no progress: {op:?} of object {object} is not answered {}s after healing", PROGRESS_US / 1_000_000);
+                    let late = format!(
+                        "no progress: {op:?} of object {object} is not answered {}s after healing",
+                        PROGRESS_US / 1_000_000
+                    );
                     world.record.problem(world.now_us(), late);
                     return;
                 }

@@ -69,9 +69,19 @@ impl World {
         for index in 0..plan.nodes() {
             let ip = IpAddr::V4(Ipv4Addr::new(10, 0, 0, index as u8 + 1));
             let disk = SimDisk::new(root.derive("disk", index as u64));
-            disk.core().set_faults(Faults { sync_us: plan.sync_us, ..Faults::default() });
-            let skew_ms = Arc::new(AtomicI64::new(plan.skew_ms.get(index).copied().unwrap_or(0)));
-            let machine = Machine { index, ip, disk, skew_ms };
+            disk.core().set_faults(Faults {
+                sync_us: plan.sync_us,
+                ..Faults::default()
+            });
+            let skew_ms = Arc::new(AtomicI64::new(
+                plan.skew_ms.get(index).copied().unwrap_or(0),
+            ));
+            let machine = Machine {
+                index,
+                ip,
+                disk,
+                skew_ms,
+            };
             let (process, on) = (process.clone(), machine.clone());
             let handle = Handle::current()
                 .create_node()
@@ -79,9 +89,17 @@ impl World {
                 .ip(ip)
                 .init(move || process(on.clone()))
                 .build();
-            nodes.push(Node { machine, handle, down: 0, paused: false });
+            nodes.push(Node {
+                machine,
+                handle,
+                down: 0,
+                paused: false,
+            });
         }
-        let inner = Inner { nodes, cuts: BTreeMap::new() };
+        let inner = Inner {
+            nodes,
+            cuts: BTreeMap::new(),
+        };
         let world = World {
             plan: Arc::new(plan),
             record,
@@ -181,8 +199,16 @@ impl World {
             sleep(Duration::from_millis(250)).await;
             let exited: Vec<usize> = {
                 let inner = self.lock();
-                let up = |(_, n): &(usize, &Node)| n.down == 0 && Handle::current().is_exit(n.handle.id());
-                inner.nodes.iter().enumerate().filter(up).map(|(i, _)| i).collect()
+                let up = |(_, n): &(usize, &Node)| {
+                    n.down == 0 && Handle::current().is_exit(n.handle.id())
+                };
+                inner
+                    .nodes
+                    .iter()
+                    .enumerate()
+                    .filter(up)
+                    .map(|(i, _)| i)
+                    .collect()
             };
             for node in exited {
                 self.note(format_args!("n{node} exited"));
@@ -213,11 +239,18 @@ impl World {
                     self.start(node);
                 }
             }
-            Fault::CrashAtDisk { node, changes, down_us } => {
+            Fault::CrashAtDisk {
+                node,
+                changes,
+                down_us,
+            } => {
                 let disk = self.machine(node).disk;
                 disk.core().crash_after(changes);
                 // A node that writes nothing for so long is left alone.
-                if madsim::time::timeout(Duration::from_secs(3), disk.died()).await.is_err() {
+                if madsim::time::timeout(Duration::from_secs(3), disk.died())
+                    .await
+                    .is_err()
+                {
                     disk.core().disarm();
                 } else if self.stop(node, true) {
                     sleep(Duration::from_micros(down_us)).await;
@@ -245,23 +278,38 @@ impl World {
                 sleep(Duration::from_micros(us)).await;
                 self.cut(from, to, false);
             }
-            Fault::BadNetwork { loss, latency_us, us } => {
+            Fault::BadNetwork {
+                loss,
+                latency_us,
+                us,
+            } => {
                 self.network(loss, latency_us.max(LATENCY.1));
                 sleep(Duration::from_micros(us)).await;
                 self.network(0.0, LATENCY.1);
             }
-            Fault::Disk { node, mut faults, us } => {
+            Fault::Disk {
+                node,
+                mut faults,
+                us,
+            } => {
                 let disk = self.machine(node).disk;
                 // "This much is left", rather than an absolute size.
-                faults.capacity_bytes = faults.capacity_bytes.map(|left| disk.core().used_bytes() + left);
+                faults.capacity_bytes = faults
+                    .capacity_bytes
+                    .map(|left| disk.core().used_bytes() + left);
                 disk.core().set_faults(faults);
                 sleep(Duration::from_micros(us)).await;
-                disk.core().set_faults(Faults { sync_us: self.plan.sync_us, ..Faults::default() });
+                disk.core().set_faults(Faults {
+                    sync_us: self.plan.sync_us,
+                    ..Faults::default()
+                });
             }
             Fault::ClockJump { node, ms } => {
                 self.machine(node).skew_ms.fetch_add(ms, Ordering::Relaxed);
             }
-            Fault::Failover { .. } | Fault::Migrate { .. } | Fault::CancelMigrations => return false,
+            Fault::Failover { .. } | Fault::Migrate { .. } | Fault::CancelMigrations => {
+                return false;
+            }
         }
         true
     }
@@ -300,7 +348,10 @@ impl World {
                 sleep(Duration::from_micros(wait)).await;
             }
             self.note(format_args!("fault {fault}"));
-            if matches!(fault, Fault::Failover { .. } | Fault::Migrate { .. } | Fault::CancelMigrations) {
+            if matches!(
+                fault,
+                Fault::Failover { .. } | Fault::Migrate { .. } | Fault::CancelMigrations
+            ) {
                 operator(fault).await;
             } else {
                 let world = self.clone();
