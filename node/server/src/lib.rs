@@ -1,6 +1,7 @@
 //! Holdfast: see ARCHITECTURE.md.
 
 pub mod cluster;
-pub mod routing;
 #[cfg(not(madsim))]
 pub mod local_cluster;
+pub mod migrate;
+pub mod routing;
