@@ -39,11 +39,14 @@
 //!   command is executed anew when a key is ready. If `may_block` is not set, answer the timeout's reply at once.
 //! - Randomness only from `call.rng`, time only from `call.now_ms`. Never iterate anything whose order is not determined.
 
+pub mod args;
 pub mod call;
 pub mod commands;
+pub mod decimal;
 pub mod digest;
 pub mod effects;
 mod engine;
+pub mod glob;
 mod keyspace;
 pub mod number;
 pub mod rng;

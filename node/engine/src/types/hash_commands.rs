@@ -1,7 +1,12 @@
 //! The commands of the hash type.
 
-use crate::commands::not_yet;
-use crate::spec::{Acl, Begin, Command, CommandSpec, Find, Flags, Group, Key, KeySpec};
+use super::HashValue;
+use super::listpack::Elem;
+use crate::args::{self, ScanArgs};
+use crate::decimal::{self, DecimalError};
+use crate::spec::{Acl, Command, CommandSpec, Flags, Group, Key, KeySpec};
+use crate::{Call, CmdError, CmdResult, DONE, Engine};
+use holdfast_resp::{Proto, format_i64, parse_i64};
 
 /// The rows.
 pub const COMMANDS: &[Command] = &[
@@ -19,7 +24,7 @@ pub const COMMANDS: &[Command] = &[
             args: "key:key field...",
             ..CommandSpec::EMPTY
         },
-        not_yet,
+        hdel,
     ),
     Command::new(
         CommandSpec {
@@ -35,7 +40,7 @@ pub const COMMANDS: &[Command] = &[
             args: "key:key field",
             ..CommandSpec::EMPTY
         },
-        not_yet,
+        hexists,
     ),
     Command::new(
         CommandSpec {
@@ -51,7 +56,7 @@ pub const COMMANDS: &[Command] = &[
             args: "key:key field",
             ..CommandSpec::EMPTY
         },
-        not_yet,
+        hget,
     ),
     Command::new(
         CommandSpec {
@@ -68,7 +73,7 @@ pub const COMMANDS: &[Command] = &[
             tips: &["nondeterministic_output_order"],
             ..CommandSpec::EMPTY
         },
-        not_yet,
+        hgetall,
     ),
     Command::new(
         CommandSpec {
@@ -89,7 +94,7 @@ pub const COMMANDS: &[Command] = &[
             args: "key:key field increment:int",
             ..CommandSpec::EMPTY
         },
-        not_yet,
+        hincrby,
     ),
     Command::new(
         CommandSpec {
@@ -110,7 +115,7 @@ pub const COMMANDS: &[Command] = &[
             args: "key:key field increment:double",
             ..CommandSpec::EMPTY
         },
-        not_yet,
+        hincrbyfloat,
     ),
     Command::new(
         CommandSpec {
@@ -127,7 +132,7 @@ pub const COMMANDS: &[Command] = &[
             tips: &["nondeterministic_output_order"],
             ..CommandSpec::EMPTY
         },
-        not_yet,
+        hkeys,
     ),
     Command::new(
         CommandSpec {
@@ -143,7 +148,7 @@ pub const COMMANDS: &[Command] = &[
             args: "key:key",
             ..CommandSpec::EMPTY
         },
-        not_yet,
+        hlen,
     ),
     Command::new(
         CommandSpec {
@@ -159,7 +164,7 @@ pub const COMMANDS: &[Command] = &[
             args: "key:key field...",
             ..CommandSpec::EMPTY
         },
-        not_yet,
+        hmget,
     ),
     Command::new(
         CommandSpec {
@@ -175,7 +180,7 @@ pub const COMMANDS: &[Command] = &[
             args: "key:key {field value}<data>...",
             ..CommandSpec::EMPTY
         },
-        not_yet,
+        hmset,
     ),
     Command::new(
         CommandSpec {
@@ -192,7 +197,7 @@ pub const COMMANDS: &[Command] = &[
             tips: &["nondeterministic_output"],
             ..CommandSpec::EMPTY
         },
-        not_yet,
+        hrandfield,
     ),
     Command::new(
         CommandSpec {
@@ -209,7 +214,7 @@ pub const COMMANDS: &[Command] = &[
             tips: &["nondeterministic_output"],
             ..CommandSpec::EMPTY
         },
-        not_yet,
+        hscan,
     ),
     Command::new(
         CommandSpec {
@@ -225,7 +230,7 @@ pub const COMMANDS: &[Command] = &[
             args: "key:key {field value}<data>...",
             ..CommandSpec::EMPTY
         },
-        not_yet,
+        hset,
     ),
     Command::new(
         CommandSpec {
@@ -241,7 +246,7 @@ pub const COMMANDS: &[Command] = &[
             args: "key:key field value",
             ..CommandSpec::EMPTY
         },
-        not_yet,
+        hsetnx,
     ),
     Command::new(
         CommandSpec {
@@ -257,7 +262,7 @@ pub const COMMANDS: &[Command] = &[
             args: "key:key field",
             ..CommandSpec::EMPTY
         },
-        not_yet,
+        hstrlen,
     ),
     Command::new(
         CommandSpec {
@@ -274,6 +279,263 @@ pub const COMMANDS: &[Command] = &[
             tips: &["nondeterministic_output_order"],
             ..CommandSpec::EMPTY
         },
-        not_yet,
+        hvals,
     ),
 ];
+
+fn hset(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
+    let created = set_pairs(engine, call, "hset")?;
+    call.reply_len(created);
+    DONE
+}
+
+fn hmset(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
+    set_pairs(engine, call, "hmset")?;
+    call.reply_ok();
+    DONE
+}
+
+/// Sets the fields of `HSET` and `HMSET`; how many are new.
+fn set_pairs(engine: &mut Engine, call: &mut Call<'_>, name: &str) -> Result<usize, CmdError> {
+    if !call.argv.len().is_multiple_of(2) {
+        return Err(CmdError::wrong_arity(name));
+    }
+    let (key, pairs) = (call.arg(1), &call.argv[2..]);
+    let limits = engine.limits();
+    let hash = engine.write_or_create(call, key, HashValue::new)?;
+    hash.prepare(pairs.iter().copied(), &limits);
+    let created = pairs
+        .chunks_exact(2)
+        .filter(|pair| hash.set(pair[0], pair[1], &limits))
+        .count();
+    call.modified(key, pairs.len() as u64 / 2);
+    Ok(created)
+}
+
+fn hsetnx(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
+    let (key, field, value) = (call.arg(1), call.arg(2), call.arg(3));
+    let limits = engine.limits();
+    let there = engine
+        .read::<HashValue>(call, key)?
+        .is_some_and(|hash| hash.contains(field));
+    if !there {
+        let hash = engine.write_or_create(call, key, HashValue::new)?;
+        hash.set(field, value, &limits);
+        call.modified(key, 1);
+    }
+    call.reply_int(i64::from(!there));
+    DONE
+}
+
+fn hget(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
+    let hash = engine.read::<HashValue>(call, call.arg(1))?;
+    reply_field(call, hash, call.arg(2));
+    DONE
+}
+
+fn hmget(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
+    let hash = engine.read::<HashValue>(call, call.arg(1))?;
+    call.reply_array(call.argv.len() - 2);
+    for field in &call.argv[2..] {
+        reply_field(call, hash, field);
+    }
+    DONE
+}
+
+/// Answers a field's value, or null.
+fn reply_field(call: &mut Call<'_>, hash: Option<&HashValue>, field: &[u8]) {
+    match hash.and_then(|hash| hash.get(field)) {
+        Some(value) => call.reply_bulk(value.bytes(&mut None)),
+        None => call.reply_null(),
+    }
+}
+
+fn hgetall(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
+    let hash = engine.read::<HashValue>(call, call.arg(1))?;
+    call.reply_map(hash.map_or(0, HashValue::len));
+    for (field, value) in hash.into_iter().flat_map(HashValue::iter) {
+        call.reply_bulk(field.bytes(&mut None));
+        call.reply_bulk(value.bytes(&mut None));
+    }
+    DONE
+}
+
+fn hkeys(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
+    let hash = engine.read::<HashValue>(call, call.arg(1))?;
+    call.reply_array(hash.map_or(0, HashValue::len));
+    for (field, _) in hash.into_iter().flat_map(HashValue::iter) {
+        call.reply_bulk(field.bytes(&mut None));
+    }
+    DONE
+}
+
+fn hvals(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
+    let hash = engine.read::<HashValue>(call, call.arg(1))?;
+    call.reply_array(hash.map_or(0, HashValue::len));
+    for (_, value) in hash.into_iter().flat_map(HashValue::iter) {
+        call.reply_bulk(value.bytes(&mut None));
+    }
+    DONE
+}
+
+fn hlen(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
+    let hash = engine.read::<HashValue>(call, call.arg(1))?;
+    call.reply_len(hash.map_or(0, HashValue::len));
+    DONE
+}
+
+fn hexists(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
+    let hash = engine.read::<HashValue>(call, call.arg(1))?;
+    call.reply_int(i64::from(hash.is_some_and(|h| h.contains(call.arg(2)))));
+    DONE
+}
+
+fn hstrlen(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
+    let hash = engine.read::<HashValue>(call, call.arg(1))?;
+    let value = hash.and_then(|h| h.get(call.arg(2)));
+    call.reply_len(value.map_or(0, |v| v.byte_len()));
+    DONE
+}
+
+fn hdel(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
+    let key = call.arg(1);
+    let Some(hash) = engine.write::<HashValue>(call, key)? else {
+        call.reply_int(0);
+        return DONE;
+    };
+    let mut removed = 0;
+    for field in &call.argv[2..] {
+        removed += usize::from(hash.remove(field));
+        if hash.is_empty() {
+            break;
+        }
+    }
+    if removed > 0 {
+        if hash.is_empty() {
+            engine.delete(call, key);
+        }
+        call.modified(key, removed as u64);
+    }
+    call.reply_len(removed);
+    DONE
+}
+
+fn hincrby(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
+    let (key, field) = (call.arg(1), call.arg(2));
+    let increment = call.int_arg(3)?;
+    let limits = engine.limits();
+    let old = match engine
+        .read::<HashValue>(call, key)?
+        .and_then(|h| h.get(field))
+    {
+        None => 0,
+        Some(Elem::Int(v)) => v,
+        Some(Elem::Str(s)) => {
+            parse_i64(s).ok_or(CmdError::Static("ERR hash value is not an integer"))?
+        }
+    };
+    let new = old.checked_add(increment).ok_or(CmdError::Static(
+        "ERR increment or decrement would overflow",
+    ))?;
+    let hash = engine.write_or_create(call, key, HashValue::new)?;
+    hash.set(field, format_i64(new).as_bytes(), &limits);
+    call.modified(key, 1);
+    call.reply_int(new);
+    DONE
+}
+
+fn hincrbyfloat(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
+    let (key, field, increment) = (call.arg(1), call.arg(2), call.arg(3));
+    if call.float_arg(3)?.is_infinite() {
+        return Err(CmdError::Static("ERR value is NaN or Infinity"));
+    }
+    let limits = engine.limits();
+    let old = engine
+        .read::<HashValue>(call, key)?
+        .and_then(|h| h.get(field))
+        .map_or_else(|| b"0".to_vec(), |v| v.to_vec());
+    let new = decimal::add(&old, increment).map_err(|e| {
+        CmdError::Static(match e {
+            DecimalError::BadValue => "ERR hash value is not a float",
+            DecimalError::BadIncrement => "ERR value is not a valid float",
+            DecimalError::InfiniteIncrement => "ERR value is NaN or Infinity",
+            DecimalError::InfiniteSum => "ERR increment would produce NaN or Infinity",
+        })
+    })?;
+    let hash = engine.write_or_create(call, key, HashValue::new)?;
+    hash.set(field, new.as_bytes(), &limits);
+    call.modified(key, 1);
+    // The sum itself, so that copies need not agree on how to add.
+    call.rewrite(&[b"HSET", key, field, new.as_bytes()]);
+    call.reply_bulk(new.as_bytes());
+    DONE
+}
+
+fn hrandfield(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
+    let key = call.arg(1);
+    if call.argv.len() == 2 {
+        match engine.read::<HashValue>(call, key)? {
+            None => call.reply_null(),
+            Some(hash) => {
+                let (field, _) = hash
+                    .at(call.rng.index(hash.len()))
+                    .ok_or(CmdError::NO_SUCH_KEY)?;
+                call.reply_bulk(field.bytes(&mut None));
+            }
+        }
+        return DONE;
+    }
+    let count = args::negatable_int(call, 2)?;
+    let with_values = match call.argv.len() {
+        3 => false,
+        4 if call.arg_is(3, "WITHVALUES") => true,
+        _ => return Err(CmdError::SYNTAX),
+    };
+    if with_values && count.unsigned_abs() > i64::MAX as u64 / 2 {
+        return Err(CmdError::Static("ERR value is out of range"));
+    }
+    let Some(hash) = engine.read::<HashValue>(call, key)? else {
+        call.reply_array(0);
+        return DONE;
+    };
+    let n = usize::try_from(count.unsigned_abs()).unwrap_or(usize::MAX);
+    // A negative count draws with repetition, in random order.
+    let picks = if count < 0 {
+        None
+    } else {
+        Some(args::distinct_indexes(call, hash.len(), n))
+    };
+    let total = picks.as_ref().map_or(n, Vec::len);
+    let flat = with_values && call.proto == Proto::Resp2;
+    call.reply_array(if flat { total * 2 } else { total });
+    for i in 0..total {
+        let index = match &picks {
+            Some(picks) => picks[i],
+            None => call.rng.index(hash.len()),
+        };
+        let (field, value) = hash.at(index).ok_or(CmdError::NO_SUCH_KEY)?;
+        if with_values && !flat {
+            call.reply_array(2);
+        }
+        call.reply_bulk(field.bytes(&mut None));
+        if with_values {
+            call.reply_bulk(value.bytes(&mut None));
+        }
+    }
+    DONE
+}
+
+fn hscan(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
+    let cursor = args::scan_cursor(call, 2)?;
+    let Some(hash) = engine.read::<HashValue>(call, call.arg(1))? else {
+        args::reply_empty_scan(call);
+        return DONE;
+    };
+    let scan = ScanArgs::parse(call, Some("NOVALUES"))?;
+    scan.run(call, cursor, |cursor, report| {
+        hash.scan(cursor, |field, value| {
+            report(field.bytes(&mut None), Some(value.bytes(&mut None)));
+        })
+    });
+    DONE
+}
