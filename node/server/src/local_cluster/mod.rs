@@ -181,11 +181,12 @@ impl LocalCluster {
 
     /// A port that another program holds would show only as a node that cannot start; say so beforehand.
     fn check_ports(&self) -> Result<(), Failure> {
-        for port in self
+        let offsets = [0, plan::BUS_PORT_OFFSET, plan::RAFT_PORT_OFFSET];
+        let ports = self
             .places
             .iter()
-            .flat_map(|p| [p.plan.port, p.plan.port + plan::BUS_PORT_OFFSET])
-        {
+            .flat_map(|p| offsets.map(|offset| p.plan.port + offset));
+        for port in ports {
             if let Err(error) = TcpListener::bind((Ipv4Addr::LOCALHOST, port)) {
                 return Err(Failure::Said(format!(
                     "port {port} cannot be used ({error}); choose another --port, or stop what listens there"

@@ -107,7 +107,7 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Request, String
             "--shards" => options.shards = Some(number(&name, &value("a number")?, 1, 256)?),
             "--replicas" => options.replicas = Some(number(&name, &value("a number")?, 0, 6)?),
             "--witnesses" => options.witnesses = Some(number(&name, &value("a number")?, 0, 5)?),
-            "--port" => options.port = Some(number(&name, &value("a port")?, 1, 55_535)?),
+            "--port" => options.port = Some(number(&name, &value("a port")?, 1, 45_535)?),
             "--dir" => options.dir = Some(PathBuf::from(value("a path")?)),
             "--durability" => {
                 let mode = value("async or quorum")?;
@@ -165,7 +165,7 @@ mod tests {
         assert_eq!(check("--port"), Err("--port needs a port".into()));
         assert_eq!(
             check("--port 70000"),
-            Err("--port is a number from 1 to 55535, not '70000'".into())
+            Err("--port is a number from 1 to 45535, not '70000'".into())
         );
         assert_eq!(
             check("--shards 0"),

@@ -16,6 +16,9 @@ const SLOTS: u32 = 16384;
 /// Valkey's rule for the port of the cluster bus, which Holdfast keeps.
 pub const BUS_PORT_OFFSET: u16 = 10_000;
 
+/// Where a node's log listens for the other voters of its shard, from its client port on.
+pub const RAFT_PORT_OFFSET: u16 = 20_000;
+
 /// How many of what, and from which port on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Shape {
@@ -99,10 +102,10 @@ impl Shape {
                         --witnesses, or use --durability quorum"
                 .into());
         }
-        let last = u32::from(self.port) + self.node_count() - 1 + u32::from(BUS_PORT_OFFSET);
+        let last = u32::from(self.port) + self.node_count() - 1 + u32::from(RAFT_PORT_OFFSET);
         if last > u32::from(u16::MAX) {
             return Err(format!(
-                "--port {} leaves no room for {} nodes and their bus ports",
+                "--port {} leaves no room for {} nodes with their bus and log ports",
                 self.port,
                 self.node_count()
             ));
@@ -161,6 +164,7 @@ impl Shape {
         directive("cluster-enabled", "yes");
         directive("cluster-config-file", "nodes.conf");
         directive("cluster-node-timeout", "5000");
+        directive("raft-port", &(node.port + RAFT_PORT_OFFSET).to_string());
         directive("durability", self.durability.as_str());
         if node.part == Part::Witness {
             directive("witness", "yes");

@@ -1,0 +1,15 @@
+//! Stories about real processes: nodes, clients and tools as users run them.
+//!
+//! A test that lacks a tool prints `SKIPPED` with the reason and passes; `.ci/run` installs all tools.
+
+mod harness;
+
+mod bad_input;
+mod cli;
+mod clients;
+mod config;
+mod disk;
+mod durable_shard;
+mod local_cluster;
+mod migration;
+mod tools;
