@@ -5,10 +5,14 @@ use std::sync::OnceLock;
 use holdfast_resp::write;
 
 use crate::call::{Call, CmdError, Mode, Outcome};
-use crate::keyspace::{Db, Entry};
+use crate::keyspace::entry::{Entry, NEVER};
+use crate::keyspace::hash::KeyHasher;
+use crate::keyspace::{Db, Place, place};
+use crate::slots::SlotSet;
+use crate::snapshot::Snapshots;
 use crate::spec::{Command, NameIndex};
 use crate::types::TypeLimits;
-use crate::value::{DataType, Value, ValueRef};
+use crate::value::{DataType, StrRef, Value, ValueRef};
 
 /// How an engine is set up. `cluster`, `databases` and `hash_seed` are fixed for its life, the rest may be changed with
 /// [`Engine::config_mut`].
@@ -76,20 +80,49 @@ pub enum Ttl {
     At(u64),
 }
 
+/// What the engine counts, for `INFO`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct EngineStats {
+    /// Keys deleted because their time had passed.
+    pub expired_keys: u64,
+    /// Reads that found a key.
+    pub keyspace_hits: u64,
+    /// Reads that found none.
+    pub keyspace_misses: u64,
+}
+
 /// The keyspace and all data commands.
 pub struct Engine {
     pub(crate) config: EngineConfig,
     pub(crate) codec: Box<dyn ValueCodec>,
+    pub(crate) hasher: KeyHasher,
     pub(crate) dbs: Vec<Db>,
+    pub(crate) snapshots: Snapshots,
+    pub(crate) garbage: crate::maintenance::Garbage,
+    /// Slots whose keys no client may see. `None` when there are none.
+    pub(crate) hidden: Option<SlotSet>,
+    pub(crate) expiry_resume: Vec<(u64, u64)>,
+    pub(crate) stats: EngineStats,
 }
 
 impl Engine {
     /// An empty engine.
     pub fn new(config: EngineConfig, codec: Box<dyn ValueCodec>) -> Engine {
-        let dbs = (0..config.databases.max(1))
-            .map(|_| Db::default())
-            .collect();
-        Engine { config, codec, dbs }
+        let hasher = KeyHasher::new(config.hash_seed);
+        let count = usize::from(config.databases.max(1));
+        Engine {
+            hasher,
+            dbs: (0..count)
+                .map(|_| Db::new(config.cluster, hasher))
+                .collect(),
+            snapshots: Snapshots::default(),
+            garbage: Default::default(),
+            hidden: None,
+            expiry_resume: vec![(0, 0); count],
+            stats: EngineStats::default(),
+            config,
+            codec,
+        }
     }
 
     /// The configuration.
@@ -105,6 +138,16 @@ impl Engine {
     /// The limits of the compact encodings; a copy, so that values can be borrowed from the engine meanwhile.
     pub fn limits(&self) -> TypeLimits {
         self.config.limits
+    }
+
+    /// What has been counted since the start or the last reset.
+    pub fn stats(&self) -> EngineStats {
+        self.stats
+    }
+
+    /// `CONFIG RESETSTAT`.
+    pub fn reset_stats(&mut self) {
+        self.stats = EngineStats::default();
     }
 
     /// All data commands, in no particular order.
@@ -156,59 +199,131 @@ impl Engine {
         outcome
     }
 
-    fn find(&self, db: u16, key: &[u8]) -> Option<&Entry> {
-        self.dbs.get(usize::from(db))?.map.get(key)
+    /// Where a key of the call is to be found.
+    #[inline]
+    pub(crate) fn place(&self, call: &Call<'_>, key: &[u8]) -> Place {
+        place(self.hasher, self.config.cluster, call.slot, key)
     }
 
-    fn find_mut(&mut self, db: u16, key: &[u8]) -> Option<&mut Entry> {
-        self.dbs.get_mut(usize::from(db))?.map.get_mut(key)
+    #[inline]
+    fn find(&self, db: u16, place: Place, key: &[u8]) -> Option<&Entry> {
+        self.dbs.get(usize::from(db))?.find(place, key)
     }
 
-    /// The entry of a key unless it has expired; deletes it if that is this call's right.
-    fn live_mut(&mut self, call: &mut Call<'_>, key: &[u8]) -> Option<&mut Entry> {
-        let now_ms = call.now_ms;
-        let entry = self.find(call.db, key)?;
-        if call.mode != Mode::Apply && entry.expire_at_ms.is_some_and(|at| at <= now_ms) {
-            if call.mode == Mode::Primary {
-                self.expire_now(call, key);
-            }
-            return None;
+    /// The entry of a key unless its time has passed; then it is deleted, if that is this call's right.
+    #[inline]
+    pub(crate) fn live(
+        &mut self,
+        call: &mut Call<'_>,
+        place: Place,
+        key: &[u8],
+    ) -> Option<&mut Entry> {
+        let entry: *mut Entry = self
+            .dbs
+            .get_mut(usize::from(call.db))?
+            .find_mut(place, key)?;
+        // SAFETY: the entry is borrowed from `self`, which stays borrowed for as long as the returned reference lives,
+        // and nothing happens between here and the return. (The borrow checker does not yet accept a
+        // borrow that is returned on one branch only.)
+        let entry = unsafe { &mut *entry };
+        if is_live(entry, call) {
+            return Some(entry);
         }
-        self.find_mut(call.db, key)
+        if call.mode == Mode::Primary {
+            self.expire_now(call.db, place, key, call.fx);
+        }
+        None
     }
 
-    fn expire_now(&mut self, call: &mut Call<'_>, key: &[u8]) {
-        if let Some(db) = self.dbs.get_mut(usize::from(call.db)) {
-            db.map.remove(key);
-        }
+    /// As [`live`](Self::live), with the value secured for the running snapshots: it may be changed.
+    #[inline]
+    pub(crate) fn live_for_change(
+        &mut self,
+        call: &mut Call<'_>,
+        place: Place,
+        key: &[u8],
+    ) -> Option<&mut Entry> {
+        let db = call.db;
+        let entry: *mut Entry = self.live(call, place, key)?;
+        // SAFETY: the entry lies in `self.dbs`, which `self.snapshots` does not touch; `self` stays borrowed for as
+        // long as the returned reference lives.
+        let entry = unsafe { &mut *entry };
+        self.snapshots.secure(db, place.slot, entry);
+        Some(entry)
+    }
+
+    /// Deletes a key because its time has passed, with its effect.
+    pub(crate) fn expire_now(
+        &mut self,
+        db: u16,
+        place: Place,
+        key: &[u8],
+        fx: &mut crate::Effects,
+    ) {
+        self.remove(db, place, key);
+        self.stats.expired_keys += 1;
         let verb: &[u8] = if self.config.lazyfree_lazy_expire {
             b"UNLINK"
         } else {
             b"DEL"
         };
-        call.fx.propagate(call.db, &[verb, key]);
-        call.fx.touch(call.db, key);
+        fx.propagate(db, &[verb, key]);
+        fx.add_dirty(1);
+        fx.touch(db, key);
+    }
+
+    /// Removes a key, expired or not, once the snapshots have it. Its value is freed in small steps if it is large.
+    pub(crate) fn remove(&mut self, db: u16, place: Place, key: &[u8]) -> bool {
+        let Some(space) = self.dbs.get_mut(usize::from(db)) else {
+            return false;
+        };
+        let Some(mut entry) = space.remove(place, key) else {
+            return false;
+        };
+        self.snapshots.secure(db, place.slot, &mut entry);
+        true
     }
 
     /// The value of a key, to read. Counts as an access; deletes the key if its time has passed.
+    #[inline]
     pub fn lookup_read(&mut self, call: &mut Call<'_>, key: &[u8]) -> Option<ValueRef<'_>> {
-        self.live_mut(call, key).map(|e| e.value())
+        let place = self.place(call, key);
+        let now_ms = call.now_ms;
+        let stats: *mut EngineStats = &raw mut self.stats;
+        let entry = self.live(call, place, key);
+        // SAFETY: `entry` borrows from `self.dbs` only; the statistics are another field.
+        let stats = unsafe { &mut *stats };
+        match entry {
+            None => {
+                stats.keyspace_misses += 1;
+                None
+            }
+            Some(entry) => {
+                stats.keyspace_hits += 1;
+                entry.touch(now_ms);
+                Some(entry.value())
+            }
+        }
     }
 
     /// The value of a key, to read, through a shared borrow: for commands that look at several keys at once.
     /// An expired key is absent (call [`touch_key`](Self::touch_key) on each key first, so that it is deleted and the access
     /// counted).
     pub fn peek_value(&self, call: &Call<'_>, key: &[u8]) -> Option<ValueRef<'_>> {
-        let entry = self.find(call.db, key)?;
-        if call.mode != Mode::Apply && entry.expire_at_ms.is_some_and(|at| at <= call.now_ms) {
-            return None;
-        }
-        Some(entry.value())
+        self.find(call.db, self.place(call, key), key)
+            .filter(|entry| is_live(entry, call))
+            .map(Entry::value)
     }
 
     /// Counts an access to a key and deletes it if its time has passed. Whether it is there.
     pub fn touch_key(&mut self, call: &mut Call<'_>, key: &[u8]) -> bool {
-        self.live_mut(call, key).is_some()
+        self.lookup_read(call, key).is_some()
+    }
+
+    /// Whether a key is there; deletes it if its time has passed. Does not count as an access.
+    pub fn exists(&mut self, call: &mut Call<'_>, key: &[u8]) -> bool {
+        let place = self.place(call, key);
+        self.live(call, place, key).is_some()
     }
 
     /// The value of a key as a type, to read.
@@ -237,6 +352,23 @@ impl Engine {
         }
     }
 
+    /// The string of a key, to read.
+    ///
+    /// # Errors
+    /// `WRONGTYPE` if it is of another type.
+    #[inline]
+    pub fn read_str(
+        &mut self,
+        call: &mut Call<'_>,
+        key: &[u8],
+    ) -> Result<Option<StrRef<'_>>, CmdError> {
+        match self.lookup_read(call, key) {
+            None => Ok(None),
+            Some(ValueRef::Str(s)) => Ok(Some(s)),
+            Some(_) => Err(CmdError::WRONG_TYPE),
+        }
+    }
+
     /// The value of a key as a type, to change in place. Running snapshots get the value as it is now before this
     /// returns. Report the change with `Call::modified`; if the value is empty afterwards, delete the key.
     ///
@@ -247,11 +379,15 @@ impl Engine {
         call: &mut Call<'_>,
         key: &[u8],
     ) -> Result<Option<&mut T>, CmdError> {
-        match self.live_mut(call, key) {
+        let place = self.place(call, key);
+        match self.live_for_change(call, place, key) {
             None => Ok(None),
-            Some(entry) => T::from_mut(entry.value_mut())
-                .map(Some)
-                .ok_or(CmdError::WRONG_TYPE),
+            Some(entry) => {
+                entry.touch(call.now_ms);
+                T::from_mut(entry.value_mut())
+                    .map(Some)
+                    .ok_or(CmdError::WRONG_TYPE)
+            }
         }
     }
 
@@ -266,42 +402,143 @@ impl Engine {
         key: &[u8],
         empty: impl FnOnce() -> T,
     ) -> Result<&mut T, CmdError> {
-        if self.live_mut(call, key).is_none() {
-            self.set_value(call, key, empty().into_value(), Ttl::Clear);
+        let place = self.place(call, key);
+        let found: Option<*mut Entry> = self
+            .live_for_change(call, place, key)
+            .map(|e| e as *mut Entry);
+        let entry = match found {
+            // SAFETY: borrowed from `self` just above, and nothing has happened since.
+            Some(entry) => unsafe { &mut *entry },
+            None => self.insert(call, place, key, empty().into_value()),
+        };
+        entry.touch(call.now_ms);
+        T::from_mut(entry.value_mut()).ok_or(CmdError::WRONG_TYPE)
+    }
+
+    /// Adds a key that is known to be absent, without expiry. The call's database must exist.
+    pub(crate) fn insert(
+        &mut self,
+        call: &mut Call<'_>,
+        place: Place,
+        key: &[u8],
+        value: Value,
+    ) -> &mut Entry {
+        if value.ty().unblocks() {
+            call.fx.signal_ready(call.db, key);
         }
-        self.write::<T>(call, key)?.ok_or(CmdError::WRONG_TYPE)
+        let mut entry = Entry::new(key, value, self.snapshots.epoch());
+        entry.touch(call.now_ms);
+        self.db_mut(call.db).insert(place, entry)
+    }
+
+    /// A database. The server lets clients select only databases that exist.
+    pub(crate) fn db_mut(&mut self, db: u16) -> &mut Db {
+        let at = usize::from(db).min(self.dbs.len() - 1);
+        &mut self.dbs[at]
     }
 
     /// Gives a key a new value, of any type, whatever it held. Reports nothing but readiness.
     pub fn set_value(&mut self, call: &mut Call<'_>, key: &[u8], value: Value, ttl: Ttl) {
-        let Some(db) = self.dbs.get_mut(usize::from(call.db)) else {
-            return;
-        };
+        let place = self.place(call, key);
         if value.ty().unblocks() {
             call.fx.signal_ready(call.db, key);
         }
-        let old = db.map.get(key).and_then(|e| e.expire_at_ms);
-        let expire_at_ms = match ttl {
-            Ttl::Clear => None,
-            Ttl::Keep => old,
-            Ttl::At(at) => Some(at),
+        match self.live_for_change(call, place, key) {
+            Some(entry) => {
+                entry.touch(call.now_ms);
+                entry.set_value(value);
+            }
+            None => {
+                self.insert(call, place, key, value);
+            }
+        }
+        self.set_ttl(call, place, key, ttl);
+    }
+
+    /// Gives a key a string, whatever it held; kept as an integer where that is possible.
+    #[inline]
+    pub(crate) fn set_string(
+        &mut self,
+        call: &mut Call<'_>,
+        place: Place,
+        key: &[u8],
+        bytes: &[u8],
+        ttl: Ttl,
+    ) {
+        let int = if bytes.len() <= 20 {
+            holdfast_resp::parse_i64(bytes)
+        } else {
+            None
         };
-        db.map.insert(
-            key.into(),
-            Entry {
-                expire_at_ms,
-                version: 0,
-                value,
-            },
-        );
+        let now_ms = call.now_ms;
+        if let Some(entry) = self.live_for_change(call, place, key) {
+            entry.touch(now_ms);
+            match int {
+                Some(value) => entry.set_int(value),
+                None => entry.set_str(bytes),
+            }
+            if ttl == Ttl::Clear && entry.expire_at_ms() == NEVER {
+                return;
+            }
+            self.set_ttl(call, place, key, ttl);
+            return;
+        }
+        let epoch = self.snapshots.epoch();
+        let mut entry = match int {
+            Some(value) => Entry::new_int(key, value, epoch),
+            None => Entry::new_str(key, bytes, epoch),
+        };
+        entry.touch(now_ms);
+        self.db_mut(call.db).insert(place, entry);
+        if let Ttl::At(_) = ttl {
+            self.set_ttl(call, place, key, ttl);
+        }
+    }
+
+    /// Changes the expiry of a key that is there. Call it only with the value secured.
+    pub(crate) fn set_ttl(&mut self, call: &mut Call<'_>, place: Place, key: &[u8], ttl: Ttl) {
+        let at = match ttl {
+            Ttl::Keep => return,
+            Ttl::Clear => NEVER,
+            Ttl::At(at) => at.min(NEVER - 1),
+        };
+        self.db_mut(call.db).set_expiry(place, key, at);
     }
 
     /// Deletes a key. Whether it was there (an expired one was not). Reports nothing.
     pub fn delete(&mut self, call: &mut Call<'_>, key: &[u8]) -> bool {
-        self.live_mut(call, key).is_some()
-            && self
-                .dbs
-                .get_mut(usize::from(call.db))
-                .is_some_and(|db| db.map.remove(key).is_some())
+        let place = self.place(call, key);
+        self.live(call, place, key).is_some() && self.remove(call.db, place, key)
     }
+
+    /// When a key expires, in Unix milliseconds, if it is there and does. Does not count as an access.
+    pub fn expiry(&mut self, call: &mut Call<'_>, key: &[u8]) -> Option<u64> {
+        let place = self.place(call, key);
+        self.live(call, place, key)?.expiry()
+    }
+
+    /// Number of keys of a database that clients may see.
+    pub fn dbsize(&self, db: u16) -> usize {
+        let Some(db) = self.dbs.get(usize::from(db)) else {
+            return 0;
+        };
+        db.len() - self.hidden.as_ref().map_or(0, |hidden| db.count_in(hidden))
+    }
+
+    /// Number of keys of a database with an expiry, hidden ones included.
+    pub fn expiries_len(&self, db: u16) -> usize {
+        self.dbs.get(usize::from(db)).map_or(0, Db::expiries_len)
+    }
+
+    pub(crate) fn is_hidden(&self, slot: u16) -> bool {
+        self.hidden
+            .as_ref()
+            .is_some_and(|hidden| hidden.contains(slot))
+    }
+}
+
+/// Whether a key is there as far as this call is concerned.
+#[inline]
+pub(crate) fn is_live(entry: &Entry, call: &Call<'_>) -> bool {
+    entry.expire_at_ms() >= call.now_ms || call.mode == Mode::Apply
 }

@@ -39,6 +39,7 @@
 //!   command is executed anew when a key is ready. If `may_block` is not set, answer the timeout's reply at once.
 //! - Randomness only from `call.rng`, time only from `call.now_ms`. Never iterate anything whose order is not determined.
 
+mod apply;
 pub mod args;
 pub mod call;
 pub mod commands;
@@ -48,6 +49,7 @@ pub mod effects;
 mod engine;
 pub mod glob;
 mod keyspace;
+mod maintenance;
 pub mod number;
 pub mod rng;
 pub mod sha1;
@@ -57,12 +59,14 @@ pub mod spec;
 pub mod types;
 pub mod value;
 
+pub use apply::{ApplyError, ApplyState};
 pub use call::{Block, Call, CmdError, CmdResult, CommandFn, DONE, Mode, Outcome, TimeoutReply};
 pub use effects::{Effects, KeyList};
-pub use engine::{BadPayload, Engine, EngineConfig, Ttl, ValueCodec};
+pub use engine::{BadPayload, Engine, EngineConfig, EngineStats, Ttl, ValueCodec};
+pub use maintenance::KeyInfo;
 pub use rng::Rng;
 pub use slots::{SLOTS, SlotFilter, SlotSet, key_slot};
-pub use snapshot::SnapshotSink;
+pub use snapshot::{SnapshotId, SnapshotProgress, SnapshotSink};
 pub use spec::{
     Acl, Begin, Command, CommandSpec, Find, Flags, Group, Key, KeySpec, KeysError, NameIndex,
 };

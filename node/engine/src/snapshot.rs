@@ -1,7 +1,25 @@
-//! Point-in-time snapshots, taken in small steps between commands.
+//! Point-in-time snapshots, taken in small steps between commands: no fork, no second copy of the keyspace.
+//!
+//! Snapshots are numbered in the order of their begin; the number of the latest is the *epoch*. Each entry carries the epoch at
+//! which its value was last secured, its *version*: a snapshot numbered above that has not got the entry yet, and the
+//! entry's value is still the one that it is to get.
+//!
+//! - Before an entry is changed, removed or flushed, and when a snapshot's iteration passes it, it is given to *all*
+//!   running snapshots that have not got it, and its version becomes the epoch.
+//! - A new entry's version is the epoch: no running snapshot is to see it.
+//!
+//! So each key that was there at the begin is given exactly once, as it was then. That the iteration meets an entry again, or not at all
+//! because it has been removed (and so given) before, does no harm: iteration only has to reach everything that stays.
+//! A flush hands the tables over to the snapshots, which go through them as well; they are freed when no snapshot
+//! needs them.
 
 use std::any::Any;
+use std::collections::VecDeque;
 
+use crate::keyspace::Db;
+use crate::keyspace::entry::Entry;
+use crate::keyspace::table::Table;
+use crate::slots::SlotFilter;
 use crate::value::ValueRef;
 
 /// Receives the keys of a snapshot.
@@ -20,9 +38,254 @@ pub trait SnapshotSink: Send {
     /// Bytes that the sink holds and that have not been taken away yet, so that the caller can pause.
     fn pending_bytes(&self) -> usize;
 
-    /// To get the concrete sink back from [`Engine::snapshot_finish`](crate::Engine).
+    /// To get the concrete sink back after [`Engine::snapshot_finish`](crate::Engine::snapshot_finish).
     fn into_any(self: Box<Self>) -> Box<dyn Any>;
 
     /// To reach the concrete sink while the snapshot runs.
     fn as_any_mut(&mut self) -> &mut dyn Any;
+}
+
+/// Names a running snapshot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SnapshotId(u32);
+
+/// What a step has achieved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SnapshotProgress {
+    /// There is more to do.
+    More,
+    /// All keys have been given to the sink: call `snapshot_finish`.
+    Done,
+    /// There is no such snapshot.
+    Unknown,
+}
+
+/// What a snapshot still has to go through.
+#[derive(Debug)]
+enum Work {
+    Live { db: u16, slot: usize, cursor: u64 },
+    Flushed { id: u64, table: usize, cursor: u64 },
+}
+
+struct Running {
+    number: u32,
+    filter: SlotFilter,
+    sink: Box<dyn SnapshotSink>,
+    work: VecDeque<Work>,
+}
+
+/// Tables taken out of a database, which snapshots may still need.
+pub(crate) struct Flushed {
+    id: u64,
+    db: u16,
+    tables: Vec<(u16, Table)>,
+}
+
+/// All running snapshots.
+#[derive(Default)]
+pub(crate) struct Snapshots {
+    epoch: u32,
+    running: Vec<Running>,
+    flushed: Vec<Flushed>,
+    flushed_count: u64,
+}
+
+/// Slots without keys are skipped without counting as keys, but not for nothing.
+const EMPTY_SLOTS_A_KEY: usize = 64;
+
+impl Snapshots {
+    /// The version of a new entry.
+    #[inline]
+    pub fn epoch(&self) -> u32 {
+        self.epoch
+    }
+
+    /// To be called before an entry is changed or removed.
+    #[inline]
+    pub fn secure(&mut self, db: u16, slot: u16, entry: &mut Entry) {
+        if entry.version() != self.epoch {
+            give(&mut self.running, self.epoch, db, slot, entry);
+        }
+    }
+
+    pub fn begin(
+        &mut self,
+        filter: SlotFilter,
+        sink: Box<dyn SnapshotSink>,
+        dbs: &[Db],
+    ) -> SnapshotId {
+        self.epoch += 1;
+        let used = dbs.iter().enumerate().filter(|(_, db)| db.len() > 0);
+        let work = used
+            .map(|(db, _)| Work::Live {
+                db: db as u16,
+                slot: 0,
+                cursor: 0,
+            })
+            .collect();
+        self.running.push(Running {
+            number: self.epoch,
+            filter,
+            sink,
+            work,
+        });
+        SnapshotId(self.epoch)
+    }
+
+    fn position(&self, id: SnapshotId) -> Option<usize> {
+        self.running.iter().position(|s| s.number == id.0)
+    }
+
+    pub fn sink(&mut self, id: SnapshotId) -> Option<&mut dyn SnapshotSink> {
+        let at = self.position(id)?;
+        Some(self.running.get_mut(at)?.sink.as_mut())
+    }
+
+    /// Ends a snapshot, whether it is done or not.
+    pub fn end(&mut self, id: SnapshotId) -> Option<Box<dyn SnapshotSink>> {
+        let at = self.position(id)?;
+        Some(self.running.remove(at).sink)
+    }
+
+    pub fn step(&mut self, id: SnapshotId, budget_keys: usize, dbs: &mut [Db]) -> SnapshotProgress {
+        let Some(at) = self.position(id) else {
+            return SnapshotProgress::Unknown;
+        };
+        let mut budget = budget_keys.max(1) as isize;
+        let mut skipped = 0;
+        while budget > 0 {
+            let Some(Running { work, filter, .. }) = self.running.get_mut(at) else {
+                break;
+            };
+            let Some(item) = work.front_mut() else {
+                return SnapshotProgress::Done;
+            };
+            match item {
+                Work::Live { db, slot, cursor } => {
+                    let (db_number, slot_number) = (*db, *slot);
+                    let Some(db) = dbs
+                        .get_mut(usize::from(db_number))
+                        .filter(|db| slot_number < db.tables_len())
+                    else {
+                        work.pop_front();
+                        continue;
+                    };
+                    let covered = filter.contains(slot_number as u16);
+                    let Some(table) = db.table_mut(slot_number).filter(|t| covered && t.len() > 0)
+                    else {
+                        (*slot, *cursor) = (slot_number + 1, 0);
+                        skipped += 1;
+                        budget -= isize::from(skipped % EMPTY_SLOTS_A_KEY == 0);
+                        continue;
+                    };
+                    let from = *cursor;
+                    let (running, epoch) = (&mut self.running, self.epoch);
+                    let next = table.scan_mut(from, &mut |entry| {
+                        budget -= 1;
+                        if entry.version() != epoch {
+                            give(running, epoch, db_number, slot_number as u16, entry);
+                        }
+                    });
+                    budget -= 1;
+                    if let Some(Work::Live { slot, cursor, .. }) =
+                        self.running.get_mut(at).and_then(|s| s.work.front_mut())
+                    {
+                        *cursor = next;
+                        *slot += usize::from(next == 0);
+                    }
+                }
+                Work::Flushed { id, table, cursor } => {
+                    let (id, index, from) = (*id, *table, *cursor);
+                    let flushed = self.flushed.iter_mut().find(|f| f.id == id);
+                    let Some((db, (slot, table))) =
+                        flushed.and_then(|f| Some((f.db, f.tables.get_mut(index)?)))
+                    else {
+                        work.pop_front();
+                        continue;
+                    };
+                    let (running, epoch, slot) = (&mut self.running, self.epoch, *slot);
+                    let next = table.scan_mut(from, &mut |entry| {
+                        budget -= 1;
+                        if entry.version() != epoch {
+                            give(running, epoch, db, slot, entry);
+                        }
+                    });
+                    budget -= 1;
+                    if let Some(Work::Flushed { table, cursor, .. }) =
+                        self.running.get_mut(at).and_then(|s| s.work.front_mut())
+                    {
+                        *cursor = next;
+                        *table += usize::from(next == 0);
+                    }
+                }
+            }
+        }
+        match self.running.get(at) {
+            Some(s) if s.work.is_empty() => SnapshotProgress::Done,
+            _ => SnapshotProgress::More,
+        }
+    }
+
+    /// Takes over tables that have been flushed, for as long as a running snapshot needs them.
+    pub fn take_flushed(&mut self, db: u16, tables: Vec<(u16, Table)>) {
+        self.flushed_count += 1;
+        let id = self.flushed_count;
+        for snapshot in &mut self.running {
+            // First, so that memory is given back early.
+            snapshot.work.push_front(Work::Flushed {
+                id,
+                table: 0,
+                cursor: 0,
+            });
+        }
+        self.flushed.push(Flushed { id, db, tables });
+    }
+
+    /// Frees flushed tables that no snapshot needs any more: about `budget` entries. Whether there is more to free.
+    pub fn free_step(&mut self, budget: usize) -> bool {
+        let mut budget = budget.max(1);
+        let running = &self.running;
+        let needed = |id: u64| {
+            running.iter().any(|s| {
+                s.work
+                    .iter()
+                    .any(|w| matches!(w, Work::Flushed { id: other, .. } if *other == id))
+            })
+        };
+        let Some(at) = self.flushed.iter().position(|f| !needed(f.id)) else {
+            return false;
+        };
+        while budget > 0 {
+            let Some(flushed) = self.flushed.get_mut(at) else {
+                return false;
+            };
+            let Some((_, table)) = flushed.tables.last_mut() else {
+                self.flushed.remove(at);
+                return !self.flushed.is_empty();
+            };
+            match table.pop_bucket() {
+                Some(gone) => budget = budget.saturating_sub(gone + 1),
+                None => {
+                    flushed.tables.pop();
+                    budget -= 1;
+                }
+            }
+        }
+        true
+    }
+}
+
+/// Gives an entry to every running snapshot that has not got it.
+#[inline(never)]
+fn give(running: &mut [Running], epoch: u32, db: u16, slot: u16, entry: &mut Entry) {
+    let version = entry.version();
+    for snapshot in running
+        .iter_mut()
+        .filter(|s| s.number > version && s.filter.contains(slot))
+    {
+        snapshot
+            .sink
+            .key(db, slot, entry.key(), entry.expiry(), entry.value());
+    }
+    entry.set_version(epoch);
 }

@@ -145,6 +145,15 @@ impl RequestParser {
             .unwrap_or_default()
     }
 
+    /// As [`arg`](Self::arg), borrowed from `buf` alone: for multibulk commands only. Those of inline commands lie in the
+    /// parser; here they are empty.
+    #[inline]
+    pub fn span<'a>(&self, buf: &'a [u8], index: usize) -> &'a [u8] {
+        let span = self.args.get(index).filter(|_| !self.inline);
+        span.and_then(|s| buf.get(s.start..s.end))
+            .unwrap_or_default()
+    }
+
     /// All arguments of the command just parsed, in order.
     #[inline]
     pub fn args<'a>(&'a self, buf: &'a [u8]) -> impl ExactSizeIterator<Item = &'a [u8]> + 'a {

@@ -1,0 +1,270 @@
+//! What the engine does between commands, in small steps: active expiry, freeing what has been flushed, snapshots, and
+//! whole slots.
+
+use crate::call::{Call, Mode};
+use crate::digest::ValueDigest;
+use crate::effects::Effects;
+use crate::engine::Engine;
+use crate::keyspace::entry::Entry;
+use crate::keyspace::{ExpiryIndex, place};
+use crate::slots::{SlotFilter, SlotSet};
+use crate::snapshot::{SnapshotId, SnapshotProgress, SnapshotSink};
+use crate::value::{Value, ValueRef};
+
+/// Indexes of expiries of flushed databases, still to be freed.
+#[derive(Default)]
+pub(crate) struct Garbage {
+    indexes: Vec<ExpiryIndex>,
+}
+
+impl Engine {
+    /// Deletes keys whose time has passed, at most `budget` of them; each deletion is an effect of its own. Whether
+    /// there may be more. Only a primary does this; the others wait for the deletions to arrive.
+    pub fn active_expire_step(&mut self, now_ms: u64, budget: usize, fx: &mut Effects) -> bool {
+        let mut budget = budget;
+        for db in 0..self.dbs.len() {
+            let mut from = self.expiry_resume.get(db).copied().unwrap_or_default();
+            loop {
+                let due = self
+                    .dbs
+                    .get(db)
+                    .and_then(|d| d.expiries().next(from))
+                    .filter(|(at, _, _)| *at < now_ms);
+                let Some((at, place, behind)) = due else {
+                    from = (0, 0);
+                    break;
+                };
+                if budget == 0 {
+                    break;
+                }
+                budget -= 1;
+                from = behind;
+                if self.is_hidden(place.slot) {
+                    continue;
+                }
+                let entry = self.dbs.get(db).and_then(|d| d.find_expiring(place, at));
+                if let Some(key) = entry.map(|e| Box::<[u8]>::from(e.key())) {
+                    fx.begin_unit();
+                    self.expire_now(db as u16, place, &key, fx);
+                    fx.end_unit();
+                }
+            }
+            if let Some(resume) = self.expiry_resume.get_mut(db) {
+                *resume = from;
+            }
+        }
+        budget == 0
+    }
+
+    /// Frees what was flushed, about `budget` entries at a time. Whether there is more.
+    pub fn free_step(&mut self, budget: usize) -> bool {
+        if let Some(index) = self.garbage.indexes.last_mut() {
+            if !index.pop_some(budget.max(1)) {
+                self.garbage.indexes.pop();
+            }
+            return true;
+        }
+        self.snapshots.free_step(budget)
+    }
+
+    /// Begins a snapshot of the keys in these slots as they are now.
+    pub fn snapshot_begin(&mut self, slots: SlotFilter, sink: Box<dyn SnapshotSink>) -> SnapshotId {
+        self.snapshots.begin(slots, sink, &self.dbs)
+    }
+
+    /// Goes on with a snapshot for about `budget_keys` keys.
+    pub fn snapshot_step(&mut self, id: SnapshotId, budget_keys: usize) -> SnapshotProgress {
+        self.snapshots.step(id, budget_keys, &mut self.dbs)
+    }
+
+    /// The sink of a running snapshot.
+    pub fn snapshot_sink(&mut self, id: SnapshotId) -> Option<&mut dyn SnapshotSink> {
+        self.snapshots.sink(id)
+    }
+
+    /// Ends a snapshot that is done, and gives its sink back.
+    pub fn snapshot_finish(&mut self, id: SnapshotId) -> Option<Box<dyn SnapshotSink>> {
+        self.snapshots.end(id)
+    }
+
+    /// Gives a running snapshot up.
+    pub fn snapshot_abort(&mut self, id: SnapshotId) -> Option<Box<dyn SnapshotSink>> {
+        self.snapshots.end(id)
+    }
+
+    /// Puts a key in as it comes from a snapshot, whatever was there. No effects. Databases that do not exist are refused.
+    pub fn load_key(
+        &mut self,
+        db: u16,
+        key: &[u8],
+        expire_at_ms: Option<u64>,
+        value: Value,
+    ) -> bool {
+        if usize::from(db) >= self.dbs.len() {
+            return false;
+        }
+        let place = place(self.hasher, self.config.cluster, None, key);
+        self.remove(db, place, key);
+        let entry = Entry::new(key, value, self.snapshots.epoch());
+        let db = self.db_mut(db);
+        db.insert(place, entry);
+        if let Some(at) = expire_at_ms {
+            db.set_expiry(place, key, at);
+        }
+        true
+    }
+
+    /// Empties one database or all of them, at once for every observer; the memory is freed by [`free_step`](Self::free_step).
+    /// No effects. Returns the number of keys that were there.
+    pub fn flush(&mut self, db: Option<u16>) -> usize {
+        let mut gone = 0;
+        for (number, space) in self.dbs.iter_mut().enumerate() {
+            if db.is_none_or(|db| usize::from(db) == number) && space.len() > 0 {
+                gone += space.len();
+                let (tables, index) = space.take_all();
+                self.snapshots.take_flushed(number as u16, tables);
+                if index.len() > 0 {
+                    self.garbage.indexes.push(index);
+                }
+            }
+        }
+        gone
+    }
+
+    /// Deletes all keys of these slots, in all databases. No effects: every copy does it when the decision arrives.
+    pub fn flush_slots(&mut self, slots: &SlotSet) -> usize {
+        let mut gone = 0;
+        for (number, space) in self.dbs.iter_mut().enumerate() {
+            if space.len() == 0 {
+                continue;
+            }
+            let tables: Vec<_> = slots
+                .iter()
+                .filter_map(|slot| Some((slot, space.take_slot(slot)?)))
+                .collect();
+            gone += tables.iter().map(|(_, t)| t.len()).sum::<usize>();
+            if !tables.is_empty() {
+                self.snapshots.take_flushed(number as u16, tables);
+            }
+        }
+        gone
+    }
+
+    /// Hides slots from clients: their keys are in no count, no scan and no sample, and do not expire by themselves. For keys
+    /// of a slot that is being moved here and not yet ours. Named keys are the business of routing.
+    pub fn set_hidden_slots(&mut self, slots: SlotSet) {
+        self.hidden = Some(slots).filter(|s| !s.is_empty());
+    }
+
+    /// Number of keys in a slot, over all databases.
+    pub fn slot_count(&self, slot: u16) -> usize {
+        self.dbs
+            .iter()
+            .filter_map(|db| db.table(usize::from(slot)))
+            .map(|t| t.len())
+            .sum()
+    }
+
+    /// Number of keys in a slot of one database (`CLUSTER COUNTKEYSINSLOT`).
+    pub fn slot_count_in(&self, db: u16, slot: u16) -> usize {
+        self.dbs
+            .get(usize::from(db))
+            .and_then(|db| db.table(usize::from(slot)))
+            .map_or(0, |t| t.len())
+    }
+
+    /// Up to `count` keys of a slot in one database (`CLUSTER GETKEYSINSLOT`).
+    pub fn slot_keys(&self, db: u16, slot: u16, count: usize) -> Vec<Box<[u8]>> {
+        let mut keys = Vec::new();
+        let Some(table) = self
+            .dbs
+            .get(usize::from(db))
+            .and_then(|db| db.table(usize::from(slot)))
+        else {
+            return keys;
+        };
+        let mut cursor = 0;
+        while keys.len() < count {
+            cursor = table.scan(cursor, &mut |entry| {
+                if keys.len() < count {
+                    keys.push(entry.key().into());
+                }
+            });
+            if cursor == 0 {
+                break;
+            }
+        }
+        keys
+    }
+
+    /// The digest of all data, equal on equal copies and equal to Valkey's `DEBUG DIGEST`. Keys whose time has passed and that
+    /// have not been deleted yet count: copies at the same position have the same ones.
+    pub fn digest(&self) -> [u8; 20] {
+        let mut total = ValueDigest::new();
+        for (number, db) in self.dbs.iter().enumerate().filter(|(_, db)| db.len() > 0) {
+            total.mix(&(number as u32).to_be_bytes());
+            for slot in 0..db.tables_len() {
+                if let Some(table) = db.table(slot) {
+                    table.for_each(&mut |entry| {
+                        let mut one = ValueDigest::new();
+                        one.mix(entry.key());
+                        value_digest(entry, &mut one);
+                        total.xor(&one.0);
+                    });
+                }
+            }
+        }
+        total.0
+    }
+
+    /// The digest of one key's value (`DEBUG DIGEST-VALUE`); zeros if it is absent.
+    pub fn digest_value(&self, call: &Call<'_>, key: &[u8]) -> [u8; 20] {
+        let mut one = ValueDigest::new();
+        let place = self.place(call, key);
+        if let Some(entry) = self
+            .dbs
+            .get(usize::from(call.db))
+            .and_then(|db| db.find(place, key))
+        {
+            value_digest(entry, &mut one);
+        }
+        one.0
+    }
+
+    /// What `DEBUG OBJECT` and tests want to know of a key.
+    pub fn key_info(&self, call: &Call<'_>, key: &[u8]) -> Option<KeyInfo> {
+        let place = self.place(call, key);
+        let entry = self.dbs.get(usize::from(call.db))?.find(place, key)?;
+        if call.mode != Mode::Apply && entry.expire_at_ms() < call.now_ms {
+            return None;
+        }
+        Some(KeyInfo {
+            encoding: entry.value().encoding(),
+            expire_at_ms: entry.expiry(),
+            idle_s: entry.idle_s(call.now_ms),
+            entry_bytes: entry.own_bytes(),
+        })
+    }
+}
+
+/// See [`Engine::key_info`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeyInfo {
+    /// `OBJECT ENCODING`.
+    pub encoding: &'static str,
+    /// Unix milliseconds.
+    pub expire_at_ms: Option<u64>,
+    /// Seconds since the last access.
+    pub idle_s: u32,
+    /// Bytes of the key's entry, without what a collection owns beside it.
+    pub entry_bytes: usize,
+}
+
+fn value_digest(entry: &Entry, digest: &mut ValueDigest) {
+    let value: ValueRef<'_> = entry.value();
+    digest.mix(&value.ty().number().to_be_bytes());
+    value.digest(digest);
+    if entry.expiry().is_some() {
+        digest.xor(b"!!expire!!");
+    }
+}
