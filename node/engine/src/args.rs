@@ -229,3 +229,28 @@ pub fn distinct_indexes(call: &mut Call<'_>, len: usize, count: usize) -> Vec<us
     }
     chosen.into_iter().collect()
 }
+
+/// The arguments of `SINTERCARD` and `ZINTERCARD`: the keys, and the limit (0 for none).
+pub fn intercard<'a>(call: &Call<'a>) -> Result<(&'a [&'a [u8]], usize), CmdError> {
+    let n = int_in(
+        call,
+        1,
+        1..=i64::MAX,
+        "ERR numkeys should be greater than 0",
+    )?;
+    let end = usize::try_from(n).unwrap_or(usize::MAX).saturating_add(2);
+    let keys = call.argv.get(2..end).ok_or(CmdError::Static(
+        "ERR Number of keys can't be greater than number of args",
+    ))?;
+    let mut limit = 0;
+    let mut i = end;
+    while i < call.argv.len() {
+        if !call.arg_is(i, "LIMIT") || i + 1 >= call.argv.len() {
+            return Err(CmdError::SYNTAX);
+        }
+        let n = int_in(call, i + 1, 0..=i64::MAX, "ERR LIMIT can't be negative")?;
+        limit = usize::try_from(n).unwrap_or(usize::MAX);
+        i += 2;
+    }
+    Ok((keys, limit))
+}

@@ -1,7 +1,11 @@
 //! The commands of the list type.
 
-use crate::commands::not_yet;
+use super::list_value::{End, Quicklist};
+use super::{ListValue, TypeLimits};
 use crate::spec::{Acl, Begin, Command, CommandSpec, Find, Flags, Group, Key, KeySpec};
+use crate::{Call, CmdError, CmdResult, DONE, Engine, TimeoutReply, args};
+use holdfast_resp::format_i64;
+use std::time::Duration;
 
 /// The rows.
 pub const COMMANDS: &[Command] = &[
@@ -22,7 +26,7 @@ pub const COMMANDS: &[Command] = &[
             args: "source:key destination:key#1 (LEFT | RIGHT)<wherefrom> (LEFT | RIGHT)<whereto> timeout:double",
             ..CommandSpec::EMPTY
         },
-        not_yet,
+        blmove,
     ),
     Command::new(
         CommandSpec {
@@ -46,7 +50,7 @@ pub const COMMANDS: &[Command] = &[
             args: "timeout:double numkeys:int key:key... (LEFT | RIGHT)<where> [COUNT=count:int]",
             ..CommandSpec::EMPTY
         },
-        not_yet,
+        blmpop,
     ),
     Command::new(
         CommandSpec {
@@ -67,7 +71,7 @@ pub const COMMANDS: &[Command] = &[
             args: "key:key... timeout:double",
             ..CommandSpec::EMPTY
         },
-        not_yet,
+        blpop,
     ),
     Command::new(
         CommandSpec {
@@ -88,7 +92,7 @@ pub const COMMANDS: &[Command] = &[
             args: "key:key... timeout:double",
             ..CommandSpec::EMPTY
         },
-        not_yet,
+        brpop,
     ),
     Command::new(
         CommandSpec {
@@ -107,7 +111,7 @@ pub const COMMANDS: &[Command] = &[
             args: "source:key destination:key#1 timeout:double",
             ..CommandSpec::EMPTY
         },
-        not_yet,
+        brpoplpush,
     ),
     Command::new(
         CommandSpec {
@@ -123,7 +127,7 @@ pub const COMMANDS: &[Command] = &[
             args: "key:key index:int",
             ..CommandSpec::EMPTY
         },
-        not_yet,
+        lindex,
     ),
     Command::new(
         CommandSpec {
@@ -139,7 +143,7 @@ pub const COMMANDS: &[Command] = &[
             args: "key:key (BEFORE | AFTER)<where> pivot element",
             ..CommandSpec::EMPTY
         },
-        not_yet,
+        linsert,
     ),
     Command::new(
         CommandSpec {
@@ -155,7 +159,7 @@ pub const COMMANDS: &[Command] = &[
             args: "key:key",
             ..CommandSpec::EMPTY
         },
-        not_yet,
+        llen,
     ),
     Command::new(
         CommandSpec {
@@ -174,7 +178,7 @@ pub const COMMANDS: &[Command] = &[
             args: "source:key destination:key#1 (LEFT | RIGHT)<wherefrom> (LEFT | RIGHT)<whereto>",
             ..CommandSpec::EMPTY
         },
-        not_yet,
+        lmove,
     ),
     Command::new(
         CommandSpec {
@@ -198,7 +202,7 @@ pub const COMMANDS: &[Command] = &[
             args: "numkeys:int key:key... (LEFT | RIGHT)<where> [COUNT=count:int]",
             ..CommandSpec::EMPTY
         },
-        not_yet,
+        lmpop,
     ),
     Command::new(
         CommandSpec {
@@ -219,7 +223,7 @@ pub const COMMANDS: &[Command] = &[
             args: "key:key [count:int]",
             ..CommandSpec::EMPTY
         },
-        not_yet,
+        lpop,
     ),
     Command::new(
         CommandSpec {
@@ -235,7 +239,7 @@ pub const COMMANDS: &[Command] = &[
             args: "key:key element [RANK=rank:int] [COUNT=num-matches:int] [MAXLEN=len:int]",
             ..CommandSpec::EMPTY
         },
-        not_yet,
+        lpos,
     ),
     Command::new(
         CommandSpec {
@@ -251,7 +255,7 @@ pub const COMMANDS: &[Command] = &[
             args: "key:key element...",
             ..CommandSpec::EMPTY
         },
-        not_yet,
+        lpush,
     ),
     Command::new(
         CommandSpec {
@@ -267,7 +271,7 @@ pub const COMMANDS: &[Command] = &[
             args: "key:key element...",
             ..CommandSpec::EMPTY
         },
-        not_yet,
+        lpushx,
     ),
     Command::new(
         CommandSpec {
@@ -283,7 +287,7 @@ pub const COMMANDS: &[Command] = &[
             args: "key:key start:int stop:int",
             ..CommandSpec::EMPTY
         },
-        not_yet,
+        lrange,
     ),
     Command::new(
         CommandSpec {
@@ -299,7 +303,7 @@ pub const COMMANDS: &[Command] = &[
             args: "key:key count:int element",
             ..CommandSpec::EMPTY
         },
-        not_yet,
+        lrem,
     ),
     Command::new(
         CommandSpec {
@@ -315,7 +319,7 @@ pub const COMMANDS: &[Command] = &[
             args: "key:key index:int element",
             ..CommandSpec::EMPTY
         },
-        not_yet,
+        lset,
     ),
     Command::new(
         CommandSpec {
@@ -331,7 +335,7 @@ pub const COMMANDS: &[Command] = &[
             args: "key:key start:int stop:int",
             ..CommandSpec::EMPTY
         },
-        not_yet,
+        ltrim,
     ),
     Command::new(
         CommandSpec {
@@ -352,7 +356,7 @@ pub const COMMANDS: &[Command] = &[
             args: "key:key [count:int]",
             ..CommandSpec::EMPTY
         },
-        not_yet,
+        rpop,
     ),
     Command::new(
         CommandSpec {
@@ -371,7 +375,7 @@ pub const COMMANDS: &[Command] = &[
             args: "source:key destination:key#1",
             ..CommandSpec::EMPTY
         },
-        not_yet,
+        rpoplpush,
     ),
     Command::new(
         CommandSpec {
@@ -387,7 +391,7 @@ pub const COMMANDS: &[Command] = &[
             args: "key:key element...",
             ..CommandSpec::EMPTY
         },
-        not_yet,
+        rpush,
     ),
     Command::new(
         CommandSpec {
@@ -403,6 +407,544 @@ pub const COMMANDS: &[Command] = &[
             args: "key:key element...",
             ..CommandSpec::EMPTY
         },
-        not_yet,
+        rpushx,
     ),
 ];
+
+fn lpush(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
+    push(engine, call, End::Left, false)
+}
+
+fn rpush(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
+    push(engine, call, End::Right, false)
+}
+
+fn lpushx(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
+    push(engine, call, End::Left, true)
+}
+
+fn rpushx(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
+    push(engine, call, End::Right, true)
+}
+
+fn push(engine: &mut Engine, call: &mut Call<'_>, end: End, existing_only: bool) -> CmdResult {
+    let (key, elements) = (call.arg(1), &call.argv[2..]);
+    let limits = engine.limits();
+    let list = if existing_only {
+        match engine.write::<ListValue>(call, key)? {
+            Some(list) => list,
+            None => {
+                call.reply_int(0);
+                return DONE;
+            }
+        }
+    } else {
+        engine.write_or_create(call, key, ListValue::new)?
+    };
+    list.prepare(
+        elements.iter().map(|e| e.len()).sum(),
+        elements.len(),
+        &limits,
+    );
+    for element in elements {
+        list.push(end, element, &limits);
+    }
+    call.reply_len(list.len());
+    call.modified(key, elements.len() as u64);
+    DONE
+}
+
+fn lpop(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
+    pop(engine, call, End::Left, "lpop")
+}
+
+fn rpop(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
+    pop(engine, call, End::Right, "rpop")
+}
+
+fn pop(engine: &mut Engine, call: &mut Call<'_>, end: End, name: &str) -> CmdResult {
+    let key = call.arg(1);
+    let count = match call.argv.len() {
+        2 => None,
+        3 => Some(args::count(call, 2)?),
+        _ => return Err(CmdError::wrong_arity(name)),
+    };
+    if engine.read::<ListValue>(call, key)?.is_none() {
+        match count {
+            None => call.reply_null(),
+            Some(_) => call.reply_null_array(),
+        }
+        return DONE;
+    }
+    match count {
+        None => {
+            let element = take(engine, call, key, end)?;
+            call.reply_bulk(&element);
+        }
+        Some(0) => call.reply_array(0),
+        Some(n) => {
+            take_many(engine, call, key, end, n)?;
+        }
+    }
+    DONE
+}
+
+/// Pops one element of a list that is there; the key goes with its last element.
+fn take(
+    engine: &mut Engine,
+    call: &mut Call<'_>,
+    key: &[u8],
+    end: End,
+) -> Result<Box<[u8]>, CmdError> {
+    let limits = engine.limits();
+    let list = engine
+        .write::<ListValue>(call, key)?
+        .ok_or(CmdError::NO_SUCH_KEY)?;
+    let element = list.pop(end).ok_or(CmdError::NO_SUCH_KEY)?;
+    list.shrink(&limits);
+    if list.is_empty() {
+        engine.delete(call, key);
+    }
+    call.modified(key, 1);
+    Ok(element)
+}
+
+/// Pops up to `n` elements of a list that is there and answers them as an array; how many there were.
+fn take_many(
+    engine: &mut Engine,
+    call: &mut Call<'_>,
+    key: &[u8],
+    end: End,
+    n: usize,
+) -> Result<usize, CmdError> {
+    let limits = engine.limits();
+    let list = engine
+        .write::<ListValue>(call, key)?
+        .ok_or(CmdError::NO_SUCH_KEY)?;
+    let len = list.len();
+    let n = n.min(len);
+    call.reply_array(n);
+    let first = match end {
+        End::Left => 0,
+        End::Right => len.saturating_sub(1),
+    };
+    for element in list.iter_from(first, end == End::Right).take(n) {
+        call.reply_bulk(element.bytes(&mut None));
+    }
+    list.remove(if end == End::Left { 0 } else { len - n }, n);
+    list.shrink(&limits);
+    if list.is_empty() {
+        engine.delete(call, key);
+    }
+    call.modified(key, n as u64);
+    Ok(n)
+}
+
+fn llen(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
+    let list = engine.read::<ListValue>(call, call.arg(1))?;
+    call.reply_len(list.map_or(0, ListValue::len));
+    DONE
+}
+
+fn lrange(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
+    let (start, stop) = (call.int_arg(2)?, call.int_arg(3)?);
+    let Some(list) = engine.read::<ListValue>(call, call.arg(1))? else {
+        call.reply_array(0);
+        return DONE;
+    };
+    let range = args::index_range(start, stop, list.len());
+    call.reply_array(range.len());
+    if !range.is_empty() {
+        for element in list.iter_from(range.start, false).take(range.len()) {
+            call.reply_bulk(element.bytes(&mut None));
+        }
+    }
+    DONE
+}
+
+/// The index that `index` means in a list of `len` elements; negative ones count from the end.
+fn absolute(index: i64, len: usize) -> Option<usize> {
+    let index = if index < 0 { len as i64 + index } else { index };
+    usize::try_from(index).ok().filter(|i| *i < len)
+}
+
+fn lindex(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
+    let Some(list) = engine.read::<ListValue>(call, call.arg(1))? else {
+        call.reply_null();
+        return DONE;
+    };
+    let index = call.int_arg(2)?;
+    match absolute(index, list.len()).and_then(|i| list.get(i)) {
+        Some(element) => call.reply_bulk(element.bytes(&mut None)),
+        None => call.reply_null(),
+    }
+    DONE
+}
+
+fn lset(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
+    let (key, element) = (call.arg(1), call.arg(3));
+    let limits = engine.limits();
+    let list = engine
+        .write::<ListValue>(call, key)?
+        .ok_or(CmdError::NO_SUCH_KEY)?;
+    let index = absolute(call.int_arg(2)?, list.len()).ok_or(CmdError::INDEX_OUT_OF_RANGE)?;
+    list.prepare(element.len(), 1, &limits);
+    list.set(index, element, &limits);
+    list.shrink(&limits);
+    call.modified(key, 1);
+    call.reply_ok();
+    DONE
+}
+
+fn linsert(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
+    let (key, pivot, element) = (call.arg(1), call.arg(3), call.arg(4));
+    let after = match () {
+        () if call.arg_is(2, "AFTER") => true,
+        () if call.arg_is(2, "BEFORE") => false,
+        () => return Err(CmdError::SYNTAX),
+    };
+    let limits = engine.limits();
+    let Some(list) = engine.read::<ListValue>(call, key)? else {
+        call.reply_int(0);
+        return DONE;
+    };
+    let Some(at) = list.iter().position(|e| e.is(pivot)) else {
+        call.reply_int(-1);
+        return DONE;
+    };
+    if let Some(list) = engine.write::<ListValue>(call, key)? {
+        list.prepare(element.len(), 1, &limits);
+        list.insert(at + usize::from(after), element, &limits);
+        call.reply_len(list.len());
+        call.modified(key, 1);
+    }
+    DONE
+}
+
+fn lrem(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
+    let (key, element) = (call.arg(1), call.arg(3));
+    let count = args::negatable_int(call, 2)?;
+    let limits = engine.limits();
+    let Some(list) = engine.read::<ListValue>(call, key)? else {
+        call.reply_int(0);
+        return DONE;
+    };
+    let most = match count {
+        0 => usize::MAX,
+        n => usize::try_from(n.unsigned_abs()).unwrap_or(usize::MAX),
+    };
+    // The indexes to remove, the last one first, so that those before stay right.
+    let mut found: Vec<usize> = Vec::new();
+    let len = list.len();
+    let from_tail = count < 0;
+    let start = if from_tail { len.saturating_sub(1) } else { 0 };
+    for (i, e) in list.iter_from(start, from_tail).enumerate() {
+        if e.is(element) {
+            found.push(if from_tail { len - 1 - i } else { i });
+            if found.len() == most {
+                break;
+            }
+        }
+    }
+    if !found.is_empty()
+        && let Some(list) = engine.write::<ListValue>(call, key)?
+    {
+        if !from_tail {
+            found.reverse();
+        }
+        remove_indexes(list, &found, &limits);
+        list.shrink(&limits);
+        if list.is_empty() {
+            engine.delete(call, key);
+        }
+        call.modified(key, found.len() as u64);
+    }
+    call.reply_len(found.len());
+    DONE
+}
+
+/// Removes the elements at these indexes, which descend. Many of them at once cost one walk, not one each.
+fn remove_indexes(list: &mut ListValue, indexes: &[usize], limits: &TypeLimits) {
+    const FEW: usize = 16;
+    if indexes.len() <= FEW {
+        for i in indexes {
+            list.remove(*i, 1);
+        }
+        return;
+    }
+    let mut doomed = indexes.iter().rev().copied().peekable();
+    // In the same form; the caller shrinks it.
+    let mut kept = match list {
+        ListValue::Pack(_) => ListValue::new(),
+        ListValue::Quick(_) => ListValue::Quick(Quicklist::default()),
+    };
+    for (i, e) in list.iter().enumerate() {
+        if doomed.next_if_eq(&i).is_none() {
+            let mut buf = None;
+            let bytes = e.bytes(&mut buf);
+            kept.prepare(bytes.len(), 1, limits);
+            kept.push(End::Right, bytes, limits);
+        }
+    }
+    *list = kept;
+}
+
+fn ltrim(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
+    let key = call.arg(1);
+    let (start, stop) = (call.int_arg(2)?, call.int_arg(3)?);
+    let limits = engine.limits();
+    if let Some(list) = engine.write::<ListValue>(call, key)? {
+        let len = list.len();
+        let range = args::index_range(start, stop, len);
+        let removed = len - range.len();
+        if removed > 0 {
+            list.remove(range.end, len);
+            list.remove(0, range.start);
+            list.shrink(&limits);
+            if list.is_empty() {
+                engine.delete(call, key);
+            }
+            call.modified(key, removed as u64);
+        }
+    }
+    call.reply_ok();
+    DONE
+}
+
+fn lpos(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
+    let element = call.arg(2);
+    let (mut rank, mut count, mut max_len) = (1i64, None, 0usize);
+    let mut i = 3;
+    while i < call.argv.len() {
+        let more = i + 1 < call.argv.len();
+        if call.arg_is(i, "RANK") && more {
+            rank = args::negatable_int(call, i + 1)?;
+            if rank == 0 {
+                return Err(CmdError::Static(
+                    "ERR RANK can't be zero: use 1 to start from the first match, 2 from the second ... or use negative to start from the end of the list",
+                ));
+            }
+        } else if call.arg_is(i, "COUNT") && more {
+            let n = args::int_in(call, i + 1, 0..=i64::MAX, "ERR COUNT can't be negative")?;
+            count = Some(usize::try_from(n).unwrap_or(usize::MAX));
+        } else if call.arg_is(i, "MAXLEN") && more {
+            let n = args::int_in(call, i + 1, 0..=i64::MAX, "ERR MAXLEN can't be negative")?;
+            max_len = usize::try_from(n).unwrap_or(usize::MAX);
+        } else {
+            return Err(CmdError::SYNTAX);
+        }
+        i += 2;
+    }
+    let mut found = Vec::new();
+    if let Some(list) = engine.read::<ListValue>(call, call.arg(1))? {
+        let len = list.len();
+        let reverse = rank < 0;
+        let most = match count {
+            None => 1,
+            Some(0) => usize::MAX,
+            Some(n) => n,
+        };
+        let looked_at = if max_len == 0 { len } else { max_len.min(len) };
+        let start = if reverse { len.saturating_sub(1) } else { 0 };
+        found = list
+            .iter_from(start, reverse)
+            .take(looked_at)
+            .enumerate()
+            .filter(|(_, e)| e.is(element))
+            .skip(usize::try_from(rank.unsigned_abs() - 1).unwrap_or(usize::MAX))
+            .take(most)
+            .map(|(i, _)| if reverse { len - 1 - i } else { i })
+            .collect();
+    }
+    match (count, found.first()) {
+        (None, Some(at)) => call.reply_len(*at),
+        (None, None) => call.reply_null(),
+        (Some(_), _) => {
+            call.reply_array(found.len());
+            for at in found {
+                call.reply_len(at);
+            }
+        }
+    }
+    DONE
+}
+
+/// The argument `LEFT` or `RIGHT`.
+fn end_arg(call: &Call<'_>, index: usize) -> Result<End, CmdError> {
+    if call.arg_is(index, "LEFT") {
+        Ok(End::Left)
+    } else if call.arg_is(index, "RIGHT") {
+        Ok(End::Right)
+    } else {
+        Err(CmdError::SYNTAX)
+    }
+}
+
+fn lmove(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
+    let (from, to) = (end_arg(call, 3)?, end_arg(call, 4)?);
+    move_element(engine, call, from, to)
+}
+
+fn rpoplpush(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
+    move_element(engine, call, End::Right, End::Left)
+}
+
+fn move_element(engine: &mut Engine, call: &mut Call<'_>, from: End, to: End) -> CmdResult {
+    let (source, destination) = (call.arg(1), call.arg(2));
+    if engine.read::<ListValue>(call, source)?.is_none() {
+        call.reply_null();
+        return DONE;
+    }
+    // The destination's type is looked at before anything changes.
+    engine.read::<ListValue>(call, destination)?;
+    let limits = engine.limits();
+    let element = if source == destination {
+        let list = engine
+            .write::<ListValue>(call, source)?
+            .ok_or(CmdError::NO_SUCH_KEY)?;
+        let element = list.pop(from).ok_or(CmdError::NO_SUCH_KEY)?;
+        list.prepare(element.len(), 1, &limits);
+        list.push(to, &element, &limits);
+        list.shrink(&limits);
+        call.modified(source, 1);
+        element
+    } else {
+        let element = take(engine, call, source, from)?;
+        let list = engine.write_or_create(call, destination, ListValue::new)?;
+        list.prepare(element.len(), 1, &limits);
+        list.push(to, &element, &limits);
+        // Counted once, with the pop; the destination is named for WATCH and the gate.
+        call.modified(destination, 0);
+        element
+    };
+    call.reply_bulk(&element);
+    DONE
+}
+
+fn blmove(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
+    let (from, to) = (end_arg(call, 3)?, end_arg(call, 4)?);
+    let timeout = args::timeout(call, 5)?;
+    if let Some(wait) = wait_for_source(engine, call, timeout)? {
+        return wait;
+    }
+    let result = move_element(engine, call, from, to);
+    if result.is_ok() {
+        call.rewrite(&[b"LMOVE", call.arg(1), call.arg(2), call.arg(3), call.arg(4)]);
+    }
+    result
+}
+
+fn brpoplpush(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
+    let timeout = args::timeout(call, 3)?;
+    if let Some(wait) = wait_for_source(engine, call, timeout)? {
+        return wait;
+    }
+    let result = move_element(engine, call, End::Right, End::Left);
+    if result.is_ok() {
+        call.rewrite(&[b"RPOPLPUSH", call.arg(1), call.arg(2)]);
+    }
+    result
+}
+
+/// What `BLMOVE` and `BRPOPLPUSH` return while there is no source.
+fn wait_for_source(
+    engine: &mut Engine,
+    call: &mut Call<'_>,
+    timeout: Option<Duration>,
+) -> Result<Option<CmdResult>, CmdError> {
+    let source = call.arg(1);
+    Ok(match engine.read::<ListValue>(call, source)? {
+        Some(_) => None,
+        None => Some(args::block(call, &[source], timeout, TimeoutReply::Null)),
+    })
+}
+
+fn blpop(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
+    blocking_pop(engine, call, End::Left)
+}
+
+fn brpop(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
+    blocking_pop(engine, call, End::Right)
+}
+
+fn blocking_pop(engine: &mut Engine, call: &mut Call<'_>, end: End) -> CmdResult {
+    let last = call.argv.len() - 1;
+    let keys = &call.argv[1..last];
+    let timeout = args::timeout(call, last)?;
+    let Some(key) = first_list(engine, call, keys)? else {
+        return args::block(call, keys, timeout, TimeoutReply::NullArray);
+    };
+    let element = take(engine, call, key, end)?;
+    call.reply_array(2);
+    call.reply_bulk(key);
+    call.reply_bulk(&element);
+    call.rewrite(&[pop_name(end), key]);
+    DONE
+}
+
+fn pop_name(end: End) -> &'static [u8] {
+    match end {
+        End::Left => b"LPOP",
+        End::Right => b"RPOP",
+    }
+}
+
+/// The first of the keys that holds a list. One of another type before it is an error.
+fn first_list<'k>(
+    engine: &mut Engine,
+    call: &mut Call<'_>,
+    keys: &[&'k [u8]],
+) -> Result<Option<&'k [u8]>, CmdError> {
+    for key in keys {
+        if engine.read::<ListValue>(call, key)?.is_some() {
+            return Ok(Some(key));
+        }
+    }
+    Ok(None)
+}
+
+fn lmpop(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
+    pop_many(engine, call, 1, None)
+}
+
+fn blmpop(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
+    pop_many(engine, call, 2, Some(1))
+}
+
+fn pop_many(
+    engine: &mut Engine,
+    call: &mut Call<'_>,
+    keys_at: usize,
+    timeout_at: Option<usize>,
+) -> CmdResult {
+    let (keys, where_at) = args::keys_of(call, keys_at, "ERR numkeys should be greater than 0")?;
+    if where_at >= call.argv.len() {
+        return Err(CmdError::SYNTAX);
+    }
+    let end = end_arg(call, where_at)?;
+    let count = match call.argv.len() - where_at {
+        1 => 1,
+        3 if call.arg_is(where_at + 1, "COUNT") => {
+            let n = args::int_in(
+                call,
+                where_at + 2,
+                1..=i64::MAX,
+                "ERR count should be greater than 0",
+            )?;
+            usize::try_from(n).unwrap_or(usize::MAX)
+        }
+        _ => return Err(CmdError::SYNTAX),
+    };
+    let timeout = timeout_at.map(|i| args::timeout(call, i)).transpose()?;
+    match (first_list(engine, call, keys)?, timeout) {
+        (Some(key), _) => {
+            call.reply_array(2);
+            call.reply_bulk(key);
+            let n = take_many(engine, call, key, end, count)?;
+            call.rewrite(&[pop_name(end), key, format_i64(n as i64).as_bytes()]);
+        }
+        (None, None) => call.reply_null_array(),
+        (None, Some(timeout)) => return args::block(call, keys, timeout, TimeoutReply::NullArray),
+    }
+    DONE
+}

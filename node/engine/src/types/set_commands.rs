@@ -1,7 +1,10 @@
 //! The commands of the set type.
 
-use crate::commands::not_yet;
+use super::SetValue;
+use crate::args::{self, ScanArgs};
 use crate::spec::{Acl, Begin, Command, CommandSpec, Find, Flags, Group, Key, KeySpec};
+use crate::value::DataType;
+use crate::{Call, CmdError, CmdResult, DONE, Engine, Ttl};
 
 /// The rows.
 pub const COMMANDS: &[Command] = &[
@@ -19,7 +22,7 @@ pub const COMMANDS: &[Command] = &[
             args: "key:key member...",
             ..CommandSpec::EMPTY
         },
-        not_yet,
+        sadd,
     ),
     Command::new(
         CommandSpec {
@@ -35,7 +38,7 @@ pub const COMMANDS: &[Command] = &[
             args: "key:key",
             ..CommandSpec::EMPTY
         },
-        not_yet,
+        scard,
     ),
     Command::new(
         CommandSpec {
@@ -52,7 +55,7 @@ pub const COMMANDS: &[Command] = &[
             tips: &["nondeterministic_output_order"],
             ..CommandSpec::EMPTY
         },
-        not_yet,
+        sdiff,
     ),
     Command::new(
         CommandSpec {
@@ -71,7 +74,7 @@ pub const COMMANDS: &[Command] = &[
             args: "destination:key key:key#1...",
             ..CommandSpec::EMPTY
         },
-        not_yet,
+        sdiffstore,
     ),
     Command::new(
         CommandSpec {
@@ -88,7 +91,7 @@ pub const COMMANDS: &[Command] = &[
             tips: &["nondeterministic_output_order"],
             ..CommandSpec::EMPTY
         },
-        not_yet,
+        sinter,
     ),
     Command::new(
         CommandSpec {
@@ -112,7 +115,7 @@ pub const COMMANDS: &[Command] = &[
             args: "numkeys:int key:key... [LIMIT=limit:int]",
             ..CommandSpec::EMPTY
         },
-        not_yet,
+        sintercard,
     ),
     Command::new(
         CommandSpec {
@@ -131,7 +134,7 @@ pub const COMMANDS: &[Command] = &[
             args: "destination:key key:key#1...",
             ..CommandSpec::EMPTY
         },
-        not_yet,
+        sinterstore,
     ),
     Command::new(
         CommandSpec {
@@ -147,7 +150,7 @@ pub const COMMANDS: &[Command] = &[
             args: "key:key member",
             ..CommandSpec::EMPTY
         },
-        not_yet,
+        sismember,
     ),
     Command::new(
         CommandSpec {
@@ -164,7 +167,7 @@ pub const COMMANDS: &[Command] = &[
             tips: &["nondeterministic_output_order"],
             ..CommandSpec::EMPTY
         },
-        not_yet,
+        smembers,
     ),
     Command::new(
         CommandSpec {
@@ -180,7 +183,7 @@ pub const COMMANDS: &[Command] = &[
             args: "key:key member...",
             ..CommandSpec::EMPTY
         },
-        not_yet,
+        smismember,
     ),
     Command::new(
         CommandSpec {
@@ -199,7 +202,7 @@ pub const COMMANDS: &[Command] = &[
             args: "source:key destination:key#1 member",
             ..CommandSpec::EMPTY
         },
-        not_yet,
+        smove,
     ),
     Command::new(
         CommandSpec {
@@ -221,7 +224,7 @@ pub const COMMANDS: &[Command] = &[
             tips: &["nondeterministic_output"],
             ..CommandSpec::EMPTY
         },
-        not_yet,
+        spop,
     ),
     Command::new(
         CommandSpec {
@@ -238,7 +241,7 @@ pub const COMMANDS: &[Command] = &[
             tips: &["nondeterministic_output"],
             ..CommandSpec::EMPTY
         },
-        not_yet,
+        srandmember,
     ),
     Command::new(
         CommandSpec {
@@ -254,7 +257,7 @@ pub const COMMANDS: &[Command] = &[
             args: "key:key member...",
             ..CommandSpec::EMPTY
         },
-        not_yet,
+        srem,
     ),
     Command::new(
         CommandSpec {
@@ -271,7 +274,7 @@ pub const COMMANDS: &[Command] = &[
             tips: &["nondeterministic_output"],
             ..CommandSpec::EMPTY
         },
-        not_yet,
+        sscan,
     ),
     Command::new(
         CommandSpec {
@@ -288,7 +291,7 @@ pub const COMMANDS: &[Command] = &[
             tips: &["nondeterministic_output_order"],
             ..CommandSpec::EMPTY
         },
-        not_yet,
+        sunion,
     ),
     Command::new(
         CommandSpec {
@@ -307,6 +310,343 @@ pub const COMMANDS: &[Command] = &[
             args: "destination:key key:key#1...",
             ..CommandSpec::EMPTY
         },
-        not_yet,
+        sunionstore,
     ),
 ];
+
+fn sadd(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
+    let (key, members) = (call.arg(1), &call.argv[2..]);
+    let limits = engine.limits();
+    let set = engine.write_or_create(call, key, || {
+        SetValue::new_for(members[0], members.len(), &limits)
+    })?;
+    set.prepare(members.len(), &limits);
+    let added = members.iter().filter(|m| set.insert(m, &limits)).count();
+    if added > 0 {
+        call.modified(key, added as u64);
+    }
+    call.reply_len(added);
+    DONE
+}
+
+fn srem(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
+    let key = call.arg(1);
+    let Some(set) = engine.write::<SetValue>(call, key)? else {
+        call.reply_int(0);
+        return DONE;
+    };
+    let removed = call.argv[2..].iter().filter(|m| set.remove(m)).count();
+    if removed > 0 {
+        if set.is_empty() {
+            engine.delete(call, key);
+        }
+        call.modified(key, removed as u64);
+    }
+    call.reply_len(removed);
+    DONE
+}
+
+fn smove(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
+    let (source, destination, member) = (call.arg(1), call.arg(2), call.arg(3));
+    let limits = engine.limits();
+    let Some(there) = engine
+        .read::<SetValue>(call, source)?
+        .map(|s| s.contains(member))
+    else {
+        call.reply_int(0);
+        return DONE;
+    };
+    engine.read::<SetValue>(call, destination)?;
+    if there && source != destination {
+        if let Some(set) = engine.write::<SetValue>(call, source)? {
+            set.remove(member);
+            if set.is_empty() {
+                engine.delete(call, source);
+            }
+        }
+        call.modified(source, 1);
+        let set =
+            engine.write_or_create(call, destination, || SetValue::new_for(member, 1, &limits))?;
+        if set.insert(member, &limits) {
+            call.modified(destination, 1);
+        }
+    }
+    call.reply_int(i64::from(there));
+    DONE
+}
+
+fn sismember(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
+    let set = engine.read::<SetValue>(call, call.arg(1))?;
+    call.reply_int(i64::from(set.is_some_and(|s| s.contains(call.arg(2)))));
+    DONE
+}
+
+fn smismember(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
+    let set = engine.read::<SetValue>(call, call.arg(1))?;
+    call.reply_array(call.argv.len() - 2);
+    for member in &call.argv[2..] {
+        call.reply_int(i64::from(set.is_some_and(|s| s.contains(member))));
+    }
+    DONE
+}
+
+fn scard(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
+    let set = engine.read::<SetValue>(call, call.arg(1))?;
+    call.reply_len(set.map_or(0, SetValue::len));
+    DONE
+}
+
+fn smembers(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
+    let set = engine.read::<SetValue>(call, call.arg(1))?;
+    call.reply_set(set.map_or(0, SetValue::len));
+    for member in set.into_iter().flat_map(SetValue::iter) {
+        call.reply_bulk(member.bytes(&mut None));
+    }
+    DONE
+}
+
+/// Members named in one effect of `SPOP key count`: more go into further effects of the same unit.
+const SREM_BATCH: usize = 1024;
+
+fn spop(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
+    let key = call.arg(1);
+    let count = match call.argv.len() {
+        2 => None,
+        3 => Some(args::count(call, 2)?),
+        _ => return Err(CmdError::SYNTAX),
+    };
+    let Some(set) = engine.read::<SetValue>(call, key)? else {
+        match count {
+            None => call.reply_null(),
+            Some(_) => call.reply_set(0),
+        }
+        return DONE;
+    };
+    let len = set.len();
+    let picks = match count {
+        None => vec![call.rng.index(len)],
+        Some(n) => args::distinct_indexes(call, len, n),
+    };
+    let popped: Vec<Box<[u8]>> = picks
+        .iter()
+        .filter_map(|i| set.at(*i))
+        .map(|m| m.to_boxed())
+        .collect();
+    match count {
+        None => call.reply_bulk(popped.first().map_or(&b""[..], |m| m)),
+        Some(_) => {
+            call.reply_set(popped.len());
+            popped.iter().for_each(|m| call.reply_bulk(m));
+        }
+    }
+    if popped.is_empty() {
+        return DONE;
+    }
+    if popped.len() == len {
+        engine.delete(call, key);
+    } else if let Some(set) = engine.write::<SetValue>(call, key)? {
+        for member in &popped {
+            set.remove(member);
+        }
+    }
+    call.modified(key, popped.len() as u64);
+    // What was drawn, since copies would draw differently.
+    if count.is_some() && popped.len() == len {
+        call.rewrite(&[b"UNLINK", key]);
+    } else {
+        for batch in popped.chunks(SREM_BATCH) {
+            let mut argv: Vec<&[u8]> = vec![b"SREM", key];
+            argv.extend(batch.iter().map(|m| &**m));
+            call.rewrite(&argv);
+        }
+    }
+    DONE
+}
+
+fn srandmember(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
+    let key = call.arg(1);
+    let count = match call.argv.len() {
+        2 => None,
+        3 => Some(args::negatable_int(call, 2)?),
+        _ => return Err(CmdError::SYNTAX),
+    };
+    let Some(set) = engine.read::<SetValue>(call, key)? else {
+        match count {
+            None => call.reply_null(),
+            Some(_) => call.reply_array(0),
+        }
+        return DONE;
+    };
+    let Some(count) = count else {
+        let member = set
+            .at(call.rng.index(set.len()))
+            .ok_or(CmdError::NO_SUCH_KEY)?;
+        call.reply_bulk(member.bytes(&mut None));
+        return DONE;
+    };
+    let n = usize::try_from(count.unsigned_abs()).unwrap_or(usize::MAX);
+    // A negative count draws with repetition, in random order.
+    let picks = if count < 0 {
+        None
+    } else {
+        Some(args::distinct_indexes(call, set.len(), n))
+    };
+    let total = picks.as_ref().map_or(n, Vec::len);
+    call.reply_array(total);
+    for i in 0..total {
+        let index = match &picks {
+            Some(picks) => picks[i],
+            None => call.rng.index(set.len()),
+        };
+        let member = set.at(index).ok_or(CmdError::NO_SUCH_KEY)?;
+        call.reply_bulk(member.bytes(&mut None));
+    }
+    DONE
+}
+
+/// The sets of several keys; `None` where there is no key.
+fn sets_of<'e>(
+    engine: &'e mut Engine,
+    call: &mut Call<'_>,
+    keys: &[&[u8]],
+) -> Result<Vec<Option<&'e SetValue>>, CmdError> {
+    for key in keys {
+        engine.touch_key(call, key);
+    }
+    let engine = &*engine;
+    keys.iter()
+        .map(|key| engine.peek::<SetValue>(call, key))
+        .collect()
+}
+
+/// Calls `found` with each member that all sets have, until it says no.
+fn intersect(sets: &[Option<&SetValue>], mut found: impl FnMut(&[u8]) -> bool) {
+    let Some(mut sets) = sets.iter().copied().collect::<Option<Vec<_>>>() else {
+        return;
+    };
+    sets.sort_by_key(|s| s.len());
+    let Some((smallest, others)) = sets.split_first() else {
+        return;
+    };
+    for member in smallest.iter() {
+        let mut buf = None;
+        let member = member.bytes(&mut buf);
+        if others.iter().all(|s| s.contains(member)) && !found(member) {
+            break;
+        }
+    }
+}
+
+/// How the members of several sets make one.
+#[derive(Clone, Copy)]
+enum Operation {
+    Inter,
+    Union,
+    Diff,
+}
+
+/// The result of an operation on the sets of several keys.
+fn combine(
+    engine: &mut Engine,
+    call: &mut Call<'_>,
+    keys: &[&[u8]],
+    operation: Operation,
+) -> Result<SetValue, CmdError> {
+    let limits = engine.limits();
+    let sets = sets_of(engine, call, keys)?;
+    let mut result = SetValue::new();
+    match operation {
+        Operation::Inter => intersect(&sets, |member| {
+            result.insert(member, &limits);
+            true
+        }),
+        Operation::Union => {
+            for member in sets.into_iter().flatten().flat_map(SetValue::iter) {
+                result.insert(member.bytes(&mut None), &limits);
+            }
+        }
+        Operation::Diff => {
+            let (first, others) = sets.split_first().ok_or(CmdError::SYNTAX)?;
+            for member in first.iter().flat_map(|s| s.iter()) {
+                let mut buf = None;
+                let member = member.bytes(&mut buf);
+                if !others.iter().flatten().any(|s| s.contains(member)) {
+                    result.insert(member, &limits);
+                }
+            }
+        }
+    }
+    Ok(result)
+}
+
+fn answer(engine: &mut Engine, call: &mut Call<'_>, operation: Operation) -> CmdResult {
+    let keys = &call.argv[1..];
+    let result = combine(engine, call, keys, operation)?;
+    call.reply_set(result.len());
+    for member in result.iter() {
+        call.reply_bulk(member.bytes(&mut None));
+    }
+    DONE
+}
+
+fn store(engine: &mut Engine, call: &mut Call<'_>, operation: Operation) -> CmdResult {
+    let (destination, keys) = (call.arg(1), &call.argv[2..]);
+    let result = combine(engine, call, keys, operation)?;
+    call.reply_len(result.len());
+    if !result.is_empty() {
+        engine.set_value(call, destination, result.into_value(), Ttl::Clear);
+        call.modified(destination, 1);
+    } else if engine.delete(call, destination) {
+        call.modified(destination, 1);
+    }
+    DONE
+}
+
+fn sinter(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
+    answer(engine, call, Operation::Inter)
+}
+
+fn sunion(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
+    answer(engine, call, Operation::Union)
+}
+
+fn sdiff(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
+    answer(engine, call, Operation::Diff)
+}
+
+fn sinterstore(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
+    store(engine, call, Operation::Inter)
+}
+
+fn sunionstore(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
+    store(engine, call, Operation::Union)
+}
+
+fn sdiffstore(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
+    store(engine, call, Operation::Diff)
+}
+
+fn sintercard(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
+    let (keys, limit) = args::intercard(call)?;
+    let sets = sets_of(engine, call, keys)?;
+    let mut n = 0;
+    intersect(&sets, |_| {
+        n += 1;
+        n != limit
+    });
+    call.reply_len(n);
+    DONE
+}
+
+fn sscan(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
+    let cursor = args::scan_cursor(call, 2)?;
+    let Some(set) = engine.read::<SetValue>(call, call.arg(1))? else {
+        args::reply_empty_scan(call);
+        return DONE;
+    };
+    let scan = ScanArgs::parse(call, None)?;
+    scan.run(call, cursor, |cursor, report| {
+        set.scan(cursor, |member| report(member.bytes(&mut None), None))
+    });
+    DONE
+}
