@@ -8,9 +8,9 @@ use madsim::time::sleep;
 use std::time::Duration;
 
 /// Something that can be asked to do operations.
-pub trait Service: Clone + 'static {
+pub trait Service: Clone + Send + Sync + 'static {
     /// One attempt of one client at one operation.
-    fn attempt(&self, client: usize, object: u32, op: &Op) -> impl Future<Output = Outcome>;
+    fn attempt(&self, client: usize, object: u32, op: &Op) -> impl Future<Output = Outcome> + Send;
 }
 
 /// What kind of object a number stands for.
@@ -89,7 +89,7 @@ pub async fn perform(
         }
         let most = (5u64 << attempt.min(5)).min(100);
         sleep(Duration::from_millis(rng.range(1, most))).await;
-        if world.now_us() > world.plan.chaos_us && attempt > 5 && client != FINISHER {
+        if world.chaos_over() && attempt > 5 && client != FINISHER {
             break;
         }
     }
@@ -107,7 +107,7 @@ pub async fn client(
 ) {
     let mut n = 0;
     let think_us = *rng.pick(&[1_000, 4_000, 12_000, 40_000]);
-    while world.now_us() < world.plan.chaos_us {
+    while !world.chaos_over() {
         n += 1;
         // Squaring favours the first objects, so that some are contended.
         let object = (rng.below(u64::from(objects)) * rng.below(u64::from(objects))

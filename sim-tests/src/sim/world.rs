@@ -10,7 +10,7 @@ use madsim::time::sleep;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::pin::Pin;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
@@ -46,6 +46,8 @@ pub struct World {
     /// The record.
     pub record: Recorder,
     start: Instant,
+    /// When the chaos began, in µs.
+    begun_us: Arc<AtomicU64>,
     inner: Arc<Mutex<Inner>>,
 }
 
@@ -104,6 +106,7 @@ impl World {
             plan: Arc::new(plan),
             record,
             start: Instant::now(),
+            begun_us: Arc::default(),
             inner: Arc::new(Mutex::new(inner)),
         };
         world.network(0.0, LATENCY.1);
@@ -117,6 +120,22 @@ impl World {
     /// Microseconds since the run began.
     pub fn now_us(&self) -> u64 {
         self.start.elapsed().as_micros() as u64
+    }
+
+    /// The cluster stands: the plan's times count from now.
+    pub fn begin(&self) {
+        self.begun_us.store(self.now_us(), Ordering::Relaxed);
+        self.note(format_args!("begin"));
+    }
+
+    /// Microseconds since [`World::begin`].
+    pub fn plan_us(&self) -> u64 {
+        self.now_us().saturating_sub(self.begun_us.load(Ordering::Relaxed))
+    }
+
+    /// Whether faults and workload are over.
+    pub fn chaos_over(&self) -> bool {
+        self.plan_us() >= self.plan.chaos_us
     }
 
     /// A line in the history.
@@ -343,7 +362,7 @@ impl World {
     pub async fn play(&self, operator: impl AsyncFn(Fault)) {
         let mut running = Vec::new();
         for (at_us, fault) in self.plan.faults.clone() {
-            let wait = at_us.saturating_sub(self.now_us());
+            let wait = at_us.saturating_sub(self.plan_us());
             if wait > 0 {
                 sleep(Duration::from_micros(wait)).await;
             }
@@ -363,7 +382,7 @@ impl World {
         for fault in running {
             let _ = fault.await;
         }
-        let left = self.plan.chaos_us.saturating_sub(self.now_us());
+        let left = self.plan.chaos_us.saturating_sub(self.plan_us());
         sleep(Duration::from_micros(left.max(1000))).await;
         self.note(format_args!("healed"));
     }
