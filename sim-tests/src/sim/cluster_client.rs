@@ -47,8 +47,16 @@ enum Meaning {
 impl Clients {
     /// Clients of `world`.
     pub fn new(world: World, rng: Rng) -> Clients {
-        let inner = Inner { rng, conns: BTreeMap::new(), owner: BTreeMap::new(), ask: BTreeMap::new() };
-        Clients { world, inner: Arc::new(Mutex::new(inner)) }
+        let inner = Inner {
+            rng,
+            conns: BTreeMap::new(),
+            owner: BTreeMap::new(),
+            ask: BTreeMap::new(),
+        };
+        Clients {
+            world,
+            inner: Arc::new(Mutex::new(inner)),
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -60,11 +68,21 @@ impl Clients {
         SocketAddr::new(self.world.machine(inner.rng.index(data)).ip, PORT)
     }
 
+    /// Some data node.
+    pub fn any(&self) -> SocketAddr {
+        self.any_node(&mut self.lock())
+    }
+
     /// Sends commands to one node over the client's connection to it, which is made if need be.
     ///
     /// # Errors
     /// [`NoReply`].
-    pub async fn send(&self, client: usize, to: SocketAddr, commands: &[Vec<String>]) -> Result<Vec<Reply>, NoReply> {
+    pub async fn send(
+        &self,
+        client: usize,
+        to: SocketAddr,
+        commands: &[Vec<String>],
+    ) -> Result<Vec<Reply>, NoReply> {
         let known = self.lock().conns.remove(&(client, to));
         let mut conn = match known {
             Some(conn) => conn,
@@ -90,7 +108,10 @@ impl Clients {
     pub async fn owner_of(&self, object: u32) -> Option<SocketAddr> {
         let mut at = self.any_node(&mut self.lock());
         for _ in 0..4 {
-            let replies = self.send(usize::MAX, at, &[argv(&["TYPE", &key(object, 0)])]).await.ok()?;
+            let replies = self
+                .send(usize::MAX, at, &[argv(&["TYPE", &key(object, 0)])])
+                .await
+                .ok()?;
             match meaning(replies.first()?) {
                 Meaning::Answer => return Some(at),
                 Meaning::Moved(to) => at = to,
@@ -127,13 +148,20 @@ fn number(reply: &Reply) -> Option<u64> {
 fn ret(object: u32, op: &Op, reply: &Reply) -> Option<Ret> {
     Some(match (op, reply) {
         (Op::Get(_), Reply::Null) => Ret::Nil,
-        (Op::Get(_), value) if Kind::of(object) == Kind::Counter => Ret::Int(i64::try_from(number(value)?).ok()?),
+        (Op::Get(_), value) if Kind::of(object) == Kind::Counter => {
+            Ret::Int(i64::try_from(number(value)?).ok()?)
+        }
         (Op::Get(_), value) => Ret::Value(number(value)?),
         (Op::Set(..), reply) if reply.is_ok() => Ret::Ok,
         (Op::Del(_) | Op::Incr(_) | Op::RPush(..), Reply::Int(n)) => Ret::Int(*n),
-        (Op::LRange(_), Reply::Array(items)) => Ret::List(items.iter().map(number).collect::<Option<_>>()?),
+        (Op::LRange(_), Reply::Array(items)) => {
+            Ret::List(items.iter().map(number).collect::<Option<_>>()?)
+        }
         (Op::Txn(ops), Reply::Array(items)) if ops.len() == items.len() => {
-            let each = ops.iter().zip(items).map(|(op, reply)| ret(object, op, reply));
+            let each = ops
+                .iter()
+                .zip(items)
+                .map(|(op, reply)| ret(object, op, reply));
             Ret::Many(each.collect::<Option<_>>()?)
         }
         _ => return None,
@@ -141,7 +169,9 @@ fn ret(object: u32, op: &Op, reply: &Reply) -> Option<Ret> {
 }
 
 fn meaning(reply: &Reply) -> Meaning {
-    let Reply::Error(error) = reply else { return Meaning::Answer };
+    let Reply::Error(error) = reply else {
+        return Meaning::Answer;
+    };
     let error = String::from_utf8_lossy(error);
     let mut parts = error.split(' ');
     let code = parts.next().unwrap_or_default();
@@ -150,9 +180,11 @@ fn meaning(reply: &Reply) -> Meaning {
         ("MOVED", Some(to)) => Meaning::Moved(to),
         ("ASK", Some(to)) => Meaning::Ask(to),
         ("UNCERTAIN", _) => Meaning::Open,
-        ("TRYAGAIN" | "CLUSTERDOWN" | "LOADING" | "READONLY" | "MISCONF" | "NOREPLICAS" | "EXECABORT" | "MOVED", _) => {
-            Meaning::NotNow
-        }
+        (
+            "TRYAGAIN" | "CLUSTERDOWN" | "LOADING" | "READONLY" | "MISCONF" | "NOREPLICAS"
+            | "EXECABORT" | "MOVED",
+            _,
+        ) => Meaning::NotNow,
         _ => Meaning::Strange,
     }
 }
@@ -165,7 +197,10 @@ impl Service for Clients {
                 Some(to) => (to, true),
                 None => {
                     let any = self.any_node(&mut inner);
-                    (inner.owner.get(&(client, object)).copied().unwrap_or(any), false)
+                    (
+                        inner.owner.get(&(client, object)).copied().unwrap_or(any),
+                        false,
+                    )
                 }
             }
         };
@@ -193,8 +228,12 @@ impl Service for Clients {
             }
         };
         // In a transaction the redirection answers a queued command, and EXEC only says that it was aborted.
-        let telling = replies.iter().find(|r| matches!(meaning(r), Meaning::Moved(_) | Meaning::Ask(_)));
-        let Some(last) = replies.last() else { return Outcome::Unknown };
+        let telling = replies
+            .iter()
+            .find(|r| matches!(meaning(r), Meaning::Moved(_) | Meaning::Ask(_)));
+        let Some(last) = replies.last() else {
+            return Outcome::Unknown;
+        };
         let mut inner = self.lock();
         match meaning(telling.unwrap_or(last)) {
             Meaning::Answer => {
@@ -227,7 +266,8 @@ impl Service for Clients {
             Meaning::Strange => {
                 inner.owner.remove(&(client, object));
                 drop(inner);
-                self.world.note(format_args!("strange answer to {op:?}: {}", text(last)));
+                self.world
+                    .note(format_args!("strange answer to {op:?}: {}", text(last)));
                 Outcome::Unknown
             }
         }

@@ -1,8 +1,13 @@
 //! The runs themselves: only built with `--cfg madsim`.
 
+mod boot;
 pub mod cluster_client;
+mod expiries;
+pub mod formation;
 pub mod log_app;
 pub mod log_subject;
+pub mod node_subject;
+mod operator;
 pub mod resp;
 pub mod run;
 pub mod workload;

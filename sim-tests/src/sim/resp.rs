@@ -31,7 +31,10 @@ impl Conn {
     /// [`NoReply::Unsent`].
     pub async fn open(addr: SocketAddr, patience: Duration) -> Result<Conn, NoReply> {
         match timeout(patience, TcpStream::connect(addr)).await {
-            Ok(Ok(stream)) => Ok(Conn { stream, received: Vec::new() }),
+            Ok(Ok(stream)) => Ok(Conn {
+                stream,
+                received: Vec::new(),
+            }),
             _ => Err(NoReply::Unsent),
         }
     }
@@ -40,9 +43,15 @@ impl Conn {
     ///
     /// # Errors
     /// [`NoReply::Sent`]; the connection is of no more use then.
-    pub async fn call(&mut self, commands: &[Vec<String>], patience: Duration) -> Result<Vec<Reply>, NoReply> {
+    pub async fn call(
+        &mut self,
+        commands: &[Vec<String>],
+        patience: Duration,
+    ) -> Result<Vec<Reply>, NoReply> {
         let mut request = Vec::new();
-        commands.iter().for_each(|argv| write::command(&mut request, argv));
+        commands
+            .iter()
+            .for_each(|argv| write::command(&mut request, argv));
         let work = async {
             self.stream.write_all(&request).await?;
             self.stream.flush().await?;
@@ -61,7 +70,9 @@ impl Conn {
     /// Sends commands and goes away without waiting.
     pub async fn abandon(mut self, commands: &[Vec<String>]) {
         let mut request = Vec::new();
-        commands.iter().for_each(|argv| write::command(&mut request, argv));
+        commands
+            .iter()
+            .for_each(|argv| write::command(&mut request, argv));
         let _ = self.stream.write_all(&request).await;
         let _ = self.stream.flush().await;
     }

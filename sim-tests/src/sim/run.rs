@@ -1,6 +1,6 @@
 //! One seed, in this process.
 
-use super::log_subject;
+use super::{log_subject, node_subject};
 use crate::plan::{Plan, Subject};
 use crate::record::Recorder;
 use std::time::{Duration, Instant};
@@ -38,7 +38,7 @@ pub fn run(plan: Plan) -> Report {
                 let start = Instant::now();
                 match plan.subject {
                     Subject::Log => log_subject::run(plan, recorder).await,
-                    Subject::Node => recorder.problem(0, "the node cannot be simulated yet".into()),
+                    Subject::Node => node_subject::run(plan, recorder).await,
                 }
                 start.elapsed()
             })

@@ -130,7 +130,8 @@ impl World {
 
     /// Microseconds since [`World::begin`].
     pub fn plan_us(&self) -> u64 {
-        self.now_us().saturating_sub(self.begun_us.load(Ordering::Relaxed))
+        self.now_us()
+            .saturating_sub(self.begun_us.load(Ordering::Relaxed))
     }
 
     /// Whether faults and workload are over.
@@ -141,6 +142,12 @@ impl World {
     /// A line in the history.
     pub fn note(&self, what: std::fmt::Arguments<'_>) {
         self.record.note(self.now_us(), what);
+    }
+
+    /// A line of one client that is no checked operation.
+    pub fn note_of(&self, client: usize, what: std::fmt::Arguments<'_>) {
+        self.record
+            .note_of(self.now_us(), &format!("c{client}"), what);
     }
 
     /// A machine.
