@@ -12,3 +12,6 @@ pub mod resp;
 pub mod run;
 pub mod workload;
 pub mod world;
+
+#[cfg(test)]
+mod tests;
