@@ -1,5 +1,6 @@
 //! Holdfast: see ARCHITECTURE.md.
 
+pub mod bus;
 pub mod cluster;
 #[cfg(not(madsim))]
 pub mod local_cluster;
