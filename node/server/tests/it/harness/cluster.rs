@@ -86,7 +86,7 @@ impl Cluster {
 
     /// As [`Cluster::one_durable_shard`], in a cluster that has no node yet.
     pub fn add_durable_shard(&mut self) -> [NodeRef; 3] {
-        let (shards, witness) = self.durable(1);
+        let (shards, witness) = self.add_durable_shards(1);
         let [primary, replica] = shards[0];
         [primary, replica, witness]
     }
@@ -94,11 +94,12 @@ impl Cluster {
     /// `shards` shards of two data nodes each and one witness for all, formed and well.
     pub fn durable_shards(shards: u16) -> (Cluster, Vec<[NodeRef; 2]>, NodeRef) {
         let mut cluster = Cluster::new();
-        let (nodes, witness) = cluster.durable(shards);
+        let (nodes, witness) = cluster.add_durable_shards(shards);
         (cluster, nodes, witness)
     }
 
-    fn durable(&mut self, shards: u16) -> (Vec<[NodeRef; 2]>, NodeRef) {
+    /// As [`Cluster::durable_shards`], in a cluster that has no node yet.
+    pub fn add_durable_shards(&mut self, shards: u16) -> (Vec<[NodeRef; 2]>, NodeRef) {
         let data: Vec<[NodeRef; 2]> = (0..shards)
             .map(|_| {
                 [

@@ -11,7 +11,6 @@ use super::router::{Outcome, Router};
 /// Writers at work. Each sets keys of its own, every key once, with a value that says which it is.
 #[derive(Debug)]
 pub struct Load {
-    prefix: String,
     stop: Arc<AtomicBool>,
     acknowledged: Arc<AtomicU64>,
     writers: Vec<JoinHandle<Writer>>,
@@ -20,6 +19,7 @@ pub struct Load {
 /// What one writer has seen.
 #[derive(Debug, Default)]
 struct Writer {
+    prefix: String,
     number: usize,
     acknowledged: Vec<u64>,
     acks_at: Vec<Instant>,
@@ -32,7 +32,6 @@ struct Writer {
 /// What the writers have seen.
 #[derive(Debug)]
 pub struct Report {
-    prefix: String,
     writers: Vec<Writer>,
 }
 
@@ -40,24 +39,29 @@ impl Load {
     /// Starts `writers` threads that write as fast as they are answered. `prefix` begins all keys (a hash tag
     /// keeps them in one slot).
     pub fn start(cluster: &Cluster, prefix: &str, writers: usize) -> Load {
-        Load::start_at(cluster.data_ports(), prefix, writers, Duration::ZERO)
+        Load::start_each(
+            cluster.data_ports(),
+            vec![prefix.to_owned(); writers],
+            Duration::ZERO,
+        )
     }
 
-    /// As [`Load::start`]; each writer pauses for `pause` between two writes.
-    pub fn start_at(ports: Vec<u16>, prefix: &str, writers: usize, pause: Duration) -> Load {
+    /// One writer for each prefix, which pauses for `pause` between two writes.
+    pub fn start_each(ports: Vec<u16>, prefixes: Vec<String>, pause: Duration) -> Load {
         let stop = Arc::new(AtomicBool::new(false));
         let acknowledged = Arc::new(AtomicU64::new(0));
-        let writers = (0..writers)
-            .map(|number| {
-                let (stop, acknowledged) = (stop.clone(), acknowledged.clone());
-                let (ports, prefix) = (ports.clone(), prefix.to_owned());
+        let writers = prefixes
+            .into_iter()
+            .enumerate()
+            .map(|(number, prefix)| {
+                let (stop, acknowledged, ports) =
+                    (stop.clone(), acknowledged.clone(), ports.clone());
                 std::thread::spawn(move || {
-                    write(ports, &prefix, number, pause, &stop, &acknowledged)
+                    write(ports, prefix, number, pause, &stop, &acknowledged)
                 })
             })
             .collect();
         Load {
-            prefix: prefix.to_owned(),
             stop,
             acknowledged,
             writers,
@@ -94,10 +98,7 @@ impl Load {
             .into_iter()
             .map(|w| w.join().expect("a writer is well"))
             .collect();
-        Report {
-            prefix: self.prefix,
-            writers,
-        }
+        Report { writers }
     }
 }
 
@@ -110,7 +111,7 @@ impl Report {
         let mut count = 0;
         for writer in &self.writers {
             for n in &writer.acknowledged {
-                let key = key(&self.prefix, writer.number, *n);
+                let key = key(&writer.prefix, writer.number, *n);
                 let reply = router.run(&format!("GET {key}"));
                 let expected = value(writer.number, *n);
                 assert_eq!(
@@ -200,7 +201,7 @@ fn value(writer: usize, n: u64) -> String {
 
 fn write(
     ports: Vec<u16>,
-    prefix: &str,
+    prefix: String,
     number: usize,
     pause: Duration,
     stop: &AtomicBool,
@@ -208,6 +209,7 @@ fn write(
 ) -> Writer {
     let mut router = Router::new(ports);
     let mut writer = Writer {
+        prefix,
         number,
         ..Writer::default()
     };
@@ -215,7 +217,7 @@ fn write(
         if stop.load(Ordering::Relaxed) {
             break;
         }
-        let (key, value) = (key(prefix, number, n), value(number, n));
+        let (key, value) = (key(&writer.prefix, number, n), value(number, n));
         let begin = Instant::now();
         let outcome = router.once(&[b"SET", key.as_bytes(), value.as_bytes()]);
         let end = Instant::now();

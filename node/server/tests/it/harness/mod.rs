@@ -5,6 +5,7 @@
 
 #![allow(
     dead_code,
+    unused_imports,
     reason = "compiled into the tests and into each benchmark, none of which uses all of it"
 )]
 

@@ -1,0 +1,138 @@
+//! Durable writes beside Valkey: SET at 50 and at 500 clients, every write on two disks before it is acknowledged.
+//!
+//! `cargo bench -p holdfast-server --bench quorum`
+//!
+//! Holdfast: two data nodes and a witness, `durability quorum`. Valkey: a primary and a replica, both with
+//! `appendonly yes` and `appendfsync always`, and after each SET a `WAIT 1` in the same packet. The same load generator,
+//! the same disk. `SECONDS` (10) and `ROUNDS` (3) change the length.
+
+mod support;
+
+use std::time::Duration;
+
+use support::chart::{self, Series};
+use support::generator::{self, Figures, Spec};
+use support::harness::client::encode;
+use support::harness::{Client, Cluster};
+use support::{ms, percentile, setting, valkey_server, version};
+
+const VALUE: [u8; 100] = [b'x'; 100];
+const KEYS: u64 = 100_000;
+
+fn main() {
+    let seconds = setting("SECONDS", 10);
+    let rounds = setting("ROUNDS", 3);
+    let valkey = valkey_server();
+    println!("Holdfast (2 data nodes + witness, durability quorum)");
+    println!(
+        "beside {} (appendfsync always, replica, WAIT 1)\n",
+        version(&valkey)
+    );
+
+    let mut ours = Cluster::in_dir(&support::output_dir());
+    ours.add_durable_shard();
+    let primary = ours.primary_of(0);
+
+    let mut theirs = Cluster::in_dir(&support::output_dir());
+    let config = [
+        "cluster-enabled no",
+        "save \"\"",
+        "appendonly yes",
+        "appendfsync always",
+    ];
+    let valkey_primary = theirs.add_program(valkey.clone(), &config, false);
+    let valkey_replica = theirs.add_program(valkey, &config, false);
+    theirs.start_all();
+    theirs.client(valkey_replica).ok(&format!(
+        "REPLICAOF 127.0.0.1 {}",
+        theirs.port(valkey_primary)
+    ));
+    theirs.wait("the replica to be level", |c| {
+        c.client(valkey_replica)
+            .info("replication", "master_link_status")
+            .as_deref()
+            == Some("up")
+    });
+
+    let set = |out: &mut Vec<u8>, n: u64| {
+        let key = format!("key:{}", n.wrapping_mul(0x9E37_79B9_7F4A_7C15) % KEYS);
+        encode(out, &[b"SET", key.as_bytes(), &VALUE]);
+    };
+    let set_and_wait = |out: &mut Vec<u8>, n: u64| {
+        set(out, n);
+        encode(out, &[b"WAIT", b"1", b"0"]);
+    };
+
+    println!(
+        "{:<10}{:<10}{:>12}{:>12}{:>12}{:>12}",
+        "clients", "", "writes/s", "p50", "p99", "max"
+    );
+    let mut groups = Vec::new();
+    let mut chart = [Vec::new(), Vec::new()];
+    for clients in [50, 500] {
+        let mut best: [Vec<Figures>; 2] = [Vec::new(), Vec::new()];
+        for _ in 0..rounds {
+            let spec = |port, request, replies| Spec {
+                port,
+                connections: clients,
+                warm_up: Duration::from_secs(1),
+                duration: Duration::from_secs(seconds),
+                request,
+                replies,
+            };
+            best[0].push(generator::run(&spec(ours.port(primary), &set, 1)));
+            best[1].push(generator::run(&spec(
+                theirs.port(valkey_primary),
+                &set_and_wait,
+                2,
+            )));
+        }
+        let mut rates = Vec::new();
+        for (name, mut figures) in ["holdfast", "valkey"].into_iter().zip(best) {
+            figures.sort_by(|a, b| a.per_second().total_cmp(&b.per_second()));
+            let median = &figures[figures.len() / 2];
+            println!(
+                "{clients:<10}{name:<10}{:>12.0}{:>12}{:>12}{:>12}",
+                median.per_second(),
+                ms(percentile(&median.latencies, 50.0)),
+                ms(percentile(&median.latencies, 99.0)),
+                ms(percentile(&median.latencies, 100.0)),
+            );
+            if median.errors > 0 {
+                println!(
+                    "          {} errors, the first: {:?}",
+                    median.errors, median.first_error
+                );
+            }
+            rates.push(median.per_second());
+        }
+        println!(
+            "{clients:<10}{:<10}{:>11.2}x\n",
+            "ratio",
+            rates[0] / rates[1]
+        );
+        groups.push(format!("{clients} clients"));
+        chart[0].push(rates[0]);
+        chart[1].push(rates[1]);
+    }
+    let [holdfast, valkey] = chart;
+    let series = [
+        Series {
+            name: "holdfast quorum".into(),
+            values: holdfast,
+        },
+        Series {
+            name: "valkey fsync always + WAIT 1".into(),
+            values: valkey,
+        },
+    ];
+    let path = chart::bars("quorum", "Durable writes a second", "1/s", &groups, &series);
+    println!("chart: {}", path.display());
+    // Both must still answer, so that a figure is not that of a server on its knees.
+    for port in [ours.port(primary), theirs.port(valkey_primary)] {
+        assert_eq!(
+            Client::connect(port).expect("connected").ask("PING"),
+            "PONG"
+        );
+    }
+}
