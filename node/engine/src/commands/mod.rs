@@ -9,6 +9,8 @@ pub(crate) const TABLES: &[&[Command]] = &[
     types::list_commands::COMMANDS,
     types::set_commands::COMMANDS,
     types::zset_commands::COMMANDS,
+    types::zset_range_commands::COMMANDS,
+    types::zset_store_commands::COMMANDS,
 ];
 
 /// Stands in for the function of a row while it is being written.

@@ -12,6 +12,8 @@ pub mod set_commands;
 pub mod set_ints;
 pub mod set_value;
 pub mod zset_commands;
+pub mod zset_range_commands;
+pub mod zset_store_commands;
 pub mod zset_tree;
 pub mod zset_value;
 

@@ -1,7 +1,12 @@
-//! The commands of the zset type.
+//! The commands of sorted sets on single members and on either end. Ranges are in `zset_range_commands`, unions and their
+//! kin in `zset_store_commands`.
 
-use crate::commands::not_yet;
+use super::ZsetValue;
+use super::zset_value::Inserted;
+use crate::args::{self, ScanArgs};
 use crate::spec::{Acl, Begin, Command, CommandSpec, Find, Flags, Group, Key, KeySpec};
+use crate::{Call, CmdError, CmdResult, DONE, Engine, TimeoutReply};
+use holdfast_resp::{Proto, format_double, format_i64};
 
 /// The rows.
 pub const COMMANDS: &[Command] = &[
@@ -27,7 +32,7 @@ pub const COMMANDS: &[Command] = &[
             args: "timeout:double numkeys:int key:key... (MIN | MAX)<where> [COUNT=count:int]",
             ..CommandSpec::EMPTY
         },
-        not_yet,
+        bzmpop,
     ),
     Command::new(
         CommandSpec {
@@ -48,7 +53,7 @@ pub const COMMANDS: &[Command] = &[
             args: "key:key... timeout:double",
             ..CommandSpec::EMPTY
         },
-        not_yet,
+        bzpopmax,
     ),
     Command::new(
         CommandSpec {
@@ -69,7 +74,7 @@ pub const COMMANDS: &[Command] = &[
             args: "key:key... timeout:double",
             ..CommandSpec::EMPTY
         },
-        not_yet,
+        bzpopmin,
     ),
     Command::new(
         CommandSpec {
@@ -85,7 +90,7 @@ pub const COMMANDS: &[Command] = &[
             args: "key:key [(NX | XX)<condition>] [(GT | LT)<comparison>] [CH<change>] [INCR<increment>] {score:double member}<data>...",
             ..CommandSpec::EMPTY
         },
-        not_yet,
+        zadd,
     ),
     Command::new(
         CommandSpec {
@@ -101,74 +106,7 @@ pub const COMMANDS: &[Command] = &[
             args: "key:key",
             ..CommandSpec::EMPTY
         },
-        not_yet,
-    ),
-    Command::new(
-        CommandSpec {
-            name: "zcount",
-            arity: 4,
-            flags: Flags::READONLY.and(Flags::FAST),
-            categories: Acl::SORTEDSET,
-            keys: &[KeySpec::range(Key::RO.and(Key::ACCESS), 1, 0, 1)],
-            group: Group::SortedSet,
-            since: "2.0.0",
-            complexity: "O(log(N)) with N being the number of elements in the sorted set.",
-            summary: "Returns the count of members in a sorted set that have scores within a range.",
-            args: "key:key min:double max:double",
-            ..CommandSpec::EMPTY
-        },
-        not_yet,
-    ),
-    Command::new(
-        CommandSpec {
-            name: "zdiff",
-            arity: -3,
-            flags: Flags::READONLY,
-            categories: Acl::SORTEDSET,
-            keys: &[KeySpec::new(
-                Key::RO.and(Key::ACCESS),
-                Begin::Index(1),
-                Find::KeyNum {
-                    num: 0,
-                    first: 1,
-                    step: 1,
-                },
-            )],
-            group: Group::SortedSet,
-            since: "6.2.0",
-            complexity: "O(L + (N-K)log(N)) worst case where L is the total number of elements in all the sets, N is the size of the first set, and K is the size of the result set.",
-            summary: "Returns the difference between multiple sorted sets.",
-            args: "numkeys:int key:key... [WITHSCORES]",
-            ..CommandSpec::EMPTY
-        },
-        not_yet,
-    ),
-    Command::new(
-        CommandSpec {
-            name: "zdiffstore",
-            arity: -4,
-            flags: Flags::WRITE.and(Flags::DENYOOM),
-            categories: Acl::SORTEDSET,
-            keys: &[
-                KeySpec::range(Key::OW.and(Key::UPDATE), 1, 0, 1),
-                KeySpec::new(
-                    Key::RO.and(Key::ACCESS),
-                    Begin::Index(2),
-                    Find::KeyNum {
-                        num: 0,
-                        first: 1,
-                        step: 1,
-                    },
-                ),
-            ],
-            group: Group::SortedSet,
-            since: "6.2.0",
-            complexity: "O(L + (N-K)log(N)) worst case where L is the total number of elements in all the sets, N is the size of the first set, and K is the size of the result set.",
-            summary: "Stores the difference of multiple sorted sets in a key.",
-            args: "destination:key numkeys:int key:key#1...",
-            ..CommandSpec::EMPTY
-        },
-        not_yet,
+        zcard,
     ),
     Command::new(
         CommandSpec {
@@ -189,98 +127,7 @@ pub const COMMANDS: &[Command] = &[
             args: "key:key increment:int member",
             ..CommandSpec::EMPTY
         },
-        not_yet,
-    ),
-    Command::new(
-        CommandSpec {
-            name: "zinter",
-            arity: -3,
-            flags: Flags::READONLY,
-            categories: Acl::SORTEDSET,
-            keys: &[KeySpec::new(
-                Key::RO.and(Key::ACCESS),
-                Begin::Index(1),
-                Find::KeyNum {
-                    num: 0,
-                    first: 1,
-                    step: 1,
-                },
-            )],
-            group: Group::SortedSet,
-            since: "6.2.0",
-            complexity: "O(N*K)+O(M*log(M)) worst case with N being the smallest input sorted set, K being the number of input sorted sets and M being the number of elements in the resulting sorted set.",
-            summary: "Returns the intersect of multiple sorted sets.",
-            args: "numkeys:int key:key... [WEIGHTS=weight:int...] [AGGREGATE=(SUM | MIN | MAX)<aggregate>] [WITHSCORES]",
-            ..CommandSpec::EMPTY
-        },
-        not_yet,
-    ),
-    Command::new(
-        CommandSpec {
-            name: "zintercard",
-            arity: -3,
-            flags: Flags::READONLY,
-            categories: Acl::SORTEDSET,
-            keys: &[KeySpec::new(
-                Key::RO.and(Key::ACCESS),
-                Begin::Index(1),
-                Find::KeyNum {
-                    num: 0,
-                    first: 1,
-                    step: 1,
-                },
-            )],
-            group: Group::SortedSet,
-            since: "7.0.0",
-            complexity: "O(N*K) worst case with N being the smallest input sorted set, K being the number of input sorted sets.",
-            summary: "Returns the number of members of the intersect of multiple sorted sets.",
-            args: "numkeys:int key:key... [LIMIT=limit:int]",
-            ..CommandSpec::EMPTY
-        },
-        not_yet,
-    ),
-    Command::new(
-        CommandSpec {
-            name: "zinterstore",
-            arity: -4,
-            flags: Flags::WRITE.and(Flags::DENYOOM),
-            categories: Acl::SORTEDSET,
-            keys: &[
-                KeySpec::range(Key::OW.and(Key::UPDATE), 1, 0, 1),
-                KeySpec::new(
-                    Key::RO.and(Key::ACCESS),
-                    Begin::Index(2),
-                    Find::KeyNum {
-                        num: 0,
-                        first: 1,
-                        step: 1,
-                    },
-                ),
-            ],
-            group: Group::SortedSet,
-            since: "2.0.0",
-            complexity: "O(N*K)+O(M*log(M)) worst case with N being the smallest input sorted set, K being the number of input sorted sets and M being the number of elements in the resulting sorted set.",
-            summary: "Stores the intersect of multiple sorted sets in a key.",
-            args: "destination:key numkeys:int key:key#1... [WEIGHTS=weight:int...] [AGGREGATE=(SUM | MIN | MAX)<aggregate>]",
-            ..CommandSpec::EMPTY
-        },
-        not_yet,
-    ),
-    Command::new(
-        CommandSpec {
-            name: "zlexcount",
-            arity: 4,
-            flags: Flags::READONLY.and(Flags::FAST),
-            categories: Acl::SORTEDSET,
-            keys: &[KeySpec::range(Key::RO.and(Key::ACCESS), 1, 0, 1)],
-            group: Group::SortedSet,
-            since: "2.8.9",
-            complexity: "O(log(N)) with N being the number of elements in the sorted set.",
-            summary: "Returns the number of members in a sorted set within a lexicographical range.",
-            args: "key:key min max",
-            ..CommandSpec::EMPTY
-        },
-        not_yet,
+        zincrby,
     ),
     Command::new(
         CommandSpec {
@@ -304,7 +151,7 @@ pub const COMMANDS: &[Command] = &[
             args: "numkeys:int key:key... (MIN | MAX)<where> [COUNT=count:int]",
             ..CommandSpec::EMPTY
         },
-        not_yet,
+        zmpop,
     ),
     Command::new(
         CommandSpec {
@@ -320,7 +167,7 @@ pub const COMMANDS: &[Command] = &[
             args: "key:key member...",
             ..CommandSpec::EMPTY
         },
-        not_yet,
+        zmscore,
     ),
     Command::new(
         CommandSpec {
@@ -341,7 +188,7 @@ pub const COMMANDS: &[Command] = &[
             args: "key:key [count:int]",
             ..CommandSpec::EMPTY
         },
-        not_yet,
+        zpopmax,
     ),
     Command::new(
         CommandSpec {
@@ -362,7 +209,7 @@ pub const COMMANDS: &[Command] = &[
             args: "key:key [count:int]",
             ..CommandSpec::EMPTY
         },
-        not_yet,
+        zpopmin,
     ),
     Command::new(
         CommandSpec {
@@ -379,74 +226,7 @@ pub const COMMANDS: &[Command] = &[
             tips: &["nondeterministic_output"],
             ..CommandSpec::EMPTY
         },
-        not_yet,
-    ),
-    Command::new(
-        CommandSpec {
-            name: "zrange",
-            arity: -4,
-            flags: Flags::READONLY,
-            categories: Acl::SORTEDSET,
-            keys: &[KeySpec::range(Key::RO.and(Key::ACCESS), 1, 0, 1)],
-            group: Group::SortedSet,
-            since: "1.2.0",
-            complexity: "O(log(N)+M) with N being the number of elements in the sorted set and M the number of elements returned.",
-            summary: "Returns members in a sorted set within a range of indexes.",
-            args: "key:key start stop [(BYSCORE | BYLEX)<sortby>] [REV] [LIMIT={offset:int count:int}<limit>] [WITHSCORES]",
-            ..CommandSpec::EMPTY
-        },
-        not_yet,
-    ),
-    Command::new(
-        CommandSpec {
-            name: "zrangebylex",
-            arity: -4,
-            flags: Flags::READONLY,
-            categories: Acl::SORTEDSET,
-            keys: &[KeySpec::range(Key::RO.and(Key::ACCESS), 1, 0, 1)],
-            group: Group::SortedSet,
-            since: "2.8.9",
-            complexity: "O(log(N)+M) with N being the number of elements in the sorted set and M the number of elements being returned. If M is constant (e.g. always asking for the first 10 elements with LIMIT), you can consider it O(log(N)).",
-            summary: "Returns members in a sorted set within a lexicographical range.",
-            args: "key:key min max [LIMIT={offset:int count:int}<limit>]",
-            ..CommandSpec::EMPTY
-        },
-        not_yet,
-    ),
-    Command::new(
-        CommandSpec {
-            name: "zrangebyscore",
-            arity: -4,
-            flags: Flags::READONLY,
-            categories: Acl::SORTEDSET,
-            keys: &[KeySpec::range(Key::RO.and(Key::ACCESS), 1, 0, 1)],
-            group: Group::SortedSet,
-            since: "1.0.5",
-            complexity: "O(log(N)+M) with N being the number of elements in the sorted set and M the number of elements being returned. If M is constant (e.g. always asking for the first 10 elements with LIMIT), you can consider it O(log(N)).",
-            summary: "Returns members in a sorted set within a range of scores.",
-            args: "key:key min:double max:double [WITHSCORES] [LIMIT={offset:int count:int}<limit>]",
-            ..CommandSpec::EMPTY
-        },
-        not_yet,
-    ),
-    Command::new(
-        CommandSpec {
-            name: "zrangestore",
-            arity: -5,
-            flags: Flags::WRITE.and(Flags::DENYOOM),
-            categories: Acl::SORTEDSET,
-            keys: &[
-                KeySpec::range(Key::OW.and(Key::UPDATE), 1, 0, 1),
-                KeySpec::range(Key::RO.and(Key::ACCESS), 2, 0, 1),
-            ],
-            group: Group::SortedSet,
-            since: "6.2.0",
-            complexity: "O(log(N)+M) with N being the number of elements in the sorted set and M the number of elements stored into the destination key.",
-            summary: "Stores a range of members from sorted set in a key.",
-            args: "dst:key src:key#1 min max [(BYSCORE | BYLEX)<sortby>] [REV] [LIMIT={offset:int count:int}<limit>]",
-            ..CommandSpec::EMPTY
-        },
-        not_yet,
+        zrandmember,
     ),
     Command::new(
         CommandSpec {
@@ -462,7 +242,7 @@ pub const COMMANDS: &[Command] = &[
             args: "key:key member [WITHSCORE]",
             ..CommandSpec::EMPTY
         },
-        not_yet,
+        zrank,
     ),
     Command::new(
         CommandSpec {
@@ -478,103 +258,7 @@ pub const COMMANDS: &[Command] = &[
             args: "key:key member...",
             ..CommandSpec::EMPTY
         },
-        not_yet,
-    ),
-    Command::new(
-        CommandSpec {
-            name: "zremrangebylex",
-            arity: 4,
-            flags: Flags::WRITE,
-            categories: Acl::SORTEDSET,
-            keys: &[KeySpec::range(Key::RW.and(Key::DELETE), 1, 0, 1)],
-            group: Group::SortedSet,
-            since: "2.8.9",
-            complexity: "O(log(N)+M) with N being the number of elements in the sorted set and M the number of elements removed by the operation.",
-            summary: "Removes members in a sorted set within a lexicographical range. Deletes the sorted set if all members were removed.",
-            args: "key:key min max",
-            ..CommandSpec::EMPTY
-        },
-        not_yet,
-    ),
-    Command::new(
-        CommandSpec {
-            name: "zremrangebyrank",
-            arity: 4,
-            flags: Flags::WRITE,
-            categories: Acl::SORTEDSET,
-            keys: &[KeySpec::range(Key::RW.and(Key::DELETE), 1, 0, 1)],
-            group: Group::SortedSet,
-            since: "2.0.0",
-            complexity: "O(log(N)+M) with N being the number of elements in the sorted set and M the number of elements removed by the operation.",
-            summary: "Removes members in a sorted set within a range of indexes. Deletes the sorted set if all members were removed.",
-            args: "key:key start:int stop:int",
-            ..CommandSpec::EMPTY
-        },
-        not_yet,
-    ),
-    Command::new(
-        CommandSpec {
-            name: "zremrangebyscore",
-            arity: 4,
-            flags: Flags::WRITE,
-            categories: Acl::SORTEDSET,
-            keys: &[KeySpec::range(Key::RW.and(Key::DELETE), 1, 0, 1)],
-            group: Group::SortedSet,
-            since: "1.2.0",
-            complexity: "O(log(N)+M) with N being the number of elements in the sorted set and M the number of elements removed by the operation.",
-            summary: "Removes members in a sorted set within a range of scores. Deletes the sorted set if all members were removed.",
-            args: "key:key min:double max:double",
-            ..CommandSpec::EMPTY
-        },
-        not_yet,
-    ),
-    Command::new(
-        CommandSpec {
-            name: "zrevrange",
-            arity: -4,
-            flags: Flags::READONLY,
-            categories: Acl::SORTEDSET,
-            keys: &[KeySpec::range(Key::RO.and(Key::ACCESS), 1, 0, 1)],
-            group: Group::SortedSet,
-            since: "1.2.0",
-            complexity: "O(log(N)+M) with N being the number of elements in the sorted set and M the number of elements returned.",
-            summary: "Returns members in a sorted set within a range of indexes in reverse order.",
-            args: "key:key start:int stop:int [WITHSCORES]",
-            ..CommandSpec::EMPTY
-        },
-        not_yet,
-    ),
-    Command::new(
-        CommandSpec {
-            name: "zrevrangebylex",
-            arity: -4,
-            flags: Flags::READONLY,
-            categories: Acl::SORTEDSET,
-            keys: &[KeySpec::range(Key::RO.and(Key::ACCESS), 1, 0, 1)],
-            group: Group::SortedSet,
-            since: "2.8.9",
-            complexity: "O(log(N)+M) with N being the number of elements in the sorted set and M the number of elements being returned. If M is constant (e.g. always asking for the first 10 elements with LIMIT), you can consider it O(log(N)).",
-            summary: "Returns members in a sorted set within a lexicographical range in reverse order.",
-            args: "key:key max min [LIMIT={offset:int count:int}<limit>]",
-            ..CommandSpec::EMPTY
-        },
-        not_yet,
-    ),
-    Command::new(
-        CommandSpec {
-            name: "zrevrangebyscore",
-            arity: -4,
-            flags: Flags::READONLY,
-            categories: Acl::SORTEDSET,
-            keys: &[KeySpec::range(Key::RO.and(Key::ACCESS), 1, 0, 1)],
-            group: Group::SortedSet,
-            since: "2.2.0",
-            complexity: "O(log(N)+M) with N being the number of elements in the sorted set and M the number of elements being returned. If M is constant (e.g. always asking for the first 10 elements with LIMIT), you can consider it O(log(N)).",
-            summary: "Returns members in a sorted set within a range of scores in reverse order.",
-            args: "key:key max:double min:double [WITHSCORES] [LIMIT={offset:int count:int}<limit>]",
-            ..CommandSpec::EMPTY
-        },
-        not_yet,
+        zrem,
     ),
     Command::new(
         CommandSpec {
@@ -590,7 +274,7 @@ pub const COMMANDS: &[Command] = &[
             args: "key:key member [WITHSCORE]",
             ..CommandSpec::EMPTY
         },
-        not_yet,
+        zrevrank,
     ),
     Command::new(
         CommandSpec {
@@ -607,7 +291,7 @@ pub const COMMANDS: &[Command] = &[
             tips: &["nondeterministic_output"],
             ..CommandSpec::EMPTY
         },
-        not_yet,
+        zscan,
     ),
     Command::new(
         CommandSpec {
@@ -623,57 +307,492 @@ pub const COMMANDS: &[Command] = &[
             args: "key:key member",
             ..CommandSpec::EMPTY
         },
-        not_yet,
-    ),
-    Command::new(
-        CommandSpec {
-            name: "zunion",
-            arity: -3,
-            flags: Flags::READONLY,
-            categories: Acl::SORTEDSET,
-            keys: &[KeySpec::new(
-                Key::RO.and(Key::ACCESS),
-                Begin::Index(1),
-                Find::KeyNum {
-                    num: 0,
-                    first: 1,
-                    step: 1,
-                },
-            )],
-            group: Group::SortedSet,
-            since: "6.2.0",
-            complexity: "O(N)+O(M*log(M)) with N being the sum of the sizes of the input sorted sets, and M being the number of elements in the resulting sorted set.",
-            summary: "Returns the union of multiple sorted sets.",
-            args: "numkeys:int key:key... [WEIGHTS=weight:int...] [AGGREGATE=(SUM | MIN | MAX)<aggregate>] [WITHSCORES]",
-            ..CommandSpec::EMPTY
-        },
-        not_yet,
-    ),
-    Command::new(
-        CommandSpec {
-            name: "zunionstore",
-            arity: -4,
-            flags: Flags::WRITE.and(Flags::DENYOOM),
-            categories: Acl::SORTEDSET,
-            keys: &[
-                KeySpec::range(Key::OW.and(Key::UPDATE), 1, 0, 1),
-                KeySpec::new(
-                    Key::RO.and(Key::ACCESS),
-                    Begin::Index(2),
-                    Find::KeyNum {
-                        num: 0,
-                        first: 1,
-                        step: 1,
-                    },
-                ),
-            ],
-            group: Group::SortedSet,
-            since: "2.0.0",
-            complexity: "O(N)+O(M log(M)) with N being the sum of the sizes of the input sorted sets, and M being the number of elements in the resulting sorted set.",
-            summary: "Stores the union of multiple sorted sets in a key.",
-            args: "destination:key numkeys:int key:key#1... [WEIGHTS=weight:int...] [AGGREGATE=(SUM | MIN | MAX)<aggregate>]",
-            ..CommandSpec::EMPTY
-        },
-        not_yet,
+        zscore,
     ),
 ];
+
+/// The options of `ZADD`.
+#[derive(Clone, Copy, Default)]
+struct AddOptions {
+    absent_only: bool,
+    present_only: bool,
+    greater: bool,
+    less: bool,
+    changed: bool,
+    increment: bool,
+}
+
+fn zadd(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
+    add(engine, call, AddOptions::default())
+}
+
+fn zincrby(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
+    add(
+        engine,
+        call,
+        AddOptions {
+            increment: true,
+            ..AddOptions::default()
+        },
+    )
+}
+
+fn add(engine: &mut Engine, call: &mut Call<'_>, mut options: AddOptions) -> CmdResult {
+    let key = call.arg(1);
+    let mut at = 2;
+    while at < call.argv.len() {
+        let option = match () {
+            () if call.arg_is(at, "NX") => &mut options.absent_only,
+            () if call.arg_is(at, "XX") => &mut options.present_only,
+            () if call.arg_is(at, "CH") => &mut options.changed,
+            () if call.arg_is(at, "INCR") => &mut options.increment,
+            () if call.arg_is(at, "GT") => &mut options.greater,
+            () if call.arg_is(at, "LT") => &mut options.less,
+            () => break,
+        };
+        *option = true;
+        at += 1;
+    }
+    let o = options;
+    let pairs = &call.argv[at..];
+    if pairs.is_empty() || !pairs.len().is_multiple_of(2) {
+        return Err(CmdError::SYNTAX);
+    }
+    if o.absent_only && o.present_only {
+        return Err(CmdError::Static(
+            "ERR XX and NX options at the same time are not compatible",
+        ));
+    }
+    if (o.greater && o.absent_only) || (o.less && o.absent_only) || (o.greater && o.less) {
+        return Err(CmdError::Static(
+            "ERR GT, LT, and/or NX options at the same time are not compatible",
+        ));
+    }
+    if o.increment && pairs.len() > 2 {
+        return Err(CmdError::Static(
+            "ERR INCR option supports a single increment-element pair",
+        ));
+    }
+    let scores = (at..call.argv.len())
+        .step_by(2)
+        .map(|i| call.float_arg(i))
+        .collect::<Result<Vec<f64>, _>>()?;
+    let members = pairs.iter().skip(1).step_by(2);
+    let longest = members.clone().map(|m| m.len()).max().unwrap_or(0);
+    let limits = engine.limits();
+    let zset = if o.present_only {
+        engine.write::<ZsetValue>(call, key)?
+    } else {
+        let empty = || ZsetValue::new_for(scores.len(), longest, &limits);
+        Some(engine.write_or_create(call, key, empty)?)
+    };
+    let (mut added, mut updated, mut result) = (0u64, 0u64, None);
+    if let Some(zset) = zset {
+        zset.prepare(scores.len(), longest, &limits);
+        for (member, &given) in members.zip(&scores) {
+            let old = zset.score(member);
+            let mut score = given;
+            match old {
+                Some(_) if o.absent_only => continue,
+                None if o.present_only => continue,
+                Some(old) => {
+                    if o.increment {
+                        score += old;
+                        if score.is_nan() {
+                            // Only one pair comes with an increment, so nothing has changed yet.
+                            return Err(CmdError::Static(
+                                "ERR resulting score is not a number (NaN)",
+                            ));
+                        }
+                    }
+                    if (o.less && score >= old) || (o.greater && score <= old) {
+                        continue;
+                    }
+                }
+                None => {}
+            }
+            result = Some(score);
+            match zset.insert(member, score, &limits) {
+                Inserted::Added => added += 1,
+                Inserted::Updated => updated += 1,
+                Inserted::Same => {}
+            }
+        }
+    }
+    if added + updated > 0 {
+        call.modified(key, added + updated);
+    }
+    match (o.increment, result) {
+        (true, Some(score)) => call.reply_double(score),
+        (true, None) => call.reply_null(),
+        (false, _) => call.reply_int(if o.changed { added + updated } else { added } as i64),
+    }
+    DONE
+}
+
+fn zrem(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
+    let key = call.arg(1);
+    let Some(zset) = engine.write::<ZsetValue>(call, key)? else {
+        call.reply_int(0);
+        return DONE;
+    };
+    let removed = call.argv[2..].iter().filter(|m| zset.remove(m)).count();
+    if removed > 0 {
+        if zset.is_empty() {
+            engine.delete(call, key);
+        }
+        call.modified(key, removed as u64);
+    }
+    call.reply_len(removed);
+    DONE
+}
+
+fn zcard(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
+    let zset = engine.read::<ZsetValue>(call, call.arg(1))?;
+    call.reply_len(zset.map_or(0, ZsetValue::len));
+    DONE
+}
+
+fn zscore(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
+    let zset = engine.read::<ZsetValue>(call, call.arg(1))?;
+    match zset.and_then(|z| z.score(call.arg(2))) {
+        Some(score) => call.reply_double(score),
+        None => call.reply_null(),
+    }
+    DONE
+}
+
+fn zmscore(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
+    let zset = engine.read::<ZsetValue>(call, call.arg(1))?;
+    call.reply_array(call.argv.len() - 2);
+    for member in &call.argv[2..] {
+        match zset.and_then(|z| z.score(member)) {
+            Some(score) => call.reply_double(score),
+            None => call.reply_null(),
+        }
+    }
+    DONE
+}
+
+fn zrank(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
+    rank(engine, call, "zrank", false)
+}
+
+fn zrevrank(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
+    rank(engine, call, "zrevrank", true)
+}
+
+fn rank(engine: &mut Engine, call: &mut Call<'_>, name: &str, reverse: bool) -> CmdResult {
+    let with_score = match call.argv.len() {
+        3 => false,
+        4 if call.arg_is(3, "WITHSCORE") => true,
+        4 => return Err(CmdError::SYNTAX),
+        _ => return Err(CmdError::wrong_arity(name)),
+    };
+    let member = call.arg(2);
+    let zset = engine.read::<ZsetValue>(call, call.arg(1))?;
+    match zset.and_then(|z| Some((z.len(), z.rank(member)?, z.score(member)?))) {
+        Some((len, rank, score)) => {
+            if with_score {
+                call.reply_array(2);
+            }
+            call.reply_len(if reverse { len - 1 - rank } else { rank });
+            if with_score {
+                call.reply_double(score);
+            }
+        }
+        None if with_score => call.reply_null_array(),
+        None => call.reply_null(),
+    }
+    DONE
+}
+
+/// Which end of the order is popped.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Where {
+    Min,
+    Max,
+}
+
+impl Where {
+    fn pop_name(self) -> &'static [u8] {
+        match self {
+            Where::Min => b"ZPOPMIN",
+            Where::Max => b"ZPOPMAX",
+        }
+    }
+}
+
+/// Pops up to `n` members of a sorted set that is there; the key goes with its last member.
+fn take(
+    engine: &mut Engine,
+    call: &mut Call<'_>,
+    key: &[u8],
+    end: Where,
+    n: usize,
+) -> Result<Vec<(Box<[u8]>, f64)>, CmdError> {
+    let zset = engine
+        .write::<ZsetValue>(call, key)?
+        .ok_or(CmdError::NO_SUCH_KEY)?;
+    let len = zset.len();
+    let n = n.min(len);
+    let range = match end {
+        Where::Min => 0..n,
+        Where::Max => len - n..len,
+    };
+    let popped: Vec<_> = zset
+        .range(range.clone(), end == Where::Max)
+        .map(|(member, score)| (member.to_boxed(), score))
+        .collect();
+    zset.remove_range(range);
+    if zset.is_empty() {
+        engine.delete(call, key);
+    }
+    if n > 0 {
+        call.modified(key, n as u64);
+    }
+    Ok(popped)
+}
+
+fn zpopmin(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
+    pop(engine, call, Where::Min)
+}
+
+fn zpopmax(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
+    pop(engine, call, Where::Max)
+}
+
+fn pop(engine: &mut Engine, call: &mut Call<'_>, end: Where) -> CmdResult {
+    let key = call.arg(1);
+    let count = match call.argv.len() {
+        2 => None,
+        3 => Some(args::count(call, 2)?),
+        _ => return Err(CmdError::SYNTAX),
+    };
+    if engine.read::<ZsetValue>(call, key)?.is_none() || count == Some(0) {
+        call.reply_array(0);
+        return DONE;
+    }
+    let popped = take(engine, call, key, end, count.unwrap_or(1))?;
+    let nested = call.proto == Proto::Resp3 && count.is_some();
+    call.reply_array(if nested {
+        popped.len()
+    } else {
+        popped.len() * 2
+    });
+    reply_pairs(call, &popped, nested);
+    DONE
+}
+
+fn reply_pairs(call: &mut Call<'_>, pairs: &[(Box<[u8]>, f64)], nested: bool) {
+    for (member, score) in pairs {
+        if nested {
+            call.reply_array(2);
+        }
+        call.reply_bulk(member);
+        call.reply_double(*score);
+    }
+}
+
+/// The first of the keys that holds a sorted set. One of another type before it is an error.
+fn first_zset<'k>(
+    engine: &mut Engine,
+    call: &mut Call<'_>,
+    keys: &[&'k [u8]],
+) -> Result<Option<&'k [u8]>, CmdError> {
+    for key in keys {
+        if engine.read::<ZsetValue>(call, key)?.is_some() {
+            return Ok(Some(key));
+        }
+    }
+    Ok(None)
+}
+
+fn bzpopmin(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
+    blocking_pop(engine, call, Where::Min)
+}
+
+fn bzpopmax(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
+    blocking_pop(engine, call, Where::Max)
+}
+
+fn blocking_pop(engine: &mut Engine, call: &mut Call<'_>, end: Where) -> CmdResult {
+    let last = call.argv.len() - 1;
+    let keys = &call.argv[1..last];
+    let timeout = args::timeout(call, last)?;
+    let Some(key) = first_zset(engine, call, keys)? else {
+        return args::block(call, keys, timeout, TimeoutReply::NullArray);
+    };
+    let popped = take(engine, call, key, end, 1)?;
+    call.reply_array(1 + popped.len() * 2);
+    call.reply_bulk(key);
+    reply_pairs(call, &popped, false);
+    call.rewrite(&[end.pop_name(), key]);
+    DONE
+}
+
+fn zmpop(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
+    pop_many(engine, call, 1, None)
+}
+
+fn bzmpop(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
+    pop_many(engine, call, 2, Some(1))
+}
+
+fn pop_many(
+    engine: &mut Engine,
+    call: &mut Call<'_>,
+    keys_at: usize,
+    timeout_at: Option<usize>,
+) -> CmdResult {
+    let (keys, where_at) = args::keys_of(call, keys_at, "ERR numkeys should be greater than 0")?;
+    let end = match () {
+        () if call.arg_is(where_at, "MIN") => Where::Min,
+        () if call.arg_is(where_at, "MAX") => Where::Max,
+        () => return Err(CmdError::SYNTAX),
+    };
+    let count = match call.argv.len() - where_at {
+        1 => 1,
+        3 if call.arg_is(where_at + 1, "COUNT") => {
+            let n = args::int_in(
+                call,
+                where_at + 2,
+                1..=i64::MAX,
+                "ERR count should be greater than 0",
+            )?;
+            usize::try_from(n).unwrap_or(usize::MAX)
+        }
+        _ => return Err(CmdError::SYNTAX),
+    };
+    let timeout = timeout_at.map(|i| args::timeout(call, i)).transpose()?;
+    match (first_zset(engine, call, keys)?, timeout) {
+        (Some(key), _) => {
+            let popped = take(engine, call, key, end, count)?;
+            call.reply_array(2);
+            call.reply_bulk(key);
+            call.reply_array(popped.len());
+            reply_pairs(call, &popped, true);
+            let n = format_i64(popped.len() as i64);
+            call.rewrite(&[end.pop_name(), key, n.as_bytes()]);
+        }
+        (None, None) => call.reply_null_array(),
+        (None, Some(timeout)) => return args::block(call, keys, timeout, TimeoutReply::NullArray),
+    }
+    DONE
+}
+
+fn zrandmember(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
+    let key = call.arg(1);
+    if call.argv.len() == 2 {
+        match engine.read::<ZsetValue>(call, key)? {
+            None => call.reply_null(),
+            Some(zset) => {
+                let (member, _) = zset
+                    .at(call.rng.index(zset.len()))
+                    .ok_or(CmdError::NO_SUCH_KEY)?;
+                call.reply_bulk(member.bytes(&mut None));
+            }
+        }
+        return DONE;
+    }
+    let count = args::negatable_int(call, 2)?;
+    let with_scores = match call.argv.len() {
+        3 => false,
+        4 if call.arg_is(3, "WITHSCORES") => true,
+        _ => return Err(CmdError::SYNTAX),
+    };
+    if with_scores && count.unsigned_abs() > i64::MAX as u64 / 2 {
+        return Err(CmdError::Static("ERR value is out of range"));
+    }
+    let Some(zset) = engine.read::<ZsetValue>(call, key)? else {
+        call.reply_array(0);
+        return DONE;
+    };
+    let n = usize::try_from(count.unsigned_abs()).unwrap_or(usize::MAX);
+    // A negative count draws with repetition, in random order.
+    let picks = if count < 0 {
+        None
+    } else {
+        Some(args::distinct_indexes(call, zset.len(), n))
+    };
+    let total = picks.as_ref().map_or(n, Vec::len);
+    let flat = with_scores && call.proto == Proto::Resp2;
+    call.reply_array(if flat { total * 2 } else { total });
+    for i in 0..total {
+        let index = match &picks {
+            Some(picks) => picks[i],
+            None => call.rng.index(zset.len()),
+        };
+        let (member, score) = zset.at(index).ok_or(CmdError::NO_SUCH_KEY)?;
+        if with_scores && !flat {
+            call.reply_array(2);
+        }
+        call.reply_bulk(member.bytes(&mut None));
+        if with_scores {
+            call.reply_double(score);
+        }
+    }
+    DONE
+}
+
+fn zscan(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
+    let cursor = args::scan_cursor(call, 2)?;
+    let Some(zset) = engine.read::<ZsetValue>(call, call.arg(1))? else {
+        args::reply_empty_scan(call);
+        return DONE;
+    };
+    let scan = ScanArgs::parse(call, Some("NOSCORES"))?;
+    let small = zset.scans_at_once();
+    scan.run(call, cursor, |cursor, report| {
+        zset.scan(cursor, |member, score| {
+            // Valkey prints the scores of the two forms differently.
+            let score = if small {
+                format_double(score)
+            } else {
+                format_17_digits(score)
+            };
+            report(member.bytes(&mut None), Some(score.as_bytes()));
+        })
+    });
+    DONE
+}
+
+/// A double with 17 significant digits, as C's `%.17g` prints it.
+fn format_17_digits(value: f64) -> String {
+    if !value.is_finite() {
+        return format_double(value);
+    }
+    let text = format!("{value:.16e}");
+    let (mantissa, exponent) = text.split_once('e').unwrap_or((&text, "0"));
+    let exponent: i32 = exponent.parse().unwrap_or(0);
+    let trim = |s: &str| match s.contains('.') {
+        true => s.trim_end_matches('0').trim_end_matches('.').to_string(),
+        false => s.to_string(),
+    };
+    if (-4..17).contains(&exponent) {
+        let decimals = usize::try_from(16 - exponent).unwrap_or(0);
+        trim(&format!("{value:.decimals$}"))
+    } else {
+        let sign = if exponent < 0 { '-' } else { '+' };
+        format!("{}e{sign}{:02}", trim(mantissa), exponent.unsigned_abs())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn seventeen_digits_as_c_prints_them() {
+        for (value, want) in [
+            (3.14, "3.1400000000000001"),
+            (2.0, "2"),
+            (-0.5, "-0.5"),
+            (1e20, "1e+20"),
+            (1.5e-7, "1.4999999999999999e-07"),
+            (123456789012.0, "123456789012"),
+            (0.0001, "0.0001"),
+            (f64::INFINITY, "inf"),
+        ] {
+            assert_eq!(super::format_17_digits(value), want);
+        }
+    }
+}
