@@ -13,7 +13,7 @@ Usage: cargo sim [OPTION]...
   --seeds N          run N seeds, several at a time (default 20)
   --from N           the first of them (default 1)
   --soak TIME        run seeds for so long (90s, 30m, 8h)
-  --subject WHAT     log: one replicated log; node: the whole server; both (default)
+  --subject WHAT     log: one replicated log; node: the whole server (default: one seed in three is of the log)
   --jobs N           how many seeds at a time (default: the number of processors)
   --planted          put known mistakes back, one at a time, and count the seeds that catch each
   --plant NAME       put one mistake back
@@ -39,7 +39,7 @@ struct Options {
     seeds: u64,
     from: u64,
     soak: Option<Duration>,
-    subjects: Vec<Subject>,
+    subject: Option<Subject>,
     jobs: usize,
     planted: bool,
     plant: Option<String>,
@@ -62,12 +62,20 @@ fn duration(text: &str) -> Option<Duration> {
     Some(Duration::from_secs(n * seconds))
 }
 
-fn subjects(text: &str) -> Option<Vec<Subject>> {
+fn subject(text: &str) -> Option<Subject> {
     match text {
-        "log" => Some(vec![Subject::Log]),
-        "node" => Some(vec![Subject::Node]),
-        "both" => Some(vec![Subject::Log, Subject::Node]),
+        "log" => Some(Subject::Log),
+        "node" => Some(Subject::Node),
         _ => None,
+    }
+}
+
+/// What a seed simulates when nothing else is asked for.
+fn subject_of(seed: u64) -> Subject {
+    if seed.is_multiple_of(3) {
+        Subject::Log
+    } else {
+        Subject::Node
     }
 }
 
@@ -77,7 +85,7 @@ fn parse(args: &[String]) -> Result<Options, String> {
         seeds: 20,
         from: 1,
         soak: None,
-        subjects: vec![Subject::Log, Subject::Node],
+        subject: None,
         jobs: std::thread::available_parallelism().map_or(1, usize::from),
         planted: false,
         plant: None,
@@ -99,7 +107,7 @@ fn parse(args: &[String]) -> Result<Options, String> {
             }
             "--subject" => {
                 let text = value()?;
-                o.subjects = subjects(text).ok_or_else(|| format!("{text} is no subject"))?;
+                o.subject = Some(subject(text).ok_or_else(|| format!("{text} is no subject"))?);
             }
             "--plant" => o.plant = Some(value()?.clone()),
             "--planted" => o.planted = true,
@@ -134,39 +142,19 @@ pub fn main() -> ExitCode {
     if options.planted {
         return planted(&options);
     }
-    match (options.seed, options.subjects.as_slice()) {
-        (Some(seed), [subject]) => one(seed, *subject, &options),
-        (Some(seed), _) => {
-            let runs = options.subjects.iter().map(|s| (seed, *s)).collect();
-            many(runs, &options, None)
-        }
-        (None, _) => {
-            let last = if options.soak.is_some() {
-                u64::MAX
-            } else {
-                options.from + options.seeds
-            };
-            let runs =
-                (options.from..last).flat_map(|n| options.subjects.iter().map(move |s| (n, *s)));
-            many(
-                runs.collect_up_to(options.soak.is_some()),
-                &options,
-                options.soak,
-            )
-        }
+    if let Some(seed) = options.seed {
+        return one(seed, options.subject.unwrap_or(subject_of(seed)), &options);
     }
+    // A soak has no last seed.
+    let last = if options.soak.is_some() {
+        u64::MAX
+    } else {
+        options.from.saturating_add(options.seeds)
+    };
+    let subject = options.subject;
+    let runs = (options.from..last).map(move |seed| (seed, subject.unwrap_or(subject_of(seed))));
+    many(runs, &options)
 }
-
-/// A soak has no last seed: its runs are made as they are needed.
-trait CollectUpTo: Iterator + Sized {
-    fn collect_up_to(self, endless: bool) -> Vec<Self::Item> {
-        const SOAK_SEEDS: usize = 1_000_000;
-        self.take(if endless { SOAK_SEEDS } else { usize::MAX })
-            .collect()
-    }
-}
-
-impl<I: Iterator> CollectUpTo for I {}
 
 fn name_of(subject: Subject) -> &'static str {
     match subject {
@@ -283,14 +271,13 @@ fn ended(run: &mut Running) -> Option<Ended> {
 
 /// Runs all of `runs`, `jobs` at a time, for at most `limit`; `each` is told of every end.
 fn drive(
-    runs: Vec<(u64, Subject)>,
+    mut runs: impl Iterator<Item = (u64, Subject)>,
     jobs: usize,
     plant: Option<&str>,
     limit: Option<Duration>,
     mut each: impl FnMut(&Ended),
 ) {
     let began = Instant::now();
-    let mut runs = runs.into_iter();
     let mut running: Vec<Running> = Vec::new();
     loop {
         while running.len() < jobs && limit.is_none_or(|l| began.elapsed() < l) {
@@ -326,8 +313,8 @@ fn drive(
     }
 }
 
-fn many(runs: Vec<(u64, Subject)>, options: &Options, limit: Option<Duration>) -> ExitCode {
-    let total = runs.len();
+fn many(runs: impl Iterator<Item = (u64, Subject)>, options: &Options) -> ExitCode {
+    let limit = options.soak;
     let began = Instant::now();
     let (mut done, mut simulated) = (0, 0.0);
     let mut failed = Vec::new();
@@ -360,7 +347,7 @@ fn many(runs: Vec<(u64, Subject)>, options: &Options, limit: Option<Duration>) -
             let of = if limit.is_some() {
                 String::new()
             } else {
-                format!(" of {total}")
+                format!(" of {}", options.seeds)
             };
             println!(
                 "-- {done}{of} runs, {} failed, {:.0}s",
@@ -394,9 +381,7 @@ fn many(runs: Vec<(u64, Subject)>, options: &Options, limit: Option<Duration>) -
 fn planted(options: &Options) -> ExitCode {
     let mut caught: BTreeMap<&str, (u64, Option<u64>)> = BTreeMap::new();
     for (name, subject) in PLANTED {
-        let runs = (options.from..options.from + options.seeds)
-            .map(|seed| (seed, *subject))
-            .collect();
+        let runs = (options.from..options.from + options.seeds).map(|seed| (seed, *subject));
         drive(runs, options.jobs, Some(name), None, |end| {
             let entry = caught.entry(name).or_insert((0, None));
             if !end.good {

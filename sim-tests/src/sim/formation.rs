@@ -55,7 +55,7 @@ pub async fn form(world: &World, clients: &Clients) -> Option<Layout> {
             .await?,
         );
     }
-    for shard in 0..plan.shards {
+    for (shard, addr) in addrs.iter().enumerate().take(plan.shards) {
         let (first, last) = (
             16384 * shard / plan.shards,
             16384 * (shard + 1) / plan.shards - 1,
@@ -64,14 +64,14 @@ pub async fn form(world: &World, clients: &Clients) -> Option<Layout> {
         said(
             world,
             clients,
-            addrs[shard],
+            *addr,
             &["CLUSTER", "SET-CONFIG-EPOCH", &epoch],
         )
         .await?;
         said(
             world,
             clients,
-            addrs[shard],
+            *addr,
             &["CLUSTER", "ADDSLOTSRANGE", &first, &last],
         )
         .await?;
@@ -90,7 +90,7 @@ pub async fn form(world: &World, clients: &Clients) -> Option<Layout> {
         })
         .await?;
     }
-    for machine in plan.shards..plan.nodes() {
+    for (machine, addr) in addrs.iter().enumerate().skip(plan.shards) {
         let witness = plan.witness && machine + 1 == plan.nodes();
         let primaries = if witness {
             0..plan.shards
@@ -101,7 +101,7 @@ pub async fn form(world: &World, clients: &Clients) -> Option<Layout> {
             said(
                 world,
                 clients,
-                addrs[machine],
+                *addr,
                 &["CLUSTER", "REPLICATE", &ids[primary]],
             )
             .await?;

@@ -24,10 +24,13 @@ enum Mistake {
     Dirty,
 }
 
+/// What is there now, and what was there a while ago.
+type Inner = (Rng, BTreeMap<u32, State>, BTreeMap<u32, State>);
+
 #[derive(Clone)]
 struct Store {
     mistake: Mistake,
-    inner: Arc<Mutex<(Rng, BTreeMap<u32, State>, BTreeMap<u32, State>)>>,
+    inner: Arc<Mutex<Inner>>,
 }
 
 impl Service for Store {
