@@ -60,7 +60,8 @@ pub enum Action {
     Target(JobId, TargetAction),
     /// For a claim in the older way.
     Claim(ClaimId, ClaimAction),
-    /// For a hand-off in the older way. Its replies come as [`Action::Reply`].
+    /// For a hand-off in the older way: to propose or to resume. Its replies come as
+    /// [`Action::Reply`], its end not at all.
     Grant(JobId, GrantAction),
     /// Propose the record in this shard's log.
     Propose(SlotRecord),
@@ -463,6 +464,11 @@ impl Migrations {
         }
     }
 
+    /// The slots of a running claim.
+    pub fn claim_slots(&self, id: ClaimId) -> Option<&SlotRanges> {
+        self.claims.get(&id).map(ClaimJob::slots)
+    }
+
     /// A look at a running source job.
     pub fn source_job(&self, job: JobId) -> Option<&SourceJob> {
         self.sources.get(&job)
@@ -513,7 +519,9 @@ impl Migrations {
                                 .push_back(Action::Reply(request, answer.clone()));
                         }
                     }
-                    GrantAction::Finished(Some(outcome)) => handed_off.push((job, outcome)),
+                    GrantAction::Finished(outcome) => {
+                        handed_off.extend(outcome.map(|outcome| (job, outcome)));
+                    }
                     other => self.actions.push_back(Action::Grant(job, other)),
                 }
             }
