@@ -1,5 +1,6 @@
 //! The runs themselves: only built with `--cfg madsim`.
 
+mod afterwards;
 mod boot;
 pub mod cluster_client;
 mod expiries;

@@ -1,5 +1,6 @@
 //! The second subject: the whole server, several shards of it with their witness.
 
+use super::afterwards;
 use super::boot;
 use super::cluster_client::Clients;
 use super::workload;
@@ -84,4 +85,5 @@ async fn play(world: World, root: Rng) {
         root.derive("finish", 0),
     )
     .await;
+    afterwards::check(&world, &clients, &layout).await;
 }
