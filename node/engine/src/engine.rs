@@ -505,6 +505,14 @@ impl Engine {
         self.db_mut(call.db).set_expiry(place, key, at);
     }
 
+    /// Takes the value of a key out, expired or not, with what its expiry was.
+    pub(crate) fn take(&mut self, db: u16, place: Place, key: &[u8]) -> Option<(Value, Ttl)> {
+        let mut entry = self.dbs.get_mut(usize::from(db))?.remove(place, key)?;
+        self.snapshots.secure(db, place.slot, &mut entry);
+        let ttl = entry.expiry().map_or(Ttl::Clear, Ttl::At);
+        Some((entry.take_value(), ttl))
+    }
+
     /// Deletes a key. Whether it was there (an expired one was not). Reports nothing.
     pub fn delete(&mut self, call: &mut Call<'_>, key: &[u8]) -> bool {
         let place = self.place(call, key);

@@ -25,6 +25,15 @@ impl<F: Copy> Command<F> {
         }
     }
 
+    /// A container: a command with subcommands.
+    pub const fn container(spec: CommandSpec, run: F, subcommands: &'static [Command<F>]) -> Self {
+        Command {
+            spec,
+            run,
+            subcommands,
+        }
+    }
+
     /// Adds subcommands to a container.
     pub const fn with_subcommands(self, subcommands: &'static [Command<F>]) -> Self {
         Command {

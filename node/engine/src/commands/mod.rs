@@ -1,10 +1,17 @@
 //! Commands on strings and on keys in general. Those of the other data types stand beside their representations.
 
+mod keys;
+mod scan;
+mod strings;
+
 use crate::spec::Command;
 use crate::types;
 
 /// All tables of rows.
 pub(crate) const TABLES: &[&[Command]] = &[
+    strings::COMMANDS,
+    keys::COMMANDS,
+    scan::COMMANDS,
     types::hash_commands::COMMANDS,
     types::list_commands::COMMANDS,
     types::set_commands::COMMANDS,

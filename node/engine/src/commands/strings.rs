@@ -1,0 +1,1231 @@
+//! Commands on strings.
+
+use crate::call::{Call, CmdError, CmdResult, DONE, Mode};
+use crate::decimal::{self, DecimalError};
+use crate::engine::{Engine, Ttl};
+use crate::keyspace::Place;
+use crate::keyspace::entry::STR_BYTES_MAX;
+use crate::spec::{Acl, Begin, Command, CommandSpec, Find, Flags, Group, Key, KeySpec};
+use crate::value::{StrRef, ValueRef};
+use holdfast_resp::{format_i64, parse_i64};
+
+const TOO_LONG: CmdError =
+    CmdError::Static("ERR string exceeds maximum allowed size (proto-max-bulk-len)");
+
+/// Which of the extended options a command takes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Family {
+    Set,
+    Get,
+    Mset,
+}
+
+/// A key's existence or value that an option asks for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Condition<'a> {
+    Always,
+    Absent,
+    Present,
+    Equal(&'a [u8]),
+}
+
+/// What an option says of the expiry.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Expiry {
+    None,
+    Keep,
+    Persist,
+    At {
+        ms: u64,
+        /// Given as `PXAT`: the command can be propagated as it is.
+        pxat: bool,
+        /// Given as an absolute time.
+        absolute: bool,
+    },
+}
+
+struct Options<'a> {
+    condition: Condition<'a>,
+    expiry: Expiry,
+    get: bool,
+    /// The argument with the word of the expiry.
+    expiry_index: usize,
+}
+
+/// Parses the options of `SET`, `GETEX` and `MSETEX` from argument `start` on.
+fn options<'a>(call: &Call<'a>, start: usize, family: Family) -> Result<Options<'a>, CmdError> {
+    let mut found = Options {
+        condition: Condition::Always,
+        expiry: Expiry::None,
+        get: false,
+        expiry_index: 0,
+    };
+    let mut time: Option<(&[u8], bool, bool)> = None;
+    let sets = family != Family::Get;
+    let mut i = start;
+    while i < call.argv.len() {
+        let next = call.argv.get(i + 1).copied();
+        let free = found.expiry == Expiry::None && time.is_none();
+        if sets
+            && call.arg_is(i, "NX")
+            && matches!(found.condition, Condition::Always | Condition::Absent)
+        {
+            found.condition = Condition::Absent;
+        } else if sets
+            && call.arg_is(i, "XX")
+            && matches!(found.condition, Condition::Always | Condition::Present)
+        {
+            found.condition = Condition::Present;
+        } else if family == Family::Set && call.arg_is(i, "GET") {
+            found.get = true;
+        } else if sets && call.arg_is(i, "KEEPTTL") && time.is_none() {
+            found.expiry = Expiry::Keep;
+        } else if family == Family::Get && call.arg_is(i, "PERSIST") && time.is_none() {
+            found.expiry = Expiry::Persist;
+        } else if let Some(next) = next {
+            if family == Family::Set
+                && call.arg_is(i, "IFEQ")
+                && found.condition == Condition::Always
+            {
+                found.condition = Condition::Equal(next);
+            } else {
+                let (seconds, absolute) = match () {
+                    () if call.arg_is(i, "EX") => (true, false),
+                    () if call.arg_is(i, "PX") => (false, false),
+                    () if call.arg_is(i, "EXAT") => (true, true),
+                    () if call.arg_is(i, "PXAT") => (false, true),
+                    () => return Err(CmdError::SYNTAX),
+                };
+                // The same word may come twice, and then the last counts; different words exclude each other.
+                if !free && time.is_none_or(|(_, s, a)| (s, a) != (seconds, absolute)) {
+                    return Err(CmdError::SYNTAX);
+                }
+                time = Some((next, seconds, absolute));
+                found.expiry_index = i;
+            }
+            i += 1;
+        } else {
+            return Err(CmdError::SYNTAX);
+        }
+        i += 1;
+    }
+    if let Some((text, seconds, absolute)) = time {
+        let ms = expire_time(call, text, seconds, absolute)?;
+        found.expiry = Expiry::At {
+            ms,
+            pxat: !seconds && absolute,
+            absolute,
+        };
+    }
+    Ok(found)
+}
+
+/// The time that an expiry argument means, in Unix milliseconds.
+fn expire_time(
+    call: &Call<'_>,
+    text: &[u8],
+    seconds: bool,
+    absolute: bool,
+) -> Result<u64, CmdError> {
+    let value = parse_i64(text).ok_or(CmdError::NOT_INTEGER)?;
+    let ms = if seconds {
+        value.checked_mul(1000)
+    } else {
+        Some(value)
+    };
+    let ms = ms.filter(|ms| *ms > 0);
+    let ms = if absolute {
+        ms
+    } else {
+        ms.and_then(|ms| ms.checked_add(call.now_ms as i64))
+    };
+    ms.filter(|ms| *ms > 0)
+        .map(|ms| ms as u64)
+        .ok_or_else(|| CmdError::invalid_expire(call.arg(0)))
+}
+
+/// Whether a time given by a client has passed. A copy that applies effects never thinks so: it waits for the deletion.
+pub(super) fn has_passed(call: &Call<'_>, ms: u64) -> bool {
+    ms <= call.now_ms && call.mode != Mode::Apply
+}
+
+/// Deletes a key that was just given a time in the past, and propagates the deletion in place of the command.
+pub(super) fn delete_as_expired(
+    engine: &mut Engine,
+    call: &mut Call<'_>,
+    place: Place,
+    key: &[u8],
+) {
+    engine.remove(call.db, place, key);
+    let verb: &[u8] = if engine.config().lazyfree_lazy_expire {
+        b"UNLINK"
+    } else {
+        b"DEL"
+    };
+    call.rewrite(&[verb, key]);
+    call.modified(key, 1);
+}
+
+fn reply_str(call: &mut Call<'_>, value: StrRef<'_>) {
+    match value {
+        StrRef::Bytes(bytes) => call.reply_bulk(bytes),
+        StrRef::Int(value) => call.reply_bulk_int(value),
+    }
+}
+
+/// Writes the string of a key or null.
+fn reply_get(engine: &mut Engine, call: &mut Call<'_>, key: &[u8]) -> Result<bool, CmdError> {
+    match engine.read_str(call, key)? {
+        None => {
+            call.reply_null();
+            Ok(false)
+        }
+        Some(value) => {
+            reply_str(call, value);
+            Ok(true)
+        }
+    }
+}
+
+fn check_len(engine: &Engine, call: &Call<'_>, len: usize) -> Result<(), CmdError> {
+    let max = if call.mode == Mode::Apply {
+        STR_BYTES_MAX
+    } else {
+        engine.config().bulk_bytes_max.min(STR_BYTES_MAX)
+    };
+    if len > max { Err(TOO_LONG) } else { Ok(()) }
+}
+
+fn get(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
+    reply_get(engine, call, call.arg(1))?;
+    DONE
+}
+
+fn set(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
+    let (key, value) = (call.arg(1), call.arg(2));
+    if call.argv.len() == 3 {
+        // The plain form, by far the most frequent.
+        if value.len() > STR_BYTES_MAX {
+            return Err(TOO_LONG);
+        }
+        let place = engine.place(call, key);
+        engine.set_string(call, place, key, value, Ttl::Clear);
+        call.modified(key, 1);
+        call.reply_ok();
+        return DONE;
+    }
+    let options = options(call, 3, Family::Set)?;
+    set_with(engine, call, key, value, options, SetReply::Set)
+}
+
+/// What `SET` and its older forms answer.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum SetReply {
+    /// OK, or null.
+    Set,
+    /// 1, or 0.
+    Setnx,
+}
+
+fn set_with(
+    engine: &mut Engine,
+    call: &mut Call<'_>,
+    key: &[u8],
+    value: &[u8],
+    options: Options<'_>,
+    reply: SetReply,
+) -> CmdResult {
+    if value.len() > STR_BYTES_MAX {
+        return Err(TOO_LONG);
+    }
+    let place = engine.place(call, key);
+    if options.get {
+        reply_get(engine, call, key)?;
+    }
+    let existing = engine.live(call, place, key);
+    let found = existing.is_some();
+    let holds = match options.condition {
+        Condition::Always => true,
+        Condition::Absent => !found,
+        Condition::Present => found,
+        Condition::Equal(text) => match existing.map(|e| e.value()) {
+            None => false,
+            Some(ValueRef::Str(s)) => *s.text() == *text,
+            Some(_) => return Err(CmdError::WRONG_TYPE),
+        },
+    };
+    if !holds {
+        if !options.get {
+            match reply {
+                SetReply::Set => call.reply_null(),
+                SetReply::Setnx => call.reply_int(0),
+            }
+        }
+        return DONE;
+    }
+    let ttl = match options.expiry {
+        Expiry::None | Expiry::Persist => Ttl::Clear,
+        Expiry::Keep => Ttl::Keep,
+        Expiry::At { ms, .. } if has_passed(call, ms) => {
+            if found {
+                delete_as_expired(engine, call, place, key);
+            }
+            if !options.get {
+                call.reply_ok();
+            }
+            return DONE;
+        }
+        Expiry::At { ms, .. } => Ttl::At(ms),
+    };
+    engine.set_string(call, place, key, value, ttl);
+    call.modified(key, 1);
+    if let Expiry::At { ms, pxat, .. } = options.expiry {
+        if !pxat {
+            call.rewrite(&[
+                b"SET",
+                key,
+                value,
+                b"PXAT",
+                format_i64(ms as i64).as_bytes(),
+            ]);
+        }
+    } else if options.get && call.fx.enabled() {
+        let is_get = |(i, a): &(usize, &&[u8])| *i >= 3 && a.eq_ignore_ascii_case(b"GET");
+        let argv: Vec<&[u8]> = call
+            .argv
+            .iter()
+            .enumerate()
+            .filter(|x| !is_get(x))
+            .map(|(_, a)| *a)
+            .collect();
+        call.rewrite(&argv);
+    }
+    if !options.get {
+        match reply {
+            SetReply::Set => call.reply_ok(),
+            SetReply::Setnx => call.reply_int(1),
+        }
+    }
+    DONE
+}
+
+fn setnx(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
+    let options = Options {
+        condition: Condition::Absent,
+        expiry: Expiry::None,
+        get: false,
+        expiry_index: 0,
+    };
+    set_with(
+        engine,
+        call,
+        call.arg(1),
+        call.arg(2),
+        options,
+        SetReply::Setnx,
+    )
+}
+
+fn set_expiring(engine: &mut Engine, call: &mut Call<'_>, seconds: bool) -> CmdResult {
+    let ms = expire_time(call, call.arg(2), seconds, false)?;
+    let expiry = Expiry::At {
+        ms,
+        pxat: false,
+        absolute: false,
+    };
+    let options = Options {
+        condition: Condition::Always,
+        expiry,
+        get: false,
+        expiry_index: 0,
+    };
+    set_with(
+        engine,
+        call,
+        call.arg(1),
+        call.arg(3),
+        options,
+        SetReply::Set,
+    )
+}
+
+fn setex(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
+    set_expiring(engine, call, true)
+}
+
+fn psetex(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
+    set_expiring(engine, call, false)
+}
+
+fn getset(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
+    let (key, value) = (call.arg(1), call.arg(2));
+    check_len(engine, call, value.len())?;
+    reply_get(engine, call, key)?;
+    let place = engine.place(call, key);
+    engine.set_string(call, place, key, value, Ttl::Clear);
+    call.modified(key, 1);
+    call.rewrite(&[b"SET", key, value]);
+    DONE
+}
+
+fn getdel(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
+    let key = call.arg(1);
+    if reply_get(engine, call, key)? && engine.delete(call, key) {
+        call.modified(key, 1);
+        call.rewrite(&[b"DEL", key]);
+    }
+    DONE
+}
+
+fn getex(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
+    let key = call.arg(1);
+    let options = options(call, 2, Family::Get)?;
+    if !reply_get(engine, call, key)? {
+        return DONE;
+    }
+    let place = engine.place(call, key);
+    match options.expiry {
+        Expiry::At { ms, absolute, .. } if absolute && has_passed(call, ms) => {
+            delete_as_expired(engine, call, place, key);
+        }
+        Expiry::At { ms, .. } => {
+            if engine.live_for_change(call, place, key).is_some() {
+                engine.set_ttl(call, place, key, Ttl::At(ms));
+            }
+            call.modified(key, 1);
+            call.rewrite(&[b"PEXPIREAT", key, format_i64(ms as i64).as_bytes()]);
+        }
+        Expiry::Persist => {
+            if engine
+                .live_for_change(call, place, key)
+                .is_some_and(|e| e.expiry().is_some())
+            {
+                engine.set_ttl(call, place, key, Ttl::Clear);
+                call.modified(key, 1);
+                call.rewrite(&[b"PERSIST", key]);
+            }
+        }
+        Expiry::None | Expiry::Keep => {}
+    }
+    DONE
+}
+
+fn delifeq(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
+    let key = call.arg(1);
+    let equal = engine
+        .read_str(call, key)?
+        .is_some_and(|s| *s.text() == *call.argv[2]);
+    if equal && engine.delete(call, key) {
+        call.modified(key, 1);
+        call.rewrite(&[b"DEL", key]);
+    }
+    call.reply_int(i64::from(equal));
+    DONE
+}
+
+fn mget(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
+    call.reply_array(call.argv.len() - 1);
+    for key in call.argv.iter().skip(1) {
+        match engine.lookup_read(call, key) {
+            Some(ValueRef::Str(s)) => reply_str(call, s),
+            _ => call.reply_null(),
+        }
+    }
+    DONE
+}
+
+fn mset_pairs(engine: &mut Engine, call: &mut Call<'_>, absent_only: bool) -> CmdResult {
+    if call.argv.len().is_multiple_of(2) {
+        return Err(CmdError::wrong_arity(if absent_only {
+            "msetnx"
+        } else {
+            "mset"
+        }));
+    }
+    let pairs = call.argv.get(1..).unwrap_or_default();
+    if pairs.iter().any(|a| a.len() > STR_BYTES_MAX) {
+        return Err(TOO_LONG);
+    }
+    if absent_only && pairs.iter().step_by(2).any(|key| engine.exists(call, key)) {
+        call.reply_int(0);
+        return DONE;
+    }
+    for pair in pairs.as_chunks::<2>().0 {
+        let [key, value] = pair;
+        let place = engine.place(call, key);
+        engine.set_string(call, place, key, value, Ttl::Clear);
+        call.modified(key, 1);
+    }
+    if absent_only {
+        call.reply_int(1);
+    } else {
+        call.reply_ok();
+    }
+    DONE
+}
+
+fn mset(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
+    mset_pairs(engine, call, false)
+}
+
+fn msetnx(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
+    mset_pairs(engine, call, true)
+}
+
+fn msetex(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
+    let bad_count = CmdError::Static("ERR invalid numkeys value or out of range");
+    let count = parse_i64(call.arg(1))
+        .filter(|n| (1..=i64::from(i32::MAX)).contains(n))
+        .ok_or(bad_count)? as usize;
+    let pairs = call.argv.get(2..2 + count * 2).ok_or(CmdError::SYNTAX)?;
+    let options = options(call, 2 + count * 2, Family::Mset)?;
+    if pairs.iter().any(|a| a.len() > STR_BYTES_MAX) {
+        return Err(TOO_LONG);
+    }
+    if options.condition != Condition::Always {
+        let wanted = options.condition == Condition::Present;
+        for key in pairs.iter().step_by(2) {
+            if engine.exists(call, key) != wanted {
+                call.reply_int(0);
+                return DONE;
+            }
+        }
+    }
+    let ttl = match options.expiry {
+        Expiry::None | Expiry::Persist => Ttl::Clear,
+        Expiry::Keep => Ttl::Keep,
+        Expiry::At { ms, .. } => Ttl::At(ms),
+    };
+    for [key, value] in pairs.as_chunks::<2>().0 {
+        let place = engine.place(call, key);
+        engine.set_string(call, place, key, value, ttl);
+        call.modified(key, 1);
+    }
+    if let Expiry::At {
+        ms, pxat: false, ..
+    } = options.expiry
+    {
+        let text = format_i64(ms as i64);
+        let mut argv = call.argv.to_vec();
+        if let Some([word, time]) = argv.get_mut(options.expiry_index..options.expiry_index + 2) {
+            *word = b"PXAT";
+            *time = text.as_bytes();
+        }
+        call.rewrite(&argv);
+    }
+    call.reply_int(1);
+    DONE
+}
+
+fn append(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
+    let (key, tail) = (call.arg(1), call.arg(2));
+    let place = engine.place(call, key);
+    let old = engine
+        .live(call, place, key)
+        .map(|e| e.as_str().map(StrRef::len).ok_or(CmdError::WRONG_TYPE));
+    let len = match old.transpose()? {
+        None => {
+            check_len(engine, call, tail.len())?;
+            engine.set_string(call, place, key, tail, Ttl::Clear);
+            tail.len()
+        }
+        Some(old) => {
+            check_len(engine, call, old + tail.len())?;
+            if let Some(entry) = engine.live_for_change(call, place, key)
+                && let Some(room) = entry.str_mut(old + tail.len()).get_mut(old..)
+            {
+                room.copy_from_slice(tail);
+            }
+            old + tail.len()
+        }
+    };
+    call.modified(key, 1);
+    call.reply_len(len);
+    DONE
+}
+
+fn strlen(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
+    let len = engine.read_str(call, call.arg(1))?.map_or(0, StrRef::len);
+    call.reply_len(len);
+    DONE
+}
+
+fn getrange(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
+    let (start, end) = (call.int_arg(2)?, call.int_arg(3)?);
+    let Some(value) = engine.read_str(call, call.arg(1))? else {
+        call.reply_bulk(b"");
+        return DONE;
+    };
+    let text = value.text();
+    let len = text.len() as i64;
+    let both_negative_and_crossed = start < 0 && end < 0 && start > end;
+    let from_end = |at: i64| {
+        if at < 0 {
+            at.saturating_add(len).max(0)
+        } else {
+            at
+        }
+    };
+    let (start, end) = (from_end(start), from_end(end).min(len - 1));
+    if both_negative_and_crossed || start > end {
+        call.reply_bulk(b"");
+    } else {
+        call.reply_bulk(text.get(start as usize..=end as usize).unwrap_or_default());
+    }
+    DONE
+}
+
+fn setrange(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
+    let (key, value) = (call.arg(1), call.arg(3));
+    let offset = usize::try_from(call.int_arg(2)?)
+        .map_err(|_| CmdError::Static("ERR offset is out of range"))?;
+    let place = engine.place(call, key);
+    let old = engine
+        .live(call, place, key)
+        .map(|e| e.as_str().map(StrRef::len).ok_or(CmdError::WRONG_TYPE));
+    let old = old.transpose()?;
+    if value.is_empty() {
+        call.reply_len(old.unwrap_or(0));
+        return DONE;
+    }
+    let end = offset.checked_add(value.len()).ok_or(TOO_LONG)?;
+    check_len(engine, call, end)?;
+    if old.is_none() {
+        engine.set_string(call, place, key, b"", Ttl::Clear);
+    }
+    let mut len = end;
+    if let Some(entry) = engine.live_for_change(call, place, key) {
+        let text = entry.str_mut(end);
+        len = text.len();
+        if let Some(room) = text.get_mut(offset..end) {
+            room.copy_from_slice(value);
+        }
+    }
+    call.modified(key, 1);
+    call.reply_len(len);
+    DONE
+}
+
+fn add_int(engine: &mut Engine, call: &mut Call<'_>, increment: i64) -> CmdResult {
+    let key = call.arg(1);
+    let place = engine.place(call, key);
+    let old = match engine.live_for_change(call, place, key).map(|e| e.value()) {
+        None => None,
+        Some(ValueRef::Str(StrRef::Int(value))) => Some(value),
+        Some(ValueRef::Str(StrRef::Bytes(bytes))) => {
+            Some(parse_i64(bytes).ok_or(CmdError::NOT_INTEGER)?)
+        }
+        Some(_) => return Err(CmdError::WRONG_TYPE),
+    };
+    let sum = old.unwrap_or(0).checked_add(increment);
+    let sum = sum.ok_or(CmdError::Static(
+        "ERR increment or decrement would overflow",
+    ))?;
+    let now_ms = call.now_ms;
+    match engine.live_for_change(call, place, key) {
+        Some(entry) => {
+            entry.touch(now_ms);
+            entry.set_int(sum);
+        }
+        None => engine.set_string(call, place, key, format_i64(sum).as_bytes(), Ttl::Clear),
+    }
+    call.modified(key, 1);
+    call.reply_int(sum);
+    DONE
+}
+
+fn incr(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
+    add_int(engine, call, 1)
+}
+
+fn decr(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
+    add_int(engine, call, -1)
+}
+
+fn incrby(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
+    let by = call.int_arg(2)?;
+    add_int(engine, call, by)
+}
+
+fn decrby(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
+    let by = call
+        .int_arg(2)?
+        .checked_neg()
+        .ok_or(CmdError::Static("ERR decrement would overflow"))?;
+    add_int(engine, call, by)
+}
+
+fn incrbyfloat(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
+    let key = call.arg(1);
+    let place = engine.place(call, key);
+    let old = match engine.live(call, place, key) {
+        None => None,
+        Some(entry) => Some(entry.as_str().ok_or(CmdError::WRONG_TYPE)?.text()),
+    };
+    let sum =
+        decimal::add(old.as_deref().unwrap_or(b"0"), call.arg(2)).map_err(|error| match error {
+            DecimalError::BadValue | DecimalError::BadIncrement => CmdError::NOT_FLOAT,
+            DecimalError::InfiniteIncrement | DecimalError::InfiniteSum => {
+                CmdError::Static("ERR increment would produce NaN or Infinity")
+            }
+        })?;
+    engine.set_string(call, place, key, sum.as_bytes(), Ttl::Keep);
+    call.modified(key, 1);
+    call.rewrite(&[b"SET", key, sum.as_bytes(), b"KEEPTTL"]);
+    call.reply_bulk(sum.as_bytes());
+    DONE
+}
+
+/// The longest common subsequence of two strings, by the usual table.
+fn lcs(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
+    let strings = CmdError::Static("ERR The specified keys must contain string values");
+    let mut text = |i: usize| match engine.lookup_read(call, call.arg(i)) {
+        None => Ok(Vec::new()),
+        Some(ValueRef::Str(s)) => Ok(s.text().to_vec()),
+        Some(_) => Err(strings.clone()),
+    };
+    let (a, b) = (text(1)?, text(2)?);
+    let (mut indexes, mut length, mut with_len, mut min_len) = (false, false, false, 0);
+    let mut i = 3;
+    while i < call.argv.len() {
+        if call.arg_is(i, "IDX") {
+            indexes = true;
+        } else if call.arg_is(i, "LEN") {
+            length = true;
+        } else if call.arg_is(i, "WITHMATCHLEN") {
+            with_len = true;
+        } else if call.arg_is(i, "MINMATCHLEN") && i + 1 < call.argv.len() {
+            min_len = call.int_arg(i + 1)?.max(0) as usize;
+            i += 1;
+        } else {
+            return Err(CmdError::SYNTAX);
+        }
+        i += 1;
+    }
+    if indexes && length {
+        return Err(CmdError::Static(
+            "ERR If you want both the length and indexes, please just use IDX.",
+        ));
+    }
+    let width = b.len() + 1;
+    let cells = (a.len() + 1)
+        .checked_mul(width)
+        .and_then(|n| n.checked_mul(size_of::<u32>()));
+    if cells.is_none_or(|bytes| bytes > engine.config().bulk_bytes_max) {
+        return Err(CmdError::Static(
+            "ERR Insufficient memory, transient memory for LCS exceeds proto-max-bulk-len",
+        ));
+    }
+    let mut table = vec![0u32; (a.len() + 1) * width];
+    for (i, x) in a.iter().enumerate() {
+        for (j, y) in b.iter().enumerate() {
+            table[(i + 1) * width + j + 1] = if x == y {
+                table[i * width + j] + 1
+            } else {
+                table[i * width + j + 1].max(table[(i + 1) * width + j])
+            };
+        }
+    }
+    let total = table[a.len() * width + b.len()];
+    if length {
+        call.reply_int(i64::from(total));
+        return DONE;
+    }
+    // Walk back from the end; a match is a run along the diagonal.
+    let (mut i, mut j) = (a.len(), b.len());
+    let mut common = Vec::with_capacity(total as usize);
+    let mut matches: Vec<(usize, usize, usize)> = Vec::new();
+    while i > 0 && j > 0 {
+        if a[i - 1] == b[j - 1] {
+            i -= 1;
+            j -= 1;
+            common.push(a[i]);
+            match matches.last_mut() {
+                Some((x, y, len)) if (*x, *y) == (i + 1, j + 1) => {
+                    (*x, *y, *len) = (i, j, *len + 1)
+                }
+                _ => matches.push((i, j, 1)),
+            }
+        } else if table[(i - 1) * width + j] > table[i * width + j - 1] {
+            i -= 1;
+        } else {
+            j -= 1;
+        }
+    }
+    if !indexes {
+        common.reverse();
+        call.reply_bulk(&common);
+        return DONE;
+    }
+    matches.retain(|(_, _, len)| *len >= min_len);
+    call.reply_map(2);
+    call.reply_bulk(b"matches");
+    call.reply_array(matches.len());
+    for (x, y, len) in matches {
+        call.reply_array(if with_len { 3 } else { 2 });
+        for start in [x, y] {
+            call.reply_array(2);
+            call.reply_len(start);
+            call.reply_len(start + len - 1);
+        }
+        if with_len {
+            call.reply_len(len);
+        }
+    }
+    call.reply_bulk(b"len");
+    call.reply_int(i64::from(total));
+    DONE
+}
+
+/// The rows.
+pub const COMMANDS: &[Command] = &[
+    Command::new(
+        CommandSpec {
+            name: "append",
+            arity: 3,
+            flags: Flags::WRITE.and(Flags::DENYOOM).and(Flags::FAST),
+            categories: Acl::STRING,
+            keys: &[KeySpec::range(Key::RW.and(Key::INSERT), 1, 0, 1)],
+            group: Group::String,
+            since: "2.0.0",
+            complexity: "O(1). The amortized time complexity is O(1) assuming the appended value is small and the already present value is of any size, since the dynamic string library used by the server will double the free space available on every reallocation.",
+            summary: "Appends a string to the value of a key. Creates the key if it doesn't exist.",
+            args: "key:key value",
+            ..CommandSpec::EMPTY
+        },
+        append,
+    ),
+    Command::new(
+        CommandSpec {
+            name: "decr",
+            arity: 2,
+            flags: Flags::WRITE.and(Flags::DENYOOM).and(Flags::FAST),
+            categories: Acl::STRING,
+            keys: &[KeySpec::range(
+                Key::RW.and(Key::ACCESS).and(Key::UPDATE),
+                1,
+                0,
+                1,
+            )],
+            group: Group::String,
+            since: "1.0.0",
+            complexity: "O(1)",
+            summary: "Decrements the integer value of a key by one. Uses 0 as initial value if the key doesn't exist.",
+            args: "key:key",
+            ..CommandSpec::EMPTY
+        },
+        decr,
+    ),
+    Command::new(
+        CommandSpec {
+            name: "decrby",
+            arity: 3,
+            flags: Flags::WRITE.and(Flags::DENYOOM).and(Flags::FAST),
+            categories: Acl::STRING,
+            keys: &[KeySpec::range(
+                Key::RW.and(Key::ACCESS).and(Key::UPDATE),
+                1,
+                0,
+                1,
+            )],
+            group: Group::String,
+            since: "1.0.0",
+            complexity: "O(1)",
+            summary: "Decrements the integer value of a key by a number. Uses 0 as initial value if the key doesn't exist.",
+            args: "key:key decrement:int",
+            ..CommandSpec::EMPTY
+        },
+        decrby,
+    ),
+    Command::new(
+        CommandSpec {
+            name: "delifeq",
+            arity: 3,
+            flags: Flags::FAST.and(Flags::WRITE),
+            categories: Acl::STRING,
+            keys: &[KeySpec::range(Key::RM.and(Key::DELETE), 1, 0, 1)],
+            group: Group::String,
+            since: "9.0.0",
+            complexity: "O(1)",
+            summary: "Delete key if value matches string.",
+            args: "key:key value",
+            ..CommandSpec::EMPTY
+        },
+        delifeq,
+    ),
+    Command::new(
+        CommandSpec {
+            name: "get",
+            arity: 2,
+            flags: Flags::READONLY.and(Flags::FAST),
+            categories: Acl::STRING,
+            keys: &[KeySpec::range(Key::RO.and(Key::ACCESS), 1, 0, 1)],
+            group: Group::String,
+            since: "1.0.0",
+            complexity: "O(1)",
+            summary: "Returns the string value of a key.",
+            args: "key:key",
+            ..CommandSpec::EMPTY
+        },
+        get,
+    ),
+    Command::new(
+        CommandSpec {
+            name: "getdel",
+            arity: 2,
+            flags: Flags::WRITE.and(Flags::FAST),
+            categories: Acl::STRING,
+            keys: &[KeySpec::range(
+                Key::RW.and(Key::ACCESS).and(Key::DELETE),
+                1,
+                0,
+                1,
+            )],
+            group: Group::String,
+            since: "6.2.0",
+            complexity: "O(1)",
+            summary: "Returns the string value of a key after deleting the key.",
+            args: "key:key",
+            ..CommandSpec::EMPTY
+        },
+        getdel,
+    ),
+    Command::new(
+        CommandSpec {
+            name: "getex",
+            arity: -2,
+            flags: Flags::WRITE.and(Flags::FAST),
+            categories: Acl::STRING,
+            keys: &[KeySpec::range(
+                Key::RW.and(Key::ACCESS).and(Key::UPDATE),
+                1,
+                0,
+                1,
+            )],
+            group: Group::String,
+            since: "6.2.0",
+            complexity: "O(1)",
+            summary: "Returns the string value of a key after setting its expiration time.",
+            args: "key:key [(EX=seconds:int | PX=milliseconds:int | EXAT=unix-time-seconds:time | PXAT=unix-time-milliseconds:time | PERSIST)<expiration>]",
+            ..CommandSpec::EMPTY
+        },
+        getex,
+    ),
+    Command::new(
+        CommandSpec {
+            name: "getrange",
+            arity: 4,
+            flags: Flags::READONLY,
+            categories: Acl::STRING,
+            keys: &[KeySpec::range(Key::RO.and(Key::ACCESS), 1, 0, 1)],
+            group: Group::String,
+            since: "2.4.0",
+            complexity: "O(N) where N is the length of the returned string. The complexity is ultimately determined by the returned length, but because creating a substring from an existing string is very cheap, it can be considered O(1) for small strings.",
+            summary: "Returns a substring of the string stored at a key.",
+            args: "key:key start:int end:int",
+            ..CommandSpec::EMPTY
+        },
+        getrange,
+    ),
+    Command::new(
+        CommandSpec {
+            name: "getset",
+            arity: 3,
+            flags: Flags::WRITE.and(Flags::DENYOOM).and(Flags::FAST),
+            categories: Acl::STRING,
+            keys: &[KeySpec::range(
+                Key::RW.and(Key::ACCESS).and(Key::UPDATE),
+                1,
+                0,
+                1,
+            )],
+            group: Group::String,
+            since: "1.0.0",
+            complexity: "O(1)",
+            summary: "Returns the previous string value of a key after setting it to a new value.",
+            args: "key:key value",
+            ..CommandSpec::EMPTY
+        },
+        getset,
+    ),
+    Command::new(
+        CommandSpec {
+            name: "incr",
+            arity: 2,
+            flags: Flags::WRITE.and(Flags::DENYOOM).and(Flags::FAST),
+            categories: Acl::STRING,
+            keys: &[KeySpec::range(
+                Key::RW.and(Key::ACCESS).and(Key::UPDATE),
+                1,
+                0,
+                1,
+            )],
+            group: Group::String,
+            since: "1.0.0",
+            complexity: "O(1)",
+            summary: "Increments the integer value of a key by one. Uses 0 as initial value if the key doesn't exist.",
+            args: "key:key",
+            ..CommandSpec::EMPTY
+        },
+        incr,
+    ),
+    Command::new(
+        CommandSpec {
+            name: "incrby",
+            arity: 3,
+            flags: Flags::WRITE.and(Flags::DENYOOM).and(Flags::FAST),
+            categories: Acl::STRING,
+            keys: &[KeySpec::range(
+                Key::RW.and(Key::ACCESS).and(Key::UPDATE),
+                1,
+                0,
+                1,
+            )],
+            group: Group::String,
+            since: "1.0.0",
+            complexity: "O(1)",
+            summary: "Increments the integer value of a key by a number. Uses 0 as initial value if the key doesn't exist.",
+            args: "key:key increment:int",
+            ..CommandSpec::EMPTY
+        },
+        incrby,
+    ),
+    Command::new(
+        CommandSpec {
+            name: "incrbyfloat",
+            arity: 3,
+            flags: Flags::WRITE.and(Flags::DENYOOM).and(Flags::FAST),
+            categories: Acl::STRING,
+            keys: &[KeySpec::range(
+                Key::RW.and(Key::ACCESS).and(Key::UPDATE),
+                1,
+                0,
+                1,
+            )],
+            group: Group::String,
+            since: "2.6.0",
+            complexity: "O(1)",
+            summary: "Increments the floating point value of a key by a number. Uses 0 as initial value if the key doesn't exist.",
+            args: "key:key increment:double",
+            ..CommandSpec::EMPTY
+        },
+        incrbyfloat,
+    ),
+    Command::new(
+        CommandSpec {
+            name: "lcs",
+            arity: -3,
+            flags: Flags::READONLY,
+            categories: Acl::STRING,
+            keys: &[KeySpec::range(Key::RO.and(Key::ACCESS), 1, 1, 1)],
+            group: Group::String,
+            since: "7.0.0",
+            complexity: "O(N*M) where N and M are the lengths of s1 and s2, respectively",
+            summary: "Finds the longest common substring.",
+            args: "key1:key key2:key [LEN] [IDX] [MINMATCHLEN=min-match-len:int] [WITHMATCHLEN]",
+            ..CommandSpec::EMPTY
+        },
+        lcs,
+    ),
+    Command::new(
+        CommandSpec {
+            name: "mget",
+            arity: -2,
+            flags: Flags::READONLY.and(Flags::FAST),
+            categories: Acl::STRING,
+            keys: &[KeySpec::range(Key::RO.and(Key::ACCESS), 1, -1, 1)],
+            group: Group::String,
+            since: "1.0.0",
+            complexity: "O(N) where N is the number of keys to retrieve.",
+            summary: "Atomically returns the string values of one or more keys.",
+            args: "key:key...",
+            tips: &["request_policy:multi_shard"],
+            ..CommandSpec::EMPTY
+        },
+        mget,
+    ),
+    Command::new(
+        CommandSpec {
+            name: "mset",
+            arity: -3,
+            flags: Flags::WRITE.and(Flags::DENYOOM),
+            categories: Acl::STRING,
+            keys: &[KeySpec::range(Key::OW.and(Key::UPDATE), 1, -1, 2)],
+            group: Group::String,
+            since: "1.0.1",
+            complexity: "O(N) where N is the number of keys to set.",
+            summary: "Atomically creates or modifies the string values of one or more keys.",
+            args: "{key:key value}<data>...",
+            tips: &[
+                "request_policy:multi_shard",
+                "response_policy:all_succeeded",
+            ],
+            ..CommandSpec::EMPTY
+        },
+        mset,
+    ),
+    Command::new(
+        CommandSpec {
+            name: "msetex",
+            arity: -4,
+            flags: Flags::WRITE.and(Flags::DENYOOM),
+            categories: Acl::STRING,
+            keys: &[KeySpec::new(
+                Key::OW.and(Key::UPDATE),
+                Begin::Index(1),
+                Find::KeyNum {
+                    num: 0,
+                    first: 1,
+                    step: 2,
+                },
+            )],
+            group: Group::String,
+            since: "9.1.0",
+            complexity: "O(N) where N is the number of keys to set.",
+            summary: "Atomically creates or modifies the string values of one or more keys, and optionally set their expiration.",
+            args: "numkeys:int {key:key value}<data>... [(NX | XX)<condition>] [(EX=seconds:int | PX=milliseconds:int | EXAT=unix-time-seconds:time | PXAT=unix-time-milliseconds:time | KEEPTTL)<expiration>]",
+            tips: &[
+                "request_policy:multi_shard",
+                "response_policy:all_succeeded",
+            ],
+            ..CommandSpec::EMPTY
+        },
+        msetex,
+    ),
+    Command::new(
+        CommandSpec {
+            name: "msetnx",
+            arity: -3,
+            flags: Flags::WRITE.and(Flags::DENYOOM),
+            categories: Acl::STRING,
+            keys: &[KeySpec::range(Key::OW.and(Key::INSERT), 1, -1, 2)],
+            group: Group::String,
+            since: "1.0.1",
+            complexity: "O(N) where N is the number of keys to set.",
+            summary: "Atomically modifies the string values of one or more keys only when all keys don't exist.",
+            args: "{key:key value}<data>...",
+            ..CommandSpec::EMPTY
+        },
+        msetnx,
+    ),
+    Command::new(
+        CommandSpec {
+            name: "psetex",
+            arity: 4,
+            flags: Flags::WRITE.and(Flags::DENYOOM),
+            categories: Acl::STRING,
+            keys: &[KeySpec::range(Key::OW.and(Key::UPDATE), 1, 0, 1)],
+            group: Group::String,
+            since: "2.6.0",
+            complexity: "O(1)",
+            summary: "Sets both string value and expiration time in milliseconds of a key. The key is created if it doesn't exist.",
+            args: "key:key milliseconds:int value",
+            ..CommandSpec::EMPTY
+        },
+        psetex,
+    ),
+    Command::new(
+        CommandSpec {
+            name: "set",
+            arity: -3,
+            flags: Flags::WRITE.and(Flags::DENYOOM),
+            categories: Acl::STRING,
+            keys: &[KeySpec::range(
+                Key::RW
+                    .and(Key::ACCESS)
+                    .and(Key::UPDATE)
+                    .and(Key::VARIABLE_FLAGS),
+                1,
+                0,
+                1,
+            )],
+            group: Group::String,
+            since: "1.0.0",
+            complexity: "O(1)",
+            summary: "Sets the string value of a key, ignoring its type. The key is created if it doesn't exist.",
+            args: "key:key value [(NX | XX | IFEQ=comparison-value)<condition>] [GET] [(EX=seconds:int | PX=milliseconds:int | EXAT=unix-time-seconds:time | PXAT=unix-time-milliseconds:time | KEEPTTL)<expiration>]",
+            ..CommandSpec::EMPTY
+        },
+        set,
+    ),
+    Command::new(
+        CommandSpec {
+            name: "setex",
+            arity: 4,
+            flags: Flags::WRITE.and(Flags::DENYOOM),
+            categories: Acl::STRING,
+            keys: &[KeySpec::range(Key::OW.and(Key::UPDATE), 1, 0, 1)],
+            group: Group::String,
+            since: "2.0.0",
+            complexity: "O(1)",
+            summary: "Sets the string value and expiration time of a key. Creates the key if it doesn't exist.",
+            args: "key:key seconds:int value",
+            ..CommandSpec::EMPTY
+        },
+        setex,
+    ),
+    Command::new(
+        CommandSpec {
+            name: "setnx",
+            arity: 3,
+            flags: Flags::WRITE.and(Flags::DENYOOM).and(Flags::FAST),
+            categories: Acl::STRING,
+            keys: &[KeySpec::range(Key::OW.and(Key::INSERT), 1, 0, 1)],
+            group: Group::String,
+            since: "1.0.0",
+            complexity: "O(1)",
+            summary: "Sets the string value of a key only when the key doesn't exist.",
+            args: "key:key value",
+            ..CommandSpec::EMPTY
+        },
+        setnx,
+    ),
+    Command::new(
+        CommandSpec {
+            name: "setrange",
+            arity: 4,
+            flags: Flags::WRITE.and(Flags::DENYOOM),
+            categories: Acl::STRING,
+            keys: &[KeySpec::range(Key::RW.and(Key::UPDATE), 1, 0, 1)],
+            group: Group::String,
+            since: "2.2.0",
+            complexity: "O(1), not counting the time taken to copy the new string in place. Usually, this string is very small so the amortized complexity is O(1). Otherwise, complexity is O(M) with M being the length of the value argument.",
+            summary: "Overwrites a part of a string value with another by an offset. Creates the key if it doesn't exist.",
+            args: "key:key offset:int value",
+            ..CommandSpec::EMPTY
+        },
+        setrange,
+    ),
+    Command::new(
+        CommandSpec {
+            name: "strlen",
+            arity: 2,
+            flags: Flags::READONLY.and(Flags::FAST),
+            categories: Acl::STRING,
+            keys: &[KeySpec::range(Key::RO, 1, 0, 1)],
+            group: Group::String,
+            since: "2.2.0",
+            complexity: "O(1)",
+            summary: "Returns the length of a string value.",
+            args: "key:key",
+            ..CommandSpec::EMPTY
+        },
+        strlen,
+    ),
+    Command::new(
+        CommandSpec {
+            name: "substr",
+            arity: 4,
+            flags: Flags::READONLY,
+            categories: Acl::STRING,
+            keys: &[KeySpec::range(Key::RO.and(Key::ACCESS), 1, 0, 1)],
+            group: Group::String,
+            since: "1.0.0",
+            complexity: "O(N) where N is the length of the returned string. The complexity is ultimately determined by the returned length, but because creating a substring from an existing string is very cheap, it can be considered O(1) for small strings.",
+            summary: "Returns a substring from a string value.",
+            args: "key:key start:int end:int",
+            ..CommandSpec::EMPTY
+        },
+        getrange,
+    ),
+];
