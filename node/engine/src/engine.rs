@@ -268,7 +268,6 @@ impl Engine {
             b"DEL"
         };
         fx.propagate(db, &[verb, key]);
-        fx.add_dirty(1);
         fx.touch(db, key);
     }
 

@@ -1,5 +1,6 @@
 //! Commands on strings and on keys in general. Those of the other data types stand beside their representations.
 
+mod expire;
 mod keys;
 mod scan;
 mod strings;
@@ -11,6 +12,7 @@ use crate::types;
 pub(crate) const TABLES: &[&[Command]] = &[
     strings::COMMANDS,
     keys::COMMANDS,
+    expire::COMMANDS,
     scan::COMMANDS,
     types::hash_commands::COMMANDS,
     types::list_commands::COMMANDS,

@@ -134,8 +134,6 @@ fn scan(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
             let place = engine.place(call, &key);
             engine.expire_now(call.db, place, &key, call.fx);
         }
-        // The deletions are effects of their own; the scan is none.
-        call.rewrite_as_nothing();
     }
     call.reply_array(2);
     call.reply_bulk(cursor.to_string().as_bytes());

@@ -1,5 +1,6 @@
 //! Commands on strings.
 
+use super::expire::{delete_as_expired, has_passed};
 use crate::call::{Call, CmdError, CmdResult, DONE, Mode};
 use crate::decimal::{self, DecimalError};
 use crate::engine::{Engine, Ttl};
@@ -142,28 +143,6 @@ fn expire_time(
     ms.filter(|ms| *ms > 0)
         .map(|ms| ms as u64)
         .ok_or_else(|| CmdError::invalid_expire(call.arg(0)))
-}
-
-/// Whether a time given by a client has passed. A copy that applies effects never thinks so: it waits for the deletion.
-pub(super) fn has_passed(call: &Call<'_>, ms: u64) -> bool {
-    ms <= call.now_ms && call.mode != Mode::Apply
-}
-
-/// Deletes a key that was just given a time in the past, and propagates the deletion in place of the command.
-pub(super) fn delete_as_expired(
-    engine: &mut Engine,
-    call: &mut Call<'_>,
-    place: Place,
-    key: &[u8],
-) {
-    engine.remove(call.db, place, key);
-    let verb: &[u8] = if engine.config().lazyfree_lazy_expire {
-        b"UNLINK"
-    } else {
-        b"DEL"
-    };
-    call.rewrite(&[verb, key]);
-    call.modified(key, 1);
 }
 
 fn reply_str(call: &mut Call<'_>, value: StrRef<'_>) {
