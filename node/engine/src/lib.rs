@@ -45,6 +45,7 @@ pub mod call;
 pub mod commands;
 pub mod decimal;
 pub mod digest;
+pub mod docs;
 pub mod effects;
 mod engine;
 pub mod glob;

@@ -307,10 +307,10 @@ bit_set! {
 bit_set! {
     /// What a command does with the keys of one key spec.
     Key: u16 {
-        /// Reads and writes.
-        RW = "RW",
         /// Reads only.
         RO = "RO",
+        /// Reads and writes.
+        RW = "RW",
         /// Overwrites.
         OW = "OW",
         /// Removes.
@@ -557,48 +557,55 @@ impl CommandSpec {
         Ok(())
     }
 
-    /// `COMMAND INFO`'s first key, last key and step, as older clients use them: those of the first rule.
+    /// Whether the keys are not all in one plain range, so that older clients must ask with `COMMAND GETKEYS`.
+    pub fn movable_keys(&self) -> bool {
+        self.legacy().1
+    }
+
+    /// `COMMAND INFO`'s first key, last key (negative: from the end) and step, as older clients use them.
     pub fn legacy_range(&self) -> (i64, i64, i64) {
-        match self.keys {
-            [
-                KeySpec {
-                    begin: Begin::Index(at),
-                    find: Find::Range { last, step, limit },
-                    ..
-                },
-                rest @ ..,
-            ] if *limit <= 1 => {
-                let mut end = if *last >= 0 {
-                    i64::from(at + last)
-                } else {
-                    i64::from(*last)
-                };
-                // RENAME and the like state their keys one rule each; older clients see one range.
-                for spec in rest {
-                    if let KeySpec {
-                        begin: Begin::Index(next),
-                        find: Find::Range { last: 0, .. },
-                        ..
-                    } = spec
-                        && end >= 0
-                        && i64::from(*next) == end + 1
-                    {
-                        end = i64::from(*next);
-                    } else if let KeySpec {
-                        begin: Begin::Index(next),
-                        find: Find::Range { last, .. },
-                        ..
-                    } = spec
-                        && end >= 0
-                        && i64::from(*next) == end + 1
-                        && *last < 0
-                    {
-                        end = i64::from(*last);
-                    }
-                }
-                (i64::from(*at), end, i64::from(*step))
+        self.legacy().0
+    }
+
+    /// The one range that covers as many of the key rules as possible, and whether it misses any.
+    fn legacy(&self) -> ((i64, i64, i64), bool) {
+        let absolute = |at: i16, last: i16| i64::from(if last >= 0 { at + last } else { last });
+        if let [
+            KeySpec {
+                begin: Begin::Index(at),
+                find: Find::Range { last, step, .. },
+                flags,
+            },
+        ] = self.keys
+        {
+            return (
+                (i64::from(*at), absolute(*at, *last), i64::from(*step)),
+                flags.has(Key::INCOMPLETE),
+            );
+        }
+        let mut movable = false;
+        let mut range: Option<(i64, i64)> = None;
+        for spec in self.keys {
+            let KeySpec {
+                begin: Begin::Index(at),
+                find: Find::Range { last, step: 1, .. },
+                flags,
+            } = spec
+            else {
+                movable = true;
+                continue;
+            };
+            let (at, end) = (i64::from(*at), absolute(*at, *last));
+            if range.is_some_and(|(_, last)| last != at - 1) {
+                movable = true;
+                continue;
             }
-            _ => (0, 0, 0),
+            movable |= flags.has(Key::INCOMPLETE);
+            range = Some((range.map_or(at, |(first, _)| first), end));
+        }
+        match range {
+            Some((first, last)) => ((first, last, 1), movable),
+            None => ((0, 0, 0), movable),
         }
     }
 }

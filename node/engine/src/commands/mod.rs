@@ -21,10 +21,3 @@ pub(crate) const TABLES: &[&[Command]] = &[
     types::zset_range_commands::COMMANDS,
     types::zset_store_commands::COMMANDS,
 ];
-
-/// Stands in for the function of a row while it is being written.
-pub(crate) fn not_yet(_: &mut crate::Engine, call: &mut crate::Call<'_>) -> crate::CmdResult {
-    let mut text = b"ERR not implemented: ".to_vec();
-    text.extend_from_slice(call.arg(0));
-    Err(crate::CmdError::text(text))
-}

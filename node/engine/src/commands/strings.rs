@@ -4,7 +4,6 @@ use super::expire::{delete_as_expired, has_passed};
 use crate::call::{Call, CmdError, CmdResult, DONE, Mode};
 use crate::decimal::{self, DecimalError};
 use crate::engine::{Engine, Ttl};
-use crate::keyspace::Place;
 use crate::keyspace::entry::STR_BYTES_MAX;
 use crate::spec::{Acl, Begin, Command, CommandSpec, Find, Flags, Group, Key, KeySpec};
 use crate::value::{StrRef, ValueRef};
