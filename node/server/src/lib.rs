@@ -1,8 +1,32 @@
-//! Holdfast: see ARCHITECTURE.md.
+//! The Holdfast server: configuration, clients, executor, journal, control thread.
+//!
+//! [`executor`] is the heart: it owns the engine and does no I/O. [`driver`] moves bytes between sockets and it. What it
+//! and the control thread say to each other is in [`seam`]; what "acknowledged" means is in [`journal`] and [`gate`].
 
 pub mod bus;
 pub mod cluster;
+pub mod commands;
+pub mod config;
+#[cfg(not(madsim))]
+pub mod control;
+pub mod driver;
+pub mod executor;
+pub mod gate;
+pub mod glob;
+pub mod journal;
 #[cfg(not(madsim))]
 pub mod local_cluster;
+pub mod logging;
 pub mod migrate;
+#[cfg(not(madsim))]
+pub mod process;
 pub mod routing;
+pub mod seam;
+mod texts;
+
+/// This program's version.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+/// The version of Valkey whose commands and replies are followed.
+pub const COMPATIBLE_VALKEY_VERSION: &str = "9.1.2";
+/// The version of Redis that clients are told: what Valkey itself tells them.
+pub const COMPATIBLE_REDIS_VERSION: &str = "7.2.4";

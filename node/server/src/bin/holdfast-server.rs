@@ -1,2 +1,7 @@
-//! The `holdfast` program.
-fn main() {}
+//! The `holdfast-server` program.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    holdfast_server::process::run(std::env::args_os().skip(1))
+}

@@ -1,0 +1,194 @@
+//! `SHUTDOWN`, `ROLE`, `WAIT`, `TIME`, `LASTSAVE`.
+
+use super::ServerCommand;
+use super::rows::*;
+use crate::executor::{Blocked, ConnId, Executor};
+use crate::seam::Office;
+use holdfast_resp::{parse_i64, write};
+
+fn shutdown(ex: &mut Executor, id: ConnId, argv: &[&[u8]]) {
+    let mut save = None;
+    let mut abort = false;
+    for word in &argv[1..] {
+        match word.to_ascii_lowercase().as_slice() {
+            b"nosave" if save != Some(true) => save = Some(false),
+            b"save" if save != Some(false) => save = Some(true),
+            b"now" | b"force" | b"safe" | b"failover" => {}
+            b"abort" if argv.len() == 2 => abort = true,
+            _ => return ex.reply_error(id, "ERR syntax error"),
+        }
+    }
+    if abort {
+        return ex.reply_error(id, "ERR No shutdown in progress.");
+    }
+    if save == Some(true) {
+        return ex.reply_error(id, "ERR SHUTDOWN SAVE is not supported by this version");
+    }
+    tracing::warn!("User requested shutdown...");
+    ex.begin_shutdown();
+}
+
+fn role(ex: &mut Executor, id: ConnId, _: &[&[u8]]) {
+    let offset = ex.journal.position().0 as i64;
+    let replica = super::info::role_name(ex) == "slave";
+    let primary = super::info::primary_endpoint(ex);
+    let out = ex.out(id);
+    if replica {
+        let (host, port) = primary.unwrap_or_default();
+        write::array(out, 5);
+        write::bulk(out, b"slave");
+        write::bulk(out, host.as_bytes());
+        write::int(out, i64::from(port));
+        write::bulk(
+            out,
+            if host.is_empty() {
+                b"connect"
+            } else {
+                b"connected"
+            },
+        );
+        write::int(out, offset);
+    } else {
+        write::array(out, 3);
+        write::bulk(out, b"master");
+        write::int(out, offset);
+        write::array(out, 0);
+    }
+}
+
+/// Under `durability quorum` a committed write is on the disks of a majority: the reply waits for the commit of the
+/// client's last write and says on how many other voters' disks it surely is. Without a quorum there are no copies.
+fn wait(ex: &mut Executor, id: ConnId, argv: &[&[u8]]) {
+    if matches!(ex.office, Office::Follower { .. }) {
+        return ex.reply_error(id, "ERR WAIT cannot be used with replica instances. Please also note that writes to replicas are just local and are not propagated.");
+    }
+    let Some(wanted) = parse_i64(argv[1]) else {
+        return ex.reply_error(id, "ERR value is not an integer or out of range");
+    };
+    let timeout = match parse_i64(argv[2]) {
+        Some(t) if t >= 0 => t as u64,
+        Some(_) => return ex.reply_error(id, "ERR timeout is negative"),
+        None => return ex.reply_error(id, "ERR timeout is not an integer or out of range"),
+    };
+    let copies = if ex.journal.gates_replies() {
+        ex.committed_copies
+    } else {
+        0
+    };
+    if wanted <= copies as i64 || ex.conns[id].multi.is_some() || ex.is_executing_transaction() {
+        let last = ex.conns[id].last_write;
+        ex.depend_on_write(last);
+        return write::int(ex.out(id), copies as i64);
+    }
+    // More than there will ever be: wait the time out, and then say how many there are.
+    let deadline_ms = (timeout > 0).then(|| ex.now.mono_ms().saturating_add(timeout));
+    let mut on_timeout = Vec::new();
+    write::int(&mut on_timeout, copies as i64);
+    let db = ex.conns[id].db;
+    let argv = argv.iter().map(|a| Box::from(*a)).collect();
+    ex.wait(
+        id,
+        db,
+        Blocked {
+            argv,
+            keys: Vec::new(),
+            deadline_ms,
+            on_timeout,
+        },
+    );
+}
+
+fn time(ex: &mut Executor, id: ConnId, _: &[&[u8]]) {
+    let us = ex.now.unix_us;
+    let out = ex.out(id);
+    write::array(out, 2);
+    write::bulk_int(out, (us / 1_000_000) as i64);
+    write::bulk_int(out, (us % 1_000_000) as i64);
+}
+
+fn lastsave(ex: &mut Executor, id: ConnId, _: &[&[u8]]) {
+    let at = (ex.started().unix_us / 1_000_000) as i64;
+    write::int(ex.out(id), at);
+}
+
+/// The rows of this file.
+pub(super) const COMMANDS: &[ServerCommand] = &[
+    Command::new(
+        CommandSpec {
+            name: "shutdown",
+            arity: -1,
+            flags: flags([
+                Flags::ADMIN,
+                Flags::NOSCRIPT,
+                Flags::LOADING,
+                Flags::STALE,
+                Flags::NO_MULTI,
+                Flags::ALLOW_BUSY,
+            ]),
+            group: Group::Server,
+            since: "1.0.0",
+            complexity: "O(N) when saving, where N is the total number of keys in all databases when saving data, otherwise O(1)",
+            summary: "Synchronously saves the database(s) to disk and shuts down the server.",
+            ..CommandSpec::EMPTY
+        },
+        shutdown as ServerFn,
+    ),
+    Command::new(
+        CommandSpec {
+            name: "role",
+            arity: 1,
+            flags: flags([Flags::NOSCRIPT, Flags::LOADING, Flags::STALE, Flags::FAST]),
+            categories: acl([Acl::ADMIN, Acl::DANGEROUS]),
+            group: Group::Server,
+            since: "2.8.12",
+            complexity: "O(1)",
+            summary: "Returns the replication role.",
+            ..CommandSpec::EMPTY
+        },
+        role as ServerFn,
+    ),
+    Command::new(
+        CommandSpec {
+            name: "wait",
+            arity: 3,
+            flags: Flags::BLOCKING,
+            categories: Acl::CONNECTION,
+            group: Group::Generic,
+            since: "3.0.0",
+            complexity: "O(1)",
+            summary: "Blocks until the asynchronous replication of all preceding write commands sent by the connection is completed.",
+            tips: &["request_policy:all_shards", "response_policy:agg_min"],
+            ..CommandSpec::EMPTY
+        },
+        wait as ServerFn,
+    ),
+    Command::new(
+        CommandSpec {
+            name: "time",
+            arity: 1,
+            flags: flags([Flags::LOADING, Flags::STALE, Flags::FAST]),
+            group: Group::Server,
+            since: "2.6.0",
+            complexity: "O(1)",
+            summary: "Returns the server time.",
+            tips: &["nondeterministic_output"],
+            ..CommandSpec::EMPTY
+        },
+        time as ServerFn,
+    ),
+    Command::new(
+        CommandSpec {
+            name: "lastsave",
+            arity: 1,
+            flags: flags([Flags::LOADING, Flags::STALE, Flags::FAST]),
+            categories: acl([Acl::ADMIN, Acl::DANGEROUS]),
+            group: Group::Server,
+            since: "1.0.0",
+            complexity: "O(1)",
+            summary: "Returns the Unix timestamp of the last successful save to disk.",
+            tips: &["nondeterministic_output"],
+            ..CommandSpec::EMPTY
+        },
+        lastsave as ServerFn,
+    ),
+];

@@ -1,0 +1,698 @@
+//! `CLIENT`.
+
+use super::ServerCommand;
+use super::connection::{NAME_ERROR, valid_name};
+use super::rows::*;
+use crate::executor::{Close, ConnId, Connection, DurabilityChoice, Executor, ReplyMode, State};
+use holdfast_resp::{Proto, parse_i64, write};
+use std::fmt::Write;
+
+fn client_id(ex: &mut Executor, id: ConnId, _: &[&[u8]]) {
+    let n = ex.conns[id].id;
+    write::int(ex.out(id), n as i64);
+}
+
+fn client_getname(ex: &mut Executor, id: ConnId, _: &[&[u8]]) {
+    let c = &mut ex.conns[id];
+    if c.name.is_empty() {
+        write::null(&mut c.out.buf, c.proto);
+    } else {
+        write::bulk(&mut c.out.buf, &c.name);
+    }
+}
+
+fn client_setname(ex: &mut Executor, id: ConnId, argv: &[&[u8]]) {
+    if !valid_name(argv[2]) {
+        return ex.reply_error(id, NAME_ERROR);
+    }
+    ex.conns[id].name = argv[2].into();
+    write::ok(ex.out(id));
+}
+
+fn client_setinfo(ex: &mut Executor, id: ConnId, argv: &[&[u8]]) {
+    let option = match argv[2].to_ascii_lowercase().as_slice() {
+        b"lib-name" => "lib-name",
+        b"lib-ver" => "lib-ver",
+        _ => {
+            let option = String::from_utf8_lossy(argv[2]).into_owned();
+            return ex.reply_error(id, &format!("ERR Unrecognized option '{option}'"));
+        }
+    };
+    if !valid_name(argv[3]) {
+        return ex.reply_error(
+            id,
+            &format!("ERR {option} cannot contain spaces, newlines or special characters."),
+        );
+    }
+    ex.conns[id].lib.insert(option, argv[3].into());
+    write::ok(ex.out(id));
+}
+
+fn kind_of(c: &Connection) -> &'static str {
+    if c.is_subscriber() {
+        "pubsub"
+    } else {
+        "normal"
+    }
+}
+
+/// One line of `CLIENT LIST`.
+fn describe(ex: &Executor, c: &Connection) -> String {
+    let mut flags = String::new();
+    if c.is_subscriber() {
+        flags.push('P');
+    }
+    if c.multi.is_some() {
+        flags.push('x');
+    }
+    if matches!(
+        c.state,
+        State::Blocked(_) | State::Deferred(_) | State::Parked(_)
+    ) {
+        flags.push('b');
+    }
+    if c.watch_broken {
+        flags.push('d');
+    }
+    match c.close {
+        Close::Open => {}
+        Close::AfterReplies => flags.push('c'),
+        Close::Now => flags.push('A'),
+    }
+    if c.readonly {
+        flags.push('r');
+    }
+    if c.no_evict {
+        flags.push('e');
+    }
+    if c.no_touch {
+        flags.push('T');
+    }
+    if c.info.unix_path.is_some() {
+        flags.push('U');
+    }
+    if flags.is_empty() {
+        flags.push('N');
+    }
+    let (subs, psubs, ssubs) = c.subs.as_ref().map_or((0, 0, 0), |s| {
+        (s.channels.len(), s.patterns.len(), s.shard_channels.len())
+    });
+    let address = |a: Option<std::net::SocketAddr>| match (a, &c.info.unix_path) {
+        (Some(a), _) => a.to_string(),
+        (None, Some(path)) => format!("{path}:0"),
+        (None, None) => "?:0".into(),
+    };
+    let text = |b: &[u8]| String::from_utf8_lossy(b).into_owned();
+    let lib = |k: &str| c.lib.get(k).map(|v| text(v)).unwrap_or_default();
+    let cmd = match c.last_command {
+        u16::MAX => "NULL".to_string(),
+        n => ex.table.entry(n).full_name.clone(),
+    };
+    let multi_mem = c.multi.as_ref().map_or(0, |m| m.bytes);
+    let mut s = String::with_capacity(400);
+    // Writing to a string does not fail.
+    let _ = write!(
+        s,
+        "id={} addr={} laddr={} fd={} name={} age={} idle={} flags={flags} capa= db={} sub={subs} psub={psubs} ssub={ssubs} multi={} watch={} qbuf={} qbuf-free={} argv-mem=0 multi-mem={multi_mem} rbs={} rbp={} obl={} oll={} omem={} tot-mem={} events=r cmd={cmd} user=default redir=-1 resp={} lib-name={} lib-ver={} tot-net-in={} tot-net-out={} tot-cmds={}",
+        c.id,
+        address(c.info.peer),
+        address(c.info.local),
+        c.info.fd,
+        text(&c.name),
+        ex.now.unix_ms().saturating_sub(c.created_ms) / 1000,
+        ex.now.mono_ms().saturating_sub(c.last_seen_ms) / 1000,
+        c.db,
+        c.multi.as_ref().map_or(-1, |m| m.queue.len() as i64),
+        c.watched.len(),
+        c.query.len(),
+        c.query.capacity() - c.query.len(),
+        c.out.buf.capacity(),
+        c.out.buf.capacity(),
+        c.out.pending_bytes(),
+        c.out.held_len(),
+        c.out.pending_bytes(),
+        c.out.buf.capacity() + c.query.capacity() + std::mem::size_of::<Connection>() + multi_mem,
+        if c.proto == Proto::Resp3 { 3 } else { 2 },
+        lib("lib-name"),
+        lib("lib-ver"),
+        c.bytes_in,
+        c.bytes_out,
+        c.commands,
+    );
+    s
+}
+
+fn client_info(ex: &mut Executor, id: ConnId, _: &[&[u8]]) {
+    let mut line = describe(ex, &ex.conns[id]);
+    line.push('\n');
+    let c = &mut ex.conns[id];
+    write::verbatim(&mut c.out.buf, c.proto, b"txt", line.as_bytes());
+}
+
+/// Which clients `LIST` and `KILL` mean.
+#[derive(Default)]
+struct Filter {
+    ids: Option<Vec<u64>>,
+    kind: Option<&'static str>,
+    user: Option<Vec<u8>>,
+    addr: Option<Vec<u8>>,
+    laddr: Option<Vec<u8>>,
+    name: Option<Vec<u8>>,
+    max_age_s: Option<u64>,
+    idle_s: Option<u64>,
+    db: Option<u16>,
+    skip_me: Option<bool>,
+}
+
+fn kind_by_name(word: &[u8]) -> Option<&'static str> {
+    match word.to_ascii_lowercase().as_slice() {
+        b"normal" => Some("normal"),
+        b"pubsub" => Some("pubsub"),
+        b"replica" | b"slave" => Some("replica"),
+        b"primary" | b"master" => Some("primary"),
+        _ => None,
+    }
+}
+
+impl Filter {
+    /// Reads `ID n… TYPE t …` pairs.
+    fn parse(args: &[&[u8]]) -> Result<Filter, String> {
+        let mut f = Filter::default();
+        let mut i = 0;
+        while i < args.len() {
+            let word = args[i].to_ascii_lowercase();
+            let Some(value) = args.get(i + 1) else {
+                return Err("ERR syntax error".into());
+            };
+            i += 2;
+            match word.as_slice() {
+                b"id" => {
+                    let ids = f.ids.get_or_insert_default();
+                    i -= 1;
+                    let first = i;
+                    while let Some(n) = args.get(i).and_then(|a| parse_i64(a)) {
+                        match u64::try_from(n) {
+                            Ok(n) if n > 0 => ids.push(n),
+                            _ => return Err("ERR client-id should be greater than 0".into()),
+                        }
+                        i += 1;
+                    }
+                    if i == first {
+                        return Err("ERR Invalid client ID".into());
+                    }
+                }
+                b"type" => {
+                    let kind = kind_by_name(value).ok_or_else(|| {
+                        format!(
+                            "ERR Unknown client type '{}'",
+                            String::from_utf8_lossy(value)
+                        )
+                    })?;
+                    f.kind = Some(kind);
+                }
+                b"user" if *value == b"default" => f.user = Some(value.to_vec()),
+                b"user" => {
+                    return Err(format!(
+                        "ERR No such user '{}'",
+                        String::from_utf8_lossy(value)
+                    ));
+                }
+                b"addr" => f.addr = Some(value.to_vec()),
+                b"laddr" => f.laddr = Some(value.to_vec()),
+                b"name" => f.name = Some(value.to_vec()),
+                b"skipme" => {
+                    f.skip_me = Some(match value.to_ascii_lowercase().as_slice() {
+                        b"yes" => true,
+                        b"no" => false,
+                        _ => return Err("ERR syntax error".into()),
+                    });
+                }
+                b"maxage" => {
+                    let n =
+                        parse_i64(value).ok_or("ERR maxage is not an integer or out of range")?;
+                    f.max_age_s = Some(
+                        u64::try_from(n)
+                            .ok()
+                            .filter(|n| *n > 0)
+                            .ok_or("ERR maxage should be greater than 0")?,
+                    );
+                }
+                b"idle" => {
+                    let n = parse_i64(value).ok_or("ERR idle is not an integer or out of range")?;
+                    f.idle_s = Some(
+                        u64::try_from(n)
+                            .ok()
+                            .filter(|n| *n > 0)
+                            .ok_or("ERR idle should be greater than 0")?,
+                    );
+                }
+                b"db" => {
+                    let n = parse_i64(value).and_then(|n| u16::try_from(n).ok());
+                    f.db = Some(n.ok_or("ERR DB index is out of range")?);
+                }
+                _ => return Err("ERR syntax error".into()),
+            }
+        }
+        Ok(f)
+    }
+
+    fn selects(&self, ex: &Executor, c: &Connection) -> bool {
+        let is = |want: &Option<Vec<u8>>, have: Option<std::net::SocketAddr>| {
+            want.as_ref()
+                .is_none_or(|w| have.is_some_and(|h| h.to_string().as_bytes() == &w[..]))
+        };
+        self.ids.as_ref().is_none_or(|ids| ids.contains(&c.id))
+            && self.kind.is_none_or(|k| k == kind_of(c))
+            && is(&self.addr, c.info.peer)
+            && is(&self.laddr, c.info.local)
+            && self.name.as_ref().is_none_or(|n| n[..] == *c.name)
+            && self.db.is_none_or(|db| db == c.db)
+            && self
+                .max_age_s
+                .is_none_or(|a| ex.now.unix_ms().saturating_sub(c.created_ms) / 1000 >= a)
+            && self
+                .idle_s
+                .is_none_or(|a| ex.now.mono_ms().saturating_sub(c.last_seen_ms) / 1000 >= a)
+    }
+}
+
+fn client_list(ex: &mut Executor, id: ConnId, argv: &[&[u8]]) {
+    let filter = match Filter::parse(&argv[2..]) {
+        Ok(f) => f,
+        Err(text) => return ex.reply_error(id, &text),
+    };
+    let mut lines: Vec<(u64, String)> = ex
+        .conns
+        .iter()
+        .filter(|c| filter.selects(ex, c) && !(filter.skip_me == Some(true) && c.conn == id))
+        .map(|c| (c.id, describe(ex, c)))
+        .collect();
+    lines.sort();
+    let text: String = lines.into_iter().map(|(_, l)| l + "\n").collect();
+    let c = &mut ex.conns[id];
+    write::verbatim(&mut c.out.buf, c.proto, b"txt", text.as_bytes());
+}
+
+fn kill_all(ex: &mut Executor, id: ConnId, filter: &Filter, skip_me: bool) -> i64 {
+    let doomed: Vec<ConnId> = ex
+        .conns
+        .iter()
+        .filter(|c| filter.selects(ex, c) && !(skip_me && c.conn == id) && c.close != Close::Now)
+        .map(|c| c.conn)
+        .collect();
+    for other in &doomed {
+        // The client that kills itself still gets its answer.
+        ex.close_client(
+            *other,
+            if *other == id {
+                Close::AfterReplies
+            } else {
+                Close::Now
+            },
+        );
+    }
+    doomed.len() as i64
+}
+
+fn client_kill(ex: &mut Executor, id: ConnId, argv: &[&[u8]]) {
+    if let [_, _, addr] = argv {
+        let filter = Filter {
+            addr: Some(addr.to_vec()),
+            ..Filter::default()
+        };
+        if kill_all(ex, id, &filter, false) == 0 {
+            return ex.reply_error(id, "ERR No such client");
+        }
+        return write::ok(ex.out(id));
+    }
+    match Filter::parse(&argv[2..]) {
+        Ok(filter) => {
+            let n = kill_all(ex, id, &filter, filter.skip_me.unwrap_or(true));
+            write::int(ex.out(id), n);
+        }
+        Err(text) => ex.reply_error(id, &text),
+    }
+}
+
+/// `on` or `off`.
+fn switch(ex: &mut Executor, id: ConnId, word: &[u8]) -> Option<bool> {
+    match word.to_ascii_lowercase().as_slice() {
+        b"on" => Some(true),
+        b"off" => Some(false),
+        _ => {
+            ex.reply_error(id, "ERR syntax error");
+            None
+        }
+    }
+}
+
+fn client_no_evict(ex: &mut Executor, id: ConnId, argv: &[&[u8]]) {
+    if let Some(on) = switch(ex, id, argv[2]) {
+        ex.conns[id].no_evict = on;
+        write::ok(ex.out(id));
+    }
+}
+
+fn client_no_touch(ex: &mut Executor, id: ConnId, argv: &[&[u8]]) {
+    if let Some(on) = switch(ex, id, argv[2]) {
+        ex.conns[id].no_touch = on;
+        write::ok(ex.out(id));
+    }
+}
+
+fn client_reply(ex: &mut Executor, id: ConnId, argv: &[&[u8]]) {
+    match argv[2].to_ascii_lowercase().as_slice() {
+        b"on" => {
+            ex.conns[id].reply = ReplyMode::On;
+            write::ok(ex.out(id));
+        }
+        b"off" => ex.conns[id].reply = ReplyMode::Off,
+        b"skip" => {
+            let c = &mut ex.conns[id];
+            if c.reply != ReplyMode::Off {
+                c.reply = ReplyMode::SkipNext;
+            }
+        }
+        _ => ex.reply_error(id, "ERR syntax error"),
+    }
+}
+
+fn client_durability(ex: &mut Executor, id: ConnId, argv: &[&[u8]]) {
+    let choice = match argv[2].to_ascii_lowercase().as_slice() {
+        b"async" => DurabilityChoice::Async,
+        b"quorum" if ex.settings.quorum => DurabilityChoice::Quorum,
+        b"quorum" => {
+            return ex.reply_error(
+                id,
+                "ERR this server runs with 'durability async': there is no quorum to wait for",
+            );
+        }
+        _ => return ex.reply_error(id, "ERR syntax error"),
+    };
+    ex.conns[id].durability = choice;
+    write::ok(ex.out(id));
+}
+
+fn client_unblock(ex: &mut Executor, id: ConnId, argv: &[&[u8]]) {
+    let error = match argv.get(3).map(|w| w.to_ascii_lowercase()) {
+        None => false,
+        Some(w) if w == b"timeout" => false,
+        Some(w) if w == b"error" => true,
+        Some(_) => {
+            return ex.reply_error(id, "ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR");
+        }
+    };
+    let Some(n) = parse_i64(argv[2]) else {
+        return ex.reply_error(id, "ERR value is not an integer or out of range");
+    };
+    let target = ex.conns.iter().find(|c| c.id as i64 == n).map(|c| c.conn);
+    let done = target.is_some_and(|t| {
+        if error {
+            ex.unblock_with(t, b"-UNBLOCKED client unblocked via CLIENT UNBLOCK\r\n")
+        } else {
+            ex.unblock_as_timeout(t)
+        }
+    });
+    write::int(ex.out(id), i64::from(done));
+}
+
+fn client_getredir(ex: &mut Executor, id: ConnId, _: &[&[u8]]) {
+    // Client-side caching is not there, so that there is never a redirection.
+    write::int(ex.out(id), -1);
+}
+
+fn client_capa(ex: &mut Executor, id: ConnId, _: &[&[u8]]) {
+    // Capabilities that we do not know are to be ignored.
+    write::ok(ex.out(id));
+}
+
+fn client_help(ex: &mut Executor, id: ConnId, _: &[&[u8]]) {
+    super::reply_help(
+        ex.out(id),
+        "CLIENT",
+        &[
+            "CAPA <option> [options...]",
+            "    The client claims its some capability options.",
+            "DURABILITY (ASYNC|QUORUM)",
+            "    Choose whether this connection's replies wait for the quorum.",
+            "GETNAME",
+            "    Return the name of the current connection.",
+            "GETREDIR",
+            "    Return the client ID we are redirecting to when tracking is enabled.",
+            "ID",
+            "    Return the ID of the current connection.",
+            "INFO",
+            "    Return information about the current client connection.",
+            "KILL <ip:port>",
+            "    Kill connection made from <ip:port>.",
+            "KILL <option> <value> [<option> <value> [...]]",
+            "    Kill connections. Options are: ADDR, LADDR, TYPE, USER, NAME, DB, IDLE, SKIPME, ID, MAXAGE.",
+            "LIST [options ...]",
+            "    Return information about client connections. Options are those of KILL.",
+            "NO-EVICT (ON|OFF)",
+            "    Protect current client connection from eviction.",
+            "NO-TOUCH (ON|OFF)",
+            "    Will not touch LRU/LFU stats when this mode is on.",
+            "REPLY (ON|OFF|SKIP)",
+            "    Control the replies sent to the current connection.",
+            "SETINFO <option> <value>",
+            "    Set client meta attr. Options are: LIB-NAME, LIB-VER.",
+            "SETNAME <name>",
+            "    Assign the name <name> to the current connection.",
+            "UNBLOCK <clientid> [TIMEOUT|ERROR]",
+            "    Unblock the specified blocked client.",
+        ],
+    );
+}
+
+/// The rows of this file.
+pub(super) const COMMANDS: &[ServerCommand] = &[
+    Command::new(
+        CommandSpec {
+            name: "client",
+            arity: -2,
+            group: Group::Connection,
+            since: "2.4.0",
+            complexity: "Depends on subcommand.",
+            summary: "A container for client connection commands.",
+            ..CommandSpec::EMPTY
+        },
+        CONTAINER as ServerFn,
+    )
+    .with_subcommands(&[
+        Command::new(
+            CommandSpec {
+                name: "id",
+                arity: 2,
+                flags: flags([Flags::ALLOW_BUSY, Flags::NOSCRIPT, Flags::LOADING, Flags::STALE]),
+                categories: Acl::CONNECTION,
+                group: Group::Connection,
+                since: "5.0.0",
+                complexity: "O(1)",
+                summary: "Returns the unique client ID of the connection.",
+                ..CommandSpec::EMPTY
+            },
+            client_id as ServerFn,
+        ),
+        Command::new(
+            CommandSpec {
+                name: "getname",
+                arity: 2,
+                flags: flags([Flags::ALLOW_BUSY, Flags::NOSCRIPT, Flags::LOADING, Flags::STALE]),
+                categories: Acl::CONNECTION,
+                group: Group::Connection,
+                since: "2.6.9",
+                complexity: "O(1)",
+                summary: "Returns the name of the connection.",
+                ..CommandSpec::EMPTY
+            },
+            client_getname as ServerFn,
+        ),
+        Command::new(
+            CommandSpec {
+                name: "setname",
+                arity: 3,
+                flags: flags([Flags::ALLOW_BUSY, Flags::NOSCRIPT, Flags::LOADING, Flags::STALE]),
+                categories: Acl::CONNECTION,
+                group: Group::Connection,
+                since: "2.6.9",
+                complexity: "O(1)",
+                summary: "Sets the connection name.",
+                tips: &["request_policy:all_nodes", "response_policy:all_succeeded"],
+                ..CommandSpec::EMPTY
+            },
+            client_setname as ServerFn,
+        ),
+        Command::new(
+            CommandSpec {
+                name: "setinfo",
+                arity: 4,
+                flags: flags([Flags::ALLOW_BUSY, Flags::NOSCRIPT, Flags::LOADING, Flags::STALE]),
+                categories: Acl::CONNECTION,
+                group: Group::Connection,
+                since: "7.2.0",
+                complexity: "O(1)",
+                summary: "Sets information specific to the client or connection.",
+                tips: &["request_policy:all_nodes", "response_policy:all_succeeded"],
+                ..CommandSpec::EMPTY
+            },
+            client_setinfo as ServerFn,
+        ),
+        Command::new(
+            CommandSpec {
+                name: "info",
+                arity: 2,
+                flags: flags([Flags::NOSCRIPT, Flags::LOADING, Flags::STALE]),
+                categories: Acl::CONNECTION,
+                group: Group::Connection,
+                since: "6.2.0",
+                complexity: "O(1)",
+                summary: "Returns information about the connection.",
+                tips: &["nondeterministic_output"],
+                ..CommandSpec::EMPTY
+            },
+            client_info as ServerFn,
+        ),
+        Command::new(
+            CommandSpec {
+                name: "list",
+                arity: -2,
+                flags: flags([Flags::ADMIN, Flags::NOSCRIPT, Flags::LOADING, Flags::STALE]),
+                categories: Acl::CONNECTION,
+                group: Group::Connection,
+                since: "2.4.0",
+                complexity: "O(N) where N is the number of client connections",
+                summary: "Lists open connections.",
+                tips: &["nondeterministic_output"],
+                ..CommandSpec::EMPTY
+            },
+            client_list as ServerFn,
+        ),
+        Command::new(
+            CommandSpec {
+                name: "kill",
+                arity: -3,
+                flags: flags([Flags::ADMIN, Flags::NOSCRIPT, Flags::LOADING, Flags::STALE]),
+                categories: Acl::CONNECTION,
+                group: Group::Connection,
+                since: "2.4.0",
+                complexity: "O(N) where N is the number of client connections",
+                summary: "Terminates open connections.",
+                ..CommandSpec::EMPTY
+            },
+            client_kill as ServerFn,
+        ),
+        Command::new(
+            CommandSpec {
+                name: "no-evict",
+                arity: 3,
+                flags: flags([Flags::ALLOW_BUSY, Flags::ADMIN, Flags::NOSCRIPT, Flags::LOADING, Flags::STALE]),
+                categories: Acl::CONNECTION,
+                group: Group::Connection,
+                since: "7.0.0",
+                complexity: "O(1)",
+                summary: "Sets the client eviction mode of the connection.",
+                ..CommandSpec::EMPTY
+            },
+            client_no_evict as ServerFn,
+        ),
+        Command::new(
+            CommandSpec {
+                name: "no-touch",
+                arity: 3,
+                flags: flags([Flags::ALLOW_BUSY, Flags::NOSCRIPT, Flags::LOADING, Flags::STALE]),
+                categories: Acl::CONNECTION,
+                group: Group::Connection,
+                since: "7.2.0",
+                complexity: "O(1)",
+                summary: "Controls whether commands sent by the client affect the LRU/LFU of accessed keys.",
+                ..CommandSpec::EMPTY
+            },
+            client_no_touch as ServerFn,
+        ),
+        Command::new(
+            CommandSpec {
+                name: "reply",
+                arity: 3,
+                flags: flags([Flags::ALLOW_BUSY, Flags::NOSCRIPT, Flags::NO_MULTI, Flags::LOADING, Flags::STALE]),
+                categories: Acl::CONNECTION,
+                group: Group::Connection,
+                since: "3.2.0",
+                complexity: "O(1)",
+                summary: "Instructs the server whether to reply to commands.",
+                ..CommandSpec::EMPTY
+            },
+            client_reply as ServerFn,
+        ),
+        Command::new(
+            CommandSpec {
+                name: "durability",
+                arity: 3,
+                flags: flags([Flags::NOSCRIPT, Flags::LOADING, Flags::STALE]),
+                categories: Acl::CONNECTION,
+                group: Group::Connection,
+                since: "9.1.0",
+                complexity: "O(1)",
+                summary: "Chooses whether this connection's replies wait for the quorum.",
+                ..CommandSpec::EMPTY
+            },
+            client_durability as ServerFn,
+        ),
+        Command::new(
+            CommandSpec {
+                name: "unblock",
+                arity: -3,
+                flags: flags([Flags::ADMIN, Flags::NOSCRIPT, Flags::LOADING, Flags::STALE]),
+                categories: Acl::CONNECTION,
+                group: Group::Connection,
+                since: "5.0.0",
+                complexity: "O(log N) where N is the number of client connections",
+                summary: "Unblocks a client blocked by a blocking command from a different connection.",
+                ..CommandSpec::EMPTY
+            },
+            client_unblock as ServerFn,
+        ),
+        Command::new(
+            CommandSpec {
+                name: "getredir",
+                arity: 2,
+                flags: flags([Flags::ALLOW_BUSY, Flags::NOSCRIPT, Flags::LOADING, Flags::STALE]),
+                categories: Acl::CONNECTION,
+                group: Group::Connection,
+                since: "6.0.0",
+                complexity: "O(1)",
+                summary: "Returns the client ID to which the connection's tracking notifications are redirected.",
+                ..CommandSpec::EMPTY
+            },
+            client_getredir as ServerFn,
+        ),
+        Command::new(
+            CommandSpec {
+                name: "capa",
+                arity: -3,
+                flags: flags([Flags::ALLOW_BUSY, Flags::NOSCRIPT, Flags::LOADING, Flags::STALE]),
+                categories: Acl::CONNECTION,
+                group: Group::Connection,
+                since: "8.0.0",
+                complexity: "O(1)",
+                summary: "A client claims its capability.",
+                ..CommandSpec::EMPTY
+            },
+            client_capa as ServerFn,
+        ),
+        Command::new(
+            CommandSpec {
+                name: "help",
+                arity: 2,
+                flags: flags([Flags::LOADING, Flags::STALE]),
+                categories: Acl::CONNECTION,
+                group: Group::Connection,
+                since: "5.0.0",
+                complexity: "O(1)",
+                summary: "Returns helpful text about the different subcommands.",
+                ..CommandSpec::EMPTY
+            },
+            client_help as ServerFn,
+        ),
+    ]),
+];

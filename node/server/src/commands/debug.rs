@@ -1,0 +1,143 @@
+//! `DEBUG`: what tests need. Refused unless `enable-debug-command` allows it.
+
+use super::ServerCommand;
+use super::rows::*;
+use crate::executor::{ConnId, Executor};
+use holdfast_resp::write;
+use std::time::Duration;
+
+fn debug(ex: &mut Executor, id: ConnId, argv: &[&[u8]]) {
+    let words: Vec<Vec<u8>> = argv[1..].iter().map(|a| a.to_ascii_lowercase()).collect();
+    let words: Vec<&[u8]> = words.iter().map(|w| &w[..]).collect();
+    match words.as_slice() {
+        [b"help"] => super::reply_help(
+            ex.out(id),
+            "DEBUG",
+            &[
+                "DIGEST",
+                "    Output a hex signature representing the current DB content.",
+                "JMAP",
+                "    Accepted and ignored.",
+                "LOG <message>",
+                "    Write <message> to the server log.",
+                "PROTOCOL <type>",
+                "    Reply with a test value of the specified type.",
+                "SET-ACTIVE-EXPIRE <0|1>",
+                "    Setting it to 0 disables expiring keys in the background.",
+                "SLEEP <seconds>",
+                "    Stop the server for <seconds>. Decimals allowed.",
+            ],
+        ),
+        [b"sleep", seconds] => match std::str::from_utf8(seconds)
+            .ok()
+            .and_then(|s| s.parse::<f64>().ok())
+        {
+            Some(s) if (0.0..1e6).contains(&s) => {
+                ex.host.sleep(Duration::from_secs_f64(s));
+                write::ok(ex.out(id));
+            }
+            _ => ex.reply_error(id, "ERR value is not a valid float"),
+        },
+        [b"digest"] => {
+            let hex: String = ex
+                .engine
+                .digest()
+                .iter()
+                .map(|b| format!("{b:02x}"))
+                .collect();
+            write::simple(ex.out(id), &hex);
+        }
+        [b"set-active-expire", n] => {
+            ex.active_expire = *n != b"0";
+            write::ok(ex.out(id));
+        }
+        [b"log", message] => {
+            tracing::warn!("DEBUG LOG: {}", String::from_utf8_lossy(message));
+            write::ok(ex.out(id));
+        }
+        [
+            b"jmap" | b"quicklist-packed-threshold" | b"set-disable-deny-scripts" | b"replicate",
+            ..,
+        ] => {
+            write::ok(ex.out(id));
+        }
+        [b"protocol", kind] => protocol(ex, id, kind),
+        _ => {
+            let sub = String::from_utf8_lossy(argv[1]).into_owned();
+            ex.reply_error(
+                id,
+                &format!("ERR unknown subcommand or wrong number of arguments for '{sub}'. Try DEBUG HELP."),
+            );
+        }
+    }
+}
+
+fn protocol(ex: &mut Executor, id: ConnId, kind: &[u8]) {
+    let proto = ex.conns[id].proto;
+    let out = ex.out(id);
+    match kind {
+        b"string" => write::bulk(out, b"Hello World"),
+        b"integer" => write::int(out, 12345),
+        b"double" => write::double(out, proto, 3.141),
+        b"null" => write::null(out, proto),
+        b"array" => {
+            write::array(out, 3);
+            (0..3).for_each(|n| write::int(out, n));
+        }
+        b"set" => {
+            write::set(out, proto, 3);
+            (0..3).for_each(|n| write::int(out, n));
+        }
+        b"map" => {
+            write::map(out, proto, 3);
+            for n in 0..3 {
+                write::int(out, n);
+                write::boolean(out, proto, n == 1);
+            }
+        }
+        b"push" if proto == holdfast_resp::Proto::Resp3 => {
+            write::push(out, proto, 2);
+            write::bulk(out, b"server-cpu-usage");
+            write::int(out, 42);
+        }
+        b"verbatim" => write::verbatim(out, proto, b"txt", b"This is a verbatim\nstring"),
+        b"true" => write::boolean(out, proto, true),
+        b"false" => write::boolean(out, proto, false),
+        b"bignum" => write::big_number(out, proto, "1234567999999999999999999999999999999"),
+        b"attrib" => {
+            if proto == holdfast_resp::Proto::Resp3 {
+                write::attribute(out, 1);
+                write::bulk(out, b"key-popularity");
+                write::array(out, 2);
+                write::bulk(out, b"key:123");
+                write::int(out, 90);
+            }
+            write::bulk(out, b"Some real reply following the attribute");
+        }
+        _ => ex.reply_error(
+            id,
+            "ERR Wrong protocol type name. Please use one of the following: string|integer|double|null|array|set|map|attrib|push|verbatim|true|false",
+        ),
+    }
+}
+
+/// The rows of this file.
+pub(super) const COMMANDS: &[ServerCommand] = &[Command::new(
+    CommandSpec {
+        name: "debug",
+        arity: -2,
+        flags: flags([
+            Flags::ADMIN,
+            Flags::NOSCRIPT,
+            Flags::LOADING,
+            Flags::STALE,
+            Flags::PROTECTED,
+        ]),
+        group: Group::Server,
+        since: "1.0.0",
+        complexity: "Depends on subcommand.",
+        summary: "A container for debugging commands.",
+        ..CommandSpec::EMPTY
+    },
+    debug as ServerFn,
+)];

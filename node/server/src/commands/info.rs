@@ -1,0 +1,408 @@
+//! `INFO`.
+
+use super::ServerCommand;
+use super::rows::*;
+use crate::executor::{ConnId, Executor, State};
+use crate::routing::MyRole;
+use crate::seam::Office;
+use holdfast_resp::write;
+use std::fmt::Write;
+
+/// What a node calls itself: `master` or `slave`.
+pub(super) fn role_name(ex: &Executor) -> &'static str {
+    let replica = ex
+        .routing
+        .as_ref()
+        .is_some_and(|r| r.role == MyRole::Replica);
+    let follower = ex.routing.is_some() && matches!(ex.office, Office::Follower { .. });
+    if replica || (follower && ex.routing.as_ref().is_some_and(|r| r.primary.is_some())) {
+        "slave"
+    } else {
+        "master"
+    }
+}
+
+/// Where the primary of this replica is.
+pub(super) fn primary_endpoint(ex: &Executor) -> Option<(String, u16)> {
+    let routing = ex.routing.as_ref()?;
+    let e = routing.endpoint(&routing.primary?)?;
+    Some((e.host.clone(), e.port))
+}
+
+type Section = (&'static str, fn(&Executor, &mut String));
+
+/// The sections, in order. Those that plain `INFO` leaves out come with `all` and `everything`.
+const SECTIONS: &[(Section, bool)] = &[
+    (("server", server), true),
+    (("clients", clients), true),
+    (("memory", memory), true),
+    (("persistence", persistence), true),
+    (("durability", durability), true),
+    (("stats", stats), true),
+    (("replication", replication), true),
+    (("cpu", cpu), true),
+    (("modules", modules), true),
+    (("commandstats", commandstats), false),
+    (("errorstats", errorstats), true),
+    (("latencystats", latencystats), false),
+    (("cluster", cluster), true),
+    (("keyspace", keyspace), true),
+];
+
+/// The text of some sections.
+pub(crate) fn text(ex: &Executor, wanted: &[String]) -> String {
+    let all = wanted
+        .iter()
+        .any(|w| matches!(w.as_str(), "all" | "everything"));
+    let default = wanted.is_empty() || wanted.iter().any(|w| w == "default");
+    let mut out = String::new();
+    for ((name, f), in_default) in SECTIONS {
+        if all || (default && *in_default) || wanted.iter().any(|w| w == name) {
+            if !out.is_empty() {
+                out.push_str("\r\n");
+            }
+            let mut title = name.to_string();
+            title[..1].make_ascii_uppercase();
+            let _ = write!(out, "# {}\r\n", if *name == "cpu" { "CPU" } else { &title });
+            f(ex, &mut out);
+        }
+    }
+    out
+}
+
+fn info(ex: &mut Executor, id: ConnId, argv: &[&[u8]]) {
+    let wanted: Vec<String> = argv[1..]
+        .iter()
+        .map(|w| String::from_utf8_lossy(w).to_ascii_lowercase())
+        .collect();
+    let text = text(ex, &wanted);
+    let c = &mut ex.conns[id];
+    write::verbatim(&mut c.out.buf, c.proto, b"txt", text.as_bytes());
+}
+
+macro_rules! lines {
+    ($out:expr, $($name:literal = $value:expr,)*) => {
+        // Writing to a string does not fail.
+        $(let _ = write!($out, concat!($name, ":{}\r\n"), $value);)*
+    };
+}
+
+fn server(ex: &Executor, out: &mut String) {
+    let uptime = (ex.now.mono_us - ex.started().mono_us) / 1_000_000;
+    lines!(
+        out,
+        "redis_version" = crate::COMPATIBLE_REDIS_VERSION,
+        "server_name" = "valkey",
+        "valkey_version" = crate::COMPATIBLE_VALKEY_VERSION,
+        "valkey_release_stage" = "ga",
+        "holdfast_version" = crate::VERSION,
+        "redis_git_sha1" = "00000000",
+        "redis_git_dirty" = 0,
+        "redis_build_id" = 0,
+        "server_mode" = if ex.settings.cluster_enabled {
+            "cluster"
+        } else {
+            "standalone"
+        },
+        "redis_mode" = if ex.settings.cluster_enabled {
+            "cluster"
+        } else {
+            "standalone"
+        },
+        "os" = std::env::consts::OS,
+        "arch_bits" = usize::BITS,
+        "monotonic_clock" = "POSIX clock_gettime",
+        "multiplexing_api" = "epoll",
+        "process_id" = std::process::id(),
+        "process_supervised" = "no",
+        "run_id" = ex.run_id,
+        "tcp_port" = ex.config.get("port"),
+        "server_time_usec" = ex.now.unix_us,
+        "uptime_in_seconds" = uptime,
+        "uptime_in_days" = uptime / 86400,
+        "hz" = ex.settings.hz,
+        "configured_hz" = ex.config.get("hz"),
+        "executable" = std::env::current_exe()
+            .map(|p| p.display().to_string())
+            .unwrap_or_default(),
+        "config_file" = ex
+            .config
+            .file()
+            .map(|p| p.display().to_string())
+            .unwrap_or_default(),
+        "io_threads_active" = 0,
+        "availability_zone" = ex.config.get("availability-zone"),
+    );
+}
+
+fn clients(ex: &Executor, out: &mut String) {
+    let mut input = 0;
+    let mut output = 0;
+    let mut pubsub = 0;
+    let mut watching = 0;
+    for c in ex.conns.iter() {
+        input = input.max(c.query.len());
+        output = output.max(c.out.pending_bytes());
+        pubsub += usize::from(c.is_subscriber());
+        watching += usize::from(!c.watched.is_empty());
+    }
+    let (blocked, keys) = ex.blocked_counts();
+    lines!(
+        out,
+        "connected_clients" = ex.conns.len(),
+        "cluster_connections" = 0,
+        "maxclients" = ex.settings.maxclients,
+        "client_recent_max_input_buffer" = input,
+        "client_recent_max_output_buffer" = output,
+        "blocked_clients" = blocked,
+        "tracking_clients" = 0,
+        "pubsub_clients" = pubsub,
+        "watching_clients" = watching,
+        "clients_in_timeout_table" = blocked,
+        "total_watched_keys" = ex.watched_keys(),
+        "total_blocking_keys" = keys,
+        "total_blocking_keys_on_nokey" = 0,
+        "waiting_for_control" = ex
+            .conns
+            .iter()
+            .filter(|c| matches!(c.state, State::Deferred(_) | State::Parked(_)))
+            .count(),
+    );
+}
+
+fn human(bytes: u64) -> String {
+    let units = [
+        (1u64 << 40, "T"),
+        (1 << 30, "G"),
+        (1 << 20, "M"),
+        (1 << 10, "K"),
+    ];
+    match units.iter().find(|(n, _)| bytes >= *n) {
+        Some((n, unit)) => format!("{:.2}{unit}", bytes as f64 / *n as f64),
+        None => format!("{bytes}B"),
+    }
+}
+
+fn memory(ex: &Executor, out: &mut String) {
+    let (used, rss) = ex.host.memory();
+    let max: u64 = ex.config.get("maxmemory").parse().unwrap_or(0);
+    lines!(
+        out,
+        "used_memory" = used,
+        "used_memory_human" = human(used),
+        "used_memory_rss" = rss,
+        "used_memory_rss_human" = human(rss),
+        "used_memory_peak" = used,
+        "used_memory_peak_human" = human(used),
+        "used_memory_lua" = 0,
+        "used_memory_scripts" = 0,
+        "number_of_cached_scripts" = 0,
+        "maxmemory" = max,
+        "maxmemory_human" = human(max),
+        "maxmemory_policy" = ex.config.get("maxmemory-policy"),
+        "mem_fragmentation_ratio" = "1.00",
+        "mem_allocator" = "libc",
+        "mem_clients_normal" = ex
+            .conns
+            .iter()
+            .map(|c| c.out.buf.capacity() + c.query.capacity())
+            .sum::<usize>(),
+        "active_defrag_running" = 0,
+        "lazyfree_pending_objects" = 0,
+    );
+}
+
+fn persistence(ex: &Executor, out: &mut String) {
+    lines!(
+        out,
+        "loading" = 0,
+        "async_loading" = 0,
+        "rdb_changes_since_last_save" = ex.fx.dirty(),
+        "rdb_bgsave_in_progress" = 0,
+        "rdb_last_save_time" = ex.started().unix_us / 1_000_000,
+        "rdb_last_bgsave_status" = "ok",
+        "aof_enabled" = 0,
+        "aof_rewrite_in_progress" = 0,
+        "aof_rewrite_scheduled" = 0,
+        "aof_last_bgrewrite_status" = "ok",
+        "aof_last_write_status" = "ok",
+    );
+}
+
+fn durability(ex: &Executor, out: &mut String) {
+    let (office, term) = match ex.office {
+        Office::Standalone => ("none", 0),
+        Office::Leader { term } => ("leader", term),
+        Office::Follower { term } => ("follower", term),
+    };
+    lines!(
+        out,
+        "durability_mode" = if ex.settings.quorum {
+            "quorum"
+        } else {
+            "async"
+        },
+        "durability_office" = office,
+        "durability_term" = term,
+        "durability_position" = ex.journal.position(),
+        "durability_durable" = ex.journal.durable(),
+        "durability_held_replies" = ex.held_replies(),
+        "durability_failed_replies" = ex.held_failed,
+        "durability_uncommitted_keys" = ex.gate.len(),
+        "durability_lease" = if !ex.journal.gates_replies() {
+            "none"
+        } else if ex.journal.lease_valid() {
+            "valid"
+        } else {
+            "invalid"
+        },
+    );
+    ex.journal.info(out);
+}
+
+fn stats(ex: &Executor, out: &mut String) {
+    let s = &ex.stats;
+    let e = ex.engine.stats();
+    let [ops, bytes_in, bytes_out] = s.rates();
+    lines!(
+        out,
+        "total_connections_received" = s.connections,
+        "total_commands_processed" = s.commands,
+        "instantaneous_ops_per_sec" = ops,
+        "total_net_input_bytes" = s.bytes_in,
+        "total_net_output_bytes" = s.bytes_out,
+        "total_net_repl_input_bytes" = 0,
+        "total_net_repl_output_bytes" = 0,
+        "instantaneous_input_kbps" = format!("{:.2}", bytes_in as f64 / 1024.0),
+        "instantaneous_output_kbps" = format!("{:.2}", bytes_out as f64 / 1024.0),
+        "rejected_connections" = s.rejected_connections,
+        "sync_full" = 0,
+        "sync_partial_ok" = 0,
+        "sync_partial_err" = 0,
+        "expired_keys" = e.expired_keys,
+        "evicted_keys" = 0,
+        "evicted_clients" = 0,
+        "keyspace_hits" = e.keyspace_hits,
+        "keyspace_misses" = e.keyspace_misses,
+        "pubsub_channels" = ex.channels.channels.len(),
+        "pubsub_patterns" = ex.channels.patterns.len(),
+        "pubsubshard_channels" = ex.channels.shard_channels.len(),
+        "latest_fork_usec" = 0,
+        "total_forks" = 0,
+        "migrate_cached_sockets" = 0,
+        "unexpected_error_replies" = 0,
+        "total_error_replies" = s.error_replies,
+        "client_query_buffer_limit_disconnections" = s.query_limit_disconnections,
+        "client_output_buffer_limit_disconnections" = s.output_limit_disconnections,
+        "eventloop_cycles" = s.turns,
+        "acl_access_denied_auth" = 0,
+    );
+}
+
+fn replication(ex: &Executor, out: &mut String) {
+    let role = role_name(ex);
+    lines!(out, "role" = role,);
+    if role == "slave" {
+        let (host, port) = primary_endpoint(ex).unwrap_or_default();
+        lines!(
+            out,
+            "master_host" = host,
+            "master_port" = port,
+            "master_link_status" = if host.is_empty() { "down" } else { "up" },
+            "master_last_io_seconds_ago" = 0,
+            "master_sync_in_progress" = 0,
+            "slave_read_repl_offset" = ex.journal.position(),
+            "slave_repl_offset" = ex.journal.position(),
+            "slave_priority" = ex.config.get("replica-priority"),
+            "slave_read_only" = 1,
+            "replica_announced" = 1,
+        );
+    }
+    lines!(
+        out,
+        "connected_slaves" = 0,
+        "replicas_waiting_psync" = 0,
+        "master_failover_state" = "no-failover",
+        "master_replid" = ex.run_id,
+        "master_replid2" = "0000000000000000000000000000000000000000",
+        "master_repl_offset" = ex.journal.position(),
+        "second_repl_offset" = -1,
+        "repl_backlog_active" = 0,
+        "repl_backlog_size" = ex.config.get("repl-backlog-size"),
+        "repl_backlog_first_byte_offset" = 0,
+        "repl_backlog_histlen" = 0,
+    );
+}
+
+fn cpu(ex: &Executor, out: &mut String) {
+    let (system, user) = ex.host.cpu_seconds();
+    lines!(
+        out,
+        "used_cpu_sys" = format!("{system:.6}"),
+        "used_cpu_user" = format!("{user:.6}"),
+    );
+}
+
+fn modules(_: &Executor, _: &mut String) {}
+
+fn commandstats(ex: &Executor, out: &mut String) {
+    for e in ex.table.entries() {
+        let s = ex.stats.of(e.id);
+        if s.calls + s.rejected + s.failed > 0 {
+            let _ = write!(
+                out,
+                "cmdstat_{}:calls={},usec=0,usec_per_call=0.00,rejected_calls={},failed_calls={}\r\n",
+                e.full_name, s.calls, s.rejected, s.failed
+            );
+        }
+    }
+}
+
+fn errorstats(ex: &Executor, out: &mut String) {
+    for (code, n) in &ex.stats.errors {
+        let _ = write!(out, "errorstat_{code}:count={n}\r\n");
+    }
+}
+
+fn latencystats(_: &Executor, _: &mut String) {}
+
+fn cluster(ex: &Executor, out: &mut String) {
+    lines!(
+        out,
+        "cluster_enabled" = u8::from(ex.settings.cluster_enabled),
+    );
+}
+
+fn keyspace(ex: &Executor, out: &mut String) {
+    for db in 0..ex.settings.databases {
+        let keys = ex.engine.dbsize(db);
+        if keys > 0 {
+            let expires = ex.engine.expiries_len(db);
+            let _ = write!(
+                out,
+                "db{db}:keys={keys},expires={expires},avg_ttl=0,keys_with_volatile_items=0\r\n"
+            );
+        }
+    }
+}
+
+/// The rows of this file.
+pub(super) const COMMANDS: &[ServerCommand] = &[Command::new(
+    CommandSpec {
+        name: "info",
+        arity: -1,
+        flags: flags([Flags::LOADING, Flags::STALE]),
+        categories: Acl::DANGEROUS,
+        group: Group::Server,
+        since: "1.0.0",
+        complexity: "O(1)",
+        summary: "Returns information and statistics about the server.",
+        tips: &[
+            "nondeterministic_output",
+            "request_policy:all_shards",
+            "response_policy:special",
+        ],
+        ..CommandSpec::EMPTY
+    },
+    info as ServerFn,
+)];

@@ -1,0 +1,129 @@
+//! What the data path needs of the configuration, parsed once.
+
+use super::Config;
+
+/// Limits on a client's pending output. Zero means none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct OutputLimit {
+    /// Above this many bytes the client is closed at once.
+    pub hard_bytes: usize,
+    /// Above this many bytes for [`OutputLimit::soft_seconds`] the client is closed.
+    pub soft_bytes: usize,
+    /// How long the soft limit may be exceeded.
+    pub soft_seconds: u64,
+}
+
+/// Typed values of the directives that are looked at while commands run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// `maxclients`
+    pub maxclients: usize,
+    /// `timeout`, in seconds; 0 is never.
+    pub timeout_s: u64,
+    /// `tcp-keepalive`, in seconds; 0 is off.
+    pub tcp_keepalive_s: u64,
+    /// `client-query-buffer-limit`
+    pub query_buffer_bytes_max: usize,
+    /// `proto-max-bulk-len`
+    pub bulk_bytes_max: usize,
+    /// Limit for clients without subscriptions.
+    pub output_normal: OutputLimit,
+    /// Limit for clients with subscriptions.
+    pub output_pubsub: OutputLimit,
+    /// `requirepass`; empty means none.
+    pub requirepass: Vec<u8>,
+    /// `protected-mode`
+    pub protected_mode: bool,
+    /// `max-new-connections-per-cycle`
+    pub accepts_per_turn_max: usize,
+    /// `databases`, or `cluster-databases` when clustered.
+    pub databases: u16,
+    /// `cluster-enabled`
+    pub cluster_enabled: bool,
+    /// `durability quorum`
+    pub quorum: bool,
+    /// `durability-timeout`
+    pub durability_timeout_ms: u64,
+    /// `enable-debug-command`: `no`, `yes` or `local`.
+    pub debug_command: Allowed,
+    /// `enable-protected-configs`
+    pub protected_configs: Allowed,
+    /// `hz`, between 1 and 500.
+    pub hz: u64,
+    /// `active-expire-effort`, 1 to 10.
+    pub active_expire_effort: u32,
+}
+
+/// Who may use something dangerous.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Allowed {
+    /// Nobody.
+    No,
+    /// Everybody.
+    Yes,
+    /// Clients on this machine.
+    Local,
+}
+
+impl Allowed {
+    fn of(word: &str) -> Allowed {
+        match word {
+            "yes" => Allowed::Yes,
+            "local" => Allowed::Local,
+            _ => Allowed::No,
+        }
+    }
+
+    /// Whether a client may, given whether it is on this machine.
+    pub fn permits(self, local: bool) -> bool {
+        match self {
+            Allowed::No => false,
+            Allowed::Yes => true,
+            Allowed::Local => local,
+        }
+    }
+}
+
+impl Settings {
+    /// Derives the settings from the configuration.
+    pub fn of(c: &Config) -> Settings {
+        let limits: Vec<OutputLimit> = c
+            .get("client-output-buffer-limit")
+            .split(' ')
+            .collect::<Vec<_>>()
+            .chunks_exact(4)
+            .map(|q| OutputLimit {
+                hard_bytes: q[1].parse().unwrap_or(0),
+                soft_bytes: q[2].parse().unwrap_or(0),
+                soft_seconds: q[3].parse().unwrap_or(0),
+            })
+            .collect();
+        let limit = |i: usize| limits.get(i).copied().unwrap_or_default();
+        let cluster_enabled = c.yes("cluster-enabled");
+        let databases = if cluster_enabled {
+            "cluster-databases"
+        } else {
+            "databases"
+        };
+        Settings {
+            maxclients: c.size("maxclients"),
+            timeout_s: c.size("timeout") as u64,
+            tcp_keepalive_s: c.size("tcp-keepalive") as u64,
+            query_buffer_bytes_max: c.size("client-query-buffer-limit"),
+            bulk_bytes_max: c.size("proto-max-bulk-len"),
+            output_normal: limit(0),
+            output_pubsub: limit(2),
+            requirepass: c.get("requirepass").as_bytes().to_vec(),
+            protected_mode: c.yes("protected-mode"),
+            accepts_per_turn_max: c.size("max-new-connections-per-cycle").max(1),
+            databases: u16::try_from(c.int(databases)).unwrap_or(u16::MAX).max(1),
+            cluster_enabled,
+            quorum: c.get("durability") == "quorum",
+            durability_timeout_ms: c.size("durability-timeout") as u64,
+            debug_command: Allowed::of(c.get("enable-debug-command")),
+            protected_configs: Allowed::of(c.get("enable-protected-configs")),
+            hz: (c.size("hz") as u64).clamp(1, 500),
+            active_expire_effort: c.size("active-expire-effort").clamp(1, 10) as u32,
+        }
+    }
+}

@@ -1,0 +1,589 @@
+//! The production driver: one thread, one `epoll`, all reads, executions and writes inline.
+//!
+//! A turn: wait; accept; read once from every readable connection and execute what came; end the turn; write
+//! once to every connection that has something. Readiness is edge-triggered: a connection that was not read empty stays in
+//! `unread`, and one that must not be read for now (its commands wait) in `stalled`.
+
+use super::Clock;
+use crate::config::Config;
+use crate::executor::{AcceptInfo, Close, ConnId, Ending, Executor};
+use crate::seam::{ExecutorHandle, ExecutorInbox, Wake, executor_queue};
+use mio::event::Source;
+use mio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use mio::{Events, Interest, Poll, Registry, Token, Waker};
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::os::fd::AsRawFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+const WAKER: Token = Token(0);
+const FIRST_LISTENER: usize = 1;
+const FIRST_CONNECTION: usize = 64;
+/// Bytes read from one connection in one turn.
+const READ_BYTES: usize = 64 * 1024;
+const EVENTS_MAX: usize = 1024;
+/// Written to one connection in one turn at most, so that one slow reader of a huge reply does not hold up the rest.
+const WRITE_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// How long no connection is accepted after the process ran out of file descriptors.
+const ACCEPT_PAUSE_MS: u64 = 100;
+
+enum Stream {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
+impl Stream {
+    fn source(&mut self) -> &mut dyn Source {
+        match self {
+            Stream::Tcp(s) => s,
+            Stream::Unix(s) => s,
+        }
+    }
+
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Stream::Tcp(s) => s.read(buf),
+            Stream::Unix(s) => s.read(buf),
+        }
+    }
+
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        match self {
+            Stream::Tcp(s) => s.write(buf),
+            Stream::Unix(s) => s.write(buf),
+        }
+    }
+}
+
+struct Socket {
+    stream: Stream,
+    conn: ConnId,
+    /// It is in `unread` or `stalled`.
+    listed: bool,
+    /// The peer has closed its side: read on until that is seen.
+    peer_closed: bool,
+}
+
+enum Listener {
+    Tcp(TcpListener),
+    Unix(UnixListener, String),
+}
+
+/// The driver and what it owns.
+pub struct MioDriver {
+    poll: Poll,
+    executor: Executor,
+    inbox: ExecutorInbox,
+    clock: Clock,
+    listeners: Vec<Listener>,
+    sockets: Vec<Option<Socket>>,
+    unread: Vec<u32>,
+    stalled: Vec<u32>,
+    accept_pending: bool,
+    accept_not_before_ms: u64,
+    buffer: Box<[u8]>,
+    dirty: Vec<ConnId>,
+}
+
+/// An `epoll` and the queue that wakes it, made before the executor is.
+pub struct Parts {
+    poll: Poll,
+    inbox: ExecutorInbox,
+}
+
+impl std::fmt::Debug for Parts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Parts")
+    }
+}
+
+impl std::fmt::Debug for MioDriver {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("MioDriver")
+            .field("executor", &self.executor)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Makes the queue to an executor that a [`MioDriver`] will run.
+///
+/// # Errors
+/// The system has no more file descriptors.
+pub fn prepare() -> io::Result<(ExecutorHandle, Parts)> {
+    let poll = Poll::new()?;
+    let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
+    let (handle, inbox) = executor_queue(Wake::Mio(waker));
+    Ok((handle, Parts { poll, inbox }))
+}
+
+impl MioDriver {
+    /// A driver that listens as the executor's configuration says.
+    ///
+    /// # Errors
+    /// An address cannot be listened on; the text names it.
+    pub fn new(parts: Parts, executor: Executor, clock: Clock) -> io::Result<MioDriver> {
+        let mut driver = MioDriver {
+            poll: parts.poll,
+            executor,
+            inbox: parts.inbox,
+            clock,
+            listeners: Vec::new(),
+            sockets: Vec::new(),
+            unread: Vec::new(),
+            stalled: Vec::new(),
+            accept_pending: false,
+            accept_not_before_ms: 0,
+            buffer: vec![0; READ_BYTES].into_boxed_slice(),
+            dirty: Vec::new(),
+        };
+        driver.listen()?;
+        Ok(driver)
+    }
+
+    fn listen(&mut self) -> io::Result<()> {
+        let new = listeners(&self.executor.config)?;
+        self.listeners = new;
+        for (i, listener) in self.listeners.iter_mut().enumerate() {
+            let token = Token(FIRST_LISTENER + i);
+            match listener {
+                Listener::Tcp(l) => self
+                    .poll
+                    .registry()
+                    .register(l, token, Interest::READABLE)?,
+                Listener::Unix(l, _) => {
+                    self.poll
+                        .registry()
+                        .register(l, token, Interest::READABLE)?
+                }
+            }
+        }
+        self.accept_pending = true;
+        Ok(())
+    }
+
+    /// Runs until the executor is done.
+    ///
+    /// # Errors
+    /// `epoll` itself fails.
+    pub fn run(mut self) -> io::Result<Executor> {
+        let mut events = Events::with_capacity(EVENTS_MAX);
+        loop {
+            let timeout = self.timeout();
+            match self.poll.poll(&mut events, Some(timeout)) {
+                Ok(()) => {}
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
+                Err(e) => return Err(e),
+            }
+            self.executor.begin_turn(self.clock.now());
+            let mut woken = false;
+            for event in &events {
+                match event.token().0 {
+                    0 => woken = true,
+                    n if n < FIRST_CONNECTION => self.accept_pending = true,
+                    n => {
+                        let index = n - FIRST_CONNECTION;
+                        if event.is_read_closed()
+                            && let Some(Some(s)) = self.sockets.get_mut(index)
+                        {
+                            s.peer_closed = true;
+                        }
+                        if event.is_writable()
+                            && let Some(Some(s)) = self.sockets.get(index)
+                        {
+                            let conn = s.conn;
+                            if self
+                                .executor
+                                .conns
+                                .get(conn)
+                                .is_some_and(|c| !c.out.is_empty())
+                            {
+                                self.executor.mark_dirty(conn);
+                            }
+                        }
+                        if event.is_readable() || event.is_read_closed() || event.is_error() {
+                            self.want_read(index as u32);
+                        }
+                    }
+                }
+            }
+            if woken {
+                self.inbox.on_woken();
+                // No more than were there when we woke: senders cannot keep us from the clients.
+                for _ in 0..crate::seam::TO_EXECUTOR_MAX {
+                    let Some(message) = self.inbox.try_next() else {
+                        break;
+                    };
+                    self.executor.on_message(message);
+                }
+            }
+            if self.accept_pending && self.executor.now.mono_ms() >= self.accept_not_before_ms {
+                self.accept();
+            }
+            self.read_all();
+            self.executor.end_turn();
+            self.write_all();
+            self.revive_stalled();
+            if !self.executor.config_changed.is_empty() {
+                self.on_config_changed();
+            }
+            if self.executor.ending() == Ending::Done {
+                return Ok(self.executor);
+            }
+        }
+    }
+
+    fn timeout(&self) -> Duration {
+        let can_accept = self.accept_pending && self.accept_not_before_ms == 0;
+        if self.executor.has_dirty()
+            || (!self.unread.is_empty() && self.executor.takes_input())
+            || can_accept
+        {
+            return Duration::ZERO;
+        }
+        let now = self.clock.now().mono_ms();
+        Duration::from_millis(self.executor.next_deadline_ms().saturating_sub(now))
+    }
+
+    fn want_read(&mut self, index: u32) {
+        if let Some(Some(s)) = self.sockets.get_mut(index as usize)
+            && !s.listed
+        {
+            s.listed = true;
+            self.unread.push(index);
+        }
+    }
+
+    fn accept(&mut self) {
+        let mut room = self.executor.settings.accepts_per_turn_max;
+        self.accept_not_before_ms = 0;
+        for i in 0..self.listeners.len() {
+            loop {
+                if room == 0 {
+                    return;
+                }
+                room -= 1;
+                let accepted = match &self.listeners[i] {
+                    Listener::Tcp(l) => l.accept().map(|(s, peer)| {
+                        let info = AcceptInfo {
+                            peer: Some(plain(peer)),
+                            local: s.local_addr().ok().map(plain),
+                            fd: s.as_raw_fd(),
+                            unix_path: None,
+                        };
+                        (Stream::Tcp(s), info)
+                    }),
+                    Listener::Unix(l, path) => l.accept().map(|(s, _)| {
+                        let fd = s.as_raw_fd();
+                        let info = AcceptInfo {
+                            fd,
+                            unix_path: Some(path.clone()),
+                            ..AcceptInfo::default()
+                        };
+                        (Stream::Unix(s), info)
+                    }),
+                };
+                match accepted {
+                    Ok((stream, info)) => self.add(stream, info),
+                    Err(e) if e.kind() == io::ErrorKind::WouldBlock => break,
+                    Err(e)
+                        if matches!(
+                            e.kind(),
+                            io::ErrorKind::Interrupted | io::ErrorKind::ConnectionAborted
+                        ) => {}
+                    Err(e) => {
+                        tracing::warn!("Accepting client connection: {e}");
+                        self.accept_not_before_ms = self.executor.now.mono_ms() + ACCEPT_PAUSE_MS;
+                        return;
+                    }
+                }
+            }
+        }
+        self.accept_pending = false;
+    }
+
+    fn add(&mut self, mut stream: Stream, info: AcceptInfo) {
+        if let Stream::Tcp(s) = &stream {
+            // A connection that refuses an option works without it.
+            let _ = s.set_nodelay(true);
+            let seconds = self.executor.settings.tcp_keepalive_s;
+            if seconds > 0 {
+                let alive = socket2::TcpKeepalive::new()
+                    .with_time(Duration::from_secs(seconds))
+                    .with_interval(Duration::from_secs((seconds / 3).max(1)))
+                    .with_retries(3);
+                let _ = socket2::SockRef::from(s).set_tcp_keepalive(&alive);
+            }
+        }
+        let conn = match self.executor.on_accept(info) {
+            Ok(conn) => conn,
+            Err(text) => {
+                // If the buffer has no room the stranger learns nothing.
+                let _ = stream.write(text);
+                return;
+            }
+        };
+        let token = Token(FIRST_CONNECTION + conn.index as usize);
+        let both = Interest::READABLE | Interest::WRITABLE;
+        if let Err(e) = self.poll.registry().register(stream.source(), token, both) {
+            tracing::warn!("Registering a client connection: {e}");
+            return self.executor.on_closed(conn);
+        }
+        let index = conn.index as usize;
+        if self.sockets.len() <= index {
+            self.sockets.resize_with(index + 1, || None);
+        }
+        self.sockets[index] = Some(Socket {
+            stream,
+            conn,
+            listed: false,
+            peer_closed: false,
+        });
+    }
+
+    fn read_all(&mut self) {
+        let mut list = std::mem::take(&mut self.unread);
+        let mut kept = 0;
+        for i in 0..list.len() {
+            let index = list[i];
+            if !self.executor.takes_input() {
+                list[kept] = index;
+                kept += 1;
+            } else if self.read_one(index) {
+                list[kept] = index;
+                kept += 1;
+            }
+        }
+        list.truncate(kept);
+        list.append(&mut self.unread);
+        self.unread = list;
+    }
+
+    /// Reads once. Returns whether there may be more, to be read in the next turn.
+    fn read_one(&mut self, index: u32) -> bool {
+        let Some(Some(socket)) = self.sockets.get_mut(index as usize) else {
+            return false;
+        };
+        let conn = socket.conn;
+        if !self.executor.wants_bytes(conn) {
+            if self
+                .executor
+                .conns
+                .get(conn)
+                .is_some_and(|c| c.close == Close::Open)
+            {
+                self.stalled.push(index);
+            } else {
+                socket.listed = false;
+            }
+            return false;
+        }
+        match socket.stream.read(&mut self.buffer) {
+            Ok(0) => {
+                self.close(index);
+                false
+            }
+            Ok(n) => {
+                let more = n == self.buffer.len() || socket.peer_closed;
+                socket.listed = more;
+                self.executor.on_bytes(conn, &self.buffer[..n]);
+                more
+            }
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
+                socket.listed = false;
+                false
+            }
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => true,
+            Err(e) => {
+                tracing::debug!("Reading from client: {e}");
+                self.close(index);
+                false
+            }
+        }
+    }
+
+    fn revive_stalled(&mut self) {
+        if self.stalled.is_empty() {
+            return;
+        }
+        let (executor, sockets) = (&self.executor, &self.sockets);
+        let revived = self
+            .stalled
+            .extract_if(.., |index| match sockets.get(*index as usize) {
+                Some(Some(s)) => executor.wants_bytes(s.conn),
+                _ => true,
+            });
+        self.unread.extend(revived);
+    }
+
+    fn write_all(&mut self) {
+        let mut dirty = std::mem::take(&mut self.dirty);
+        self.executor.take_dirty(&mut dirty);
+        for id in &dirty {
+            self.write_one(*id);
+        }
+        self.dirty = dirty;
+    }
+
+    fn write_one(&mut self, id: ConnId) {
+        let mut written = 0;
+        let mut failed = false;
+        loop {
+            let Some(Some(socket)) = self.sockets.get_mut(id.index as usize) else {
+                return;
+            };
+            let Some(c) = self.executor.conns.get_mut(id) else {
+                return;
+            };
+            if c.close == Close::Now {
+                failed = true;
+                break;
+            }
+            let ready = c.out.ready();
+            if ready.is_empty() {
+                break;
+            }
+            if written >= WRITE_BYTES_MAX {
+                // The socket is still writable, so that no event will say so.
+                self.executor.mark_dirty(id);
+                break;
+            }
+            match socket.stream.write(ready) {
+                Ok(n) => {
+                    c.out.on_written(n);
+                    c.bytes_out += n as u64;
+                    self.executor.stats.bytes_out += n as u64;
+                    written += n;
+                }
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => break,
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => {
+                    tracing::debug!("Writing to client: {e}");
+                    failed = true;
+                    break;
+                }
+            }
+        }
+        self.after_write(id, failed);
+    }
+
+    fn after_write(&mut self, id: ConnId, failed: bool) {
+        let Some(c) = self.executor.conns.get(id) else {
+            return;
+        };
+        let done = c.close == Close::AfterReplies && c.out.is_empty();
+        if failed || done || self.executor.check_output_limit(id) {
+            self.close(id.index);
+        }
+    }
+
+    fn close(&mut self, index: u32) {
+        if let Some(slot) = self.sockets.get_mut(index as usize)
+            && let Some(mut socket) = slot.take()
+        {
+            deregister(self.poll.registry(), &mut socket.stream);
+            self.executor.on_closed(socket.conn);
+            self.unread.retain(|i| *i != index);
+            self.stalled.retain(|i| *i != index);
+        }
+    }
+
+    fn on_config_changed(&mut self) {
+        let changed = std::mem::take(&mut self.executor.config_changed);
+        if changed.iter().any(|n| matches!(*n, "port" | "bind")) {
+            // The old ones must be gone before the same port can be listened on with other addresses.
+            self.listeners.clear();
+            if let Err(e) = self.listen() {
+                tracing::warn!("Failed listening after CONFIG SET: {e}");
+            }
+        }
+    }
+}
+
+fn deregister(registry: &Registry, stream: &mut Stream) {
+    // Closing it takes it out of the epoll anyway.
+    let _ = registry.deregister(stream.source());
+}
+
+/// An IPv4 client of an IPv6 socket is shown as what it is.
+fn plain(a: SocketAddr) -> SocketAddr {
+    SocketAddr::new(a.ip().to_canonical(), a.port())
+}
+
+fn listeners(config: &Config) -> io::Result<Vec<Listener>> {
+    let mut out = Vec::new();
+    let port = u16::try_from(config.int("port")).unwrap_or(0);
+    let backlog = i32::try_from(config.int("tcp-backlog")).unwrap_or(511);
+    if port != 0 {
+        for word in config.get("bind").split(' ').filter(|w| !w.is_empty()) {
+            // A leading minus: an address that this machine may lack.
+            let (optional, host) = match word.strip_prefix('-') {
+                Some(rest) => (true, rest),
+                None => (false, word),
+            };
+            match listen_tcp(host, port, backlog) {
+                Ok(l) => out.push(Listener::Tcp(l)),
+                Err(e)
+                    if optional
+                        && matches!(
+                            e.kind(),
+                            io::ErrorKind::AddrNotAvailable | io::ErrorKind::Unsupported
+                        )
+                        || optional && e.raw_os_error() == Some(97) => {}
+                Err(e) => {
+                    let reason = if e.kind() == io::ErrorKind::AddrInUse {
+                        "bind: Address already in use".to_string()
+                    } else {
+                        e.to_string()
+                    };
+                    let text = format!(
+                        "Could not create server TCP listening socket {host}:{port}: {reason}"
+                    );
+                    return Err(io::Error::new(e.kind(), text));
+                }
+            }
+        }
+        if out.is_empty() {
+            return Err(io::Error::other(format!(
+                "Failed listening on port {port} (tcp), aborting."
+            )));
+        }
+    }
+    let path = config.get("unixsocket");
+    if !path.is_empty() {
+        let path = config.path(path);
+        // One that a dead process left behind would be in the way.
+        let _ = std::fs::remove_file(&path);
+        let listener = UnixListener::bind(&path)?;
+        let perm = u32::from_str_radix(config.get("unixsocketperm"), 8).unwrap_or(0);
+        if perm != 0 {
+            use std::os::unix::fs::PermissionsExt;
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(perm))?;
+        }
+        out.push(Listener::Unix(
+            listener,
+            path.to_string_lossy().into_owned(),
+        ));
+    }
+    Ok(out)
+}
+
+fn listen_tcp(host: &str, port: u16, backlog: i32) -> io::Result<TcpListener> {
+    let address: SocketAddr = match host {
+        "*" => ([0, 0, 0, 0], port).into(),
+        "::*" => ([0u16; 8], port).into(),
+        name => (name, port).to_socket_addrs()?.next().ok_or_else(|| {
+            io::Error::new(io::ErrorKind::AddrNotAvailable, "Name or service not known")
+        })?,
+    };
+    let domain = socket2::Domain::for_address(address);
+    let socket = socket2::Socket::new(domain, socket2::Type::STREAM, Some(socket2::Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(backlog)?;
+    Ok(TcpListener::from_std(socket.into()))
+}

@@ -1,0 +1,253 @@
+//! Clients that wait for a key: first come, first served, for each key.
+
+use super::{Blocked, Close, ConnId, Executor, OwnedArgv, State};
+use holdfast_engine::{Block, Call, Mode, Outcome};
+use smallvec::SmallVec;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+type Key = (u16, Box<[u8]>);
+
+/// Who waits for what.
+#[derive(Debug, Default)]
+pub(crate) struct Waiting {
+    /// For each key, the clients in order of their coming.
+    keys: BTreeMap<Key, VecDeque<ConnId>>,
+    /// Deadlines, by the monotonic clock in milliseconds.
+    deadlines: BTreeSet<(u64, ConnId)>,
+    clients: usize,
+}
+
+impl Waiting {
+    /// Whether nobody waits for a key.
+    pub fn is_empty(&self) -> bool {
+        self.keys.is_empty()
+    }
+
+    /// How many clients wait.
+    pub fn clients(&self) -> usize {
+        self.clients
+    }
+
+    /// How many keys are waited for.
+    pub fn keys(&self) -> usize {
+        self.keys.len()
+    }
+
+    /// The next deadline.
+    pub fn next_deadline_ms(&self) -> Option<u64> {
+        self.deadlines.first().map(|(at, _)| *at)
+    }
+}
+
+impl Executor {
+    /// How many clients wait in blocking commands, and for how many keys.
+    pub(crate) fn blocked_counts(&self) -> (usize, usize) {
+        (self.waiting.clients(), self.waiting.keys())
+    }
+
+    /// Makes a client wait.
+    pub(super) fn block(&mut self, id: ConnId, db: u16, argv: &[&[u8]], block: Block) {
+        let mut on_timeout = Vec::new();
+        if let Some(c) = self.conns.get(id) {
+            block.on_timeout.write(&mut on_timeout, c.proto);
+        }
+        let deadline_ms = block.timeout.map(|t| {
+            // Rounded up: never early.
+            let ms = t.as_micros().div_ceil(1000).min(u128::from(u64::MAX / 2)) as u64;
+            self.now.mono_ms() + ms
+        });
+        let argv: OwnedArgv = argv.iter().map(|a| Box::from(*a)).collect();
+        self.wait(
+            id,
+            db,
+            Blocked {
+                argv,
+                keys: block.keys,
+                deadline_ms,
+                on_timeout,
+            },
+        );
+    }
+
+    /// Makes a client wait for keys (possibly none) or a deadline.
+    pub(crate) fn wait(&mut self, id: ConnId, db: u16, blocked: Blocked) {
+        for key in &blocked.keys {
+            let queue = self.waiting.keys.entry((db, key.clone())).or_default();
+            if !queue.contains(&id) {
+                queue.push_back(id);
+            }
+        }
+        if let Some(at) = blocked.deadline_ms {
+            self.waiting.deadlines.insert((at, id));
+        }
+        self.waiting.clients += 1;
+        if let Some(c) = self.conns.get_mut(id) {
+            c.state = State::Blocked(Box::new(blocked));
+        }
+        self.update_tracking();
+    }
+
+    /// Forgets that a client waits, and returns what for.
+    fn stop_waiting(&mut self, id: ConnId) -> Option<Box<Blocked>> {
+        let c = self.conns.get_mut(id)?;
+        if !matches!(c.state, State::Blocked(_)) {
+            return None;
+        }
+        let State::Blocked(blocked) = std::mem::replace(&mut c.state, State::Ready) else {
+            return None;
+        };
+        let db = c.db;
+        for key in &blocked.keys {
+            let key = (db, key.clone());
+            if let Some(queue) = self.waiting.keys.get_mut(&key) {
+                queue.retain(|waiting| *waiting != id);
+                if queue.is_empty() {
+                    self.waiting.keys.remove(&key);
+                }
+            }
+        }
+        if let Some(at) = blocked.deadline_ms {
+            self.waiting.deadlines.remove(&(at, id));
+        }
+        self.waiting.clients -= 1;
+        self.update_tracking();
+        Some(blocked)
+    }
+
+    /// The connection goes away.
+    pub(super) fn unblock_quietly(&mut self, id: ConnId) {
+        self.stop_waiting(id);
+    }
+
+    /// Serves the clients that wait for keys that have become ready, until there are none.
+    pub(super) fn serve_ready(&mut self) {
+        // Serving one client may make another key ready (BLMOVE): those come behind.
+        while !self.fx.ready().is_empty() {
+            let ready: Vec<Key> = {
+                let mut seen = BTreeSet::new();
+                let list = self.fx.take_ready();
+                list.iter()
+                    .map(|(db, k)| (db, Box::from(k)))
+                    .filter(|k: &Key| seen.insert(k.clone()))
+                    .collect()
+            };
+            for key in ready {
+                let Some(queue) = self.waiting.keys.get(&key) else {
+                    continue;
+                };
+                for id in queue.clone() {
+                    self.try_serve(id);
+                }
+            }
+        }
+    }
+
+    /// Executes a waiting client's command anew.
+    fn try_serve(&mut self, id: ConnId) {
+        let Some(c) = self.conns.get_mut(id) else {
+            return;
+        };
+        let State::Blocked(blocked) = &c.state else {
+            return;
+        };
+        let argv: Vec<Box<[u8]>> = blocked.argv.clone();
+        let argv: SmallVec<[&[u8]; 16]> = argv.iter().map(|a| &a[..]).collect();
+        let table = self.table;
+        let Some(entry) = table.find(&argv) else {
+            return;
+        };
+        let crate::commands::Run::Data(command) = entry.run else {
+            return;
+        };
+        let start = c.out.buf.len();
+        let before = self.fx.bytes().len();
+        self.depends = Default::default();
+        let mut call = Call {
+            argv: &argv,
+            db: c.db,
+            slot: None,
+            proto: c.proto,
+            now_ms: self.now.unix_ms(),
+            mode: Mode::Primary,
+            may_block: true,
+            rng: &mut self.rng,
+            reply: &mut c.out.buf,
+            fx: &mut self.fx,
+        };
+        let outcome = self.engine.execute(command, &mut call);
+        match outcome {
+            Outcome::Block(_) => return,
+            Outcome::Done => {}
+            Outcome::Failed => self.stats.fail(entry.id, &c.out.buf[start..]),
+        }
+        self.stop_waiting(id);
+        if self.gated {
+            self.note_dependence(id, command, &argv, before);
+            self.gate_reply(id, start);
+        }
+        self.note_touched();
+        self.mark_dirty(id);
+        self.unblocked.push(id);
+    }
+
+    /// Ends a client's waiting with this reply.
+    pub(crate) fn unblock_with(&mut self, id: ConnId, reply: &[u8]) -> bool {
+        if self.stop_waiting(id).is_none() {
+            return false;
+        }
+        if let Some(c) = self.conns.get_mut(id)
+            && c.close != Close::Now
+        {
+            let start = c.out.buf.len();
+            c.out.buf.extend_from_slice(reply);
+            if self.gated {
+                self.hold_reply(id, start, Default::default(), super::HeldKind::Free);
+            }
+        }
+        self.mark_dirty(id);
+        self.unblocked.push(id);
+        true
+    }
+
+    /// Ends a client's waiting as if its time were over.
+    pub(crate) fn unblock_as_timeout(&mut self, id: ConnId) -> bool {
+        let Some(State::Blocked(b)) = self.conns.get(id).map(|c| &c.state) else {
+            return false;
+        };
+        let reply = b.on_timeout.clone();
+        self.unblock_with(id, &reply)
+    }
+
+    /// Ends everybody's waiting with this error.
+    pub(super) fn unblock_all(&mut self, error: &[u8]) {
+        let ids: Vec<ConnId> = self
+            .conns
+            .iter()
+            .filter(|c| matches!(&c.state, State::Blocked(b) if !b.keys.is_empty()))
+            .map(|c| c.conn)
+            .collect();
+        for id in ids {
+            self.unblock_with(id, error);
+        }
+    }
+
+    /// Ends the waiting of those whose time is over.
+    pub(super) fn expire_waiting(&mut self) {
+        let now = self.now.mono_ms();
+        while let Some((at, id)) = self.waiting.deadlines.first().copied()
+            && at <= now
+        {
+            if !self.unblock_as_timeout(id) {
+                self.waiting.deadlines.remove(&(at, id));
+            }
+        }
+        self.resume_unblocked();
+    }
+
+    /// Goes on with the commands that served clients had sent meanwhile. Not from within a command.
+    pub(super) fn resume_unblocked(&mut self) {
+        while let Some(id) = self.unblocked.pop() {
+            self.resume(id);
+        }
+    }
+}

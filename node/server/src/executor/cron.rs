@@ -1,0 +1,174 @@
+//! What is due by the clock: deadlines, idle clients, limits, expiry.
+
+use super::{Close, ConnId, Ending, Executor, State};
+use crate::config::OutputLimit;
+
+/// Keys looked at by one step of active expiry: far below a millisecond.
+const EXPIRE_STEP_KEYS: usize = 200;
+/// Entries of flushed keyspaces freed by one step.
+const FREE_STEP_ENTRIES: usize = 500;
+/// Steps of active expiry in a row, before clients have their turn.
+const EXPIRE_STEPS_MAX: usize = 16;
+
+impl Executor {
+    /// When the driver must begin a turn at the latest, by the monotonic clock, even if nothing arrives.
+    pub fn next_deadline_ms(&self) -> u64 {
+        let mut at = self.next_cron_ms;
+        if let Some(deadline) = self.waiting.next_deadline_ms() {
+            at = at.min(deadline);
+        }
+        if self.control.is_congested() || self.expire_more {
+            at = at.min(self.now.mono_ms() + 1);
+        }
+        at
+    }
+
+    /// Ends a turn: what is due is done, the effects of the turn become one journal entry, and whatever
+    /// may leave is released.
+    pub fn end_turn(&mut self) {
+        self.stats.turns += 1;
+        self.resume_unblocked();
+        let now = self.now.mono_ms();
+        if self.waiting.next_deadline_ms().is_some_and(|at| at <= now) {
+            self.expire_waiting();
+        }
+        if now >= self.next_cron_ms {
+            self.cron();
+            self.next_cron_ms = now + 1000 / self.settings.hz;
+        }
+        if self.expire_more {
+            self.expire_keys();
+        }
+        self.flush_effects();
+        if self.gated {
+            self.release_held();
+        }
+        if self.control.is_congested() {
+            self.was_congested = true;
+            if self.control.retry() && self.was_congested {
+                self.was_congested = false;
+                self.resume_all();
+                self.flush_effects();
+            }
+        }
+    }
+
+    /// Hands the effects so far to the journal, as one entry.
+    pub fn flush_effects(&mut self) {
+        if !self.fx.bytes().is_empty() {
+            self.journal.append(self.fx.bytes());
+            self.fx.clear_turn();
+        }
+    }
+
+    fn cron(&mut self) {
+        let now = self.now.mono_ms();
+        self.stats.sample(now);
+        if self.gated {
+            self.expire_held();
+        }
+        self.check_clients();
+        self.expire_keys();
+    }
+
+    fn expire_keys(&mut self) {
+        self.expire_more = self.engine.free_step(FREE_STEP_ENTRIES);
+        // A follower waits for the deletions of its leader.
+        if !self.active_expire
+            || self.ending != Ending::Running
+            || matches!(self.office, crate::seam::Office::Follower { .. })
+        {
+            return;
+        }
+        for _ in 0..EXPIRE_STEPS_MAX {
+            if !self
+                .engine
+                .active_expire_step(self.now.unix_ms(), EXPIRE_STEP_KEYS, &mut self.fx)
+            {
+                self.note_background_writes();
+                return;
+            }
+        }
+        self.note_background_writes();
+        self.expire_more = true;
+    }
+
+    /// Effects that no client asked for: watches break and later reads depend on them.
+    fn note_background_writes(&mut self) {
+        if self.gated {
+            self.gate_touched();
+        }
+        self.after_effects();
+    }
+
+    fn check_clients(&mut self) {
+        let now = self.now.mono_ms();
+        let timeout_ms = self.settings.timeout_s * 1000;
+        let mut doomed: Vec<(ConnId, bool)> = Vec::new();
+        let (normal, pubsub) = (self.settings.output_normal, self.settings.output_pubsub);
+        for c in self.conns.iter_mut() {
+            let limit = if c.is_subscriber() { pubsub } else { normal };
+            if over_soft_limit(
+                c.out.pending_bytes(),
+                limit,
+                &mut c.soft_limit_since_ms,
+                now,
+            ) {
+                doomed.push((c.conn, true));
+            } else if timeout_ms > 0
+                && !c.is_subscriber()
+                && matches!(c.state, State::Ready)
+                && now.saturating_sub(c.last_seen_ms) > timeout_ms
+            {
+                doomed.push((c.conn, false));
+            }
+        }
+        for (id, by_output) in doomed {
+            if by_output {
+                self.stats.output_limit_disconnections += 1;
+                self.warn_output_limit(id);
+            } else {
+                tracing::trace!("Closing idle client");
+            }
+            self.close_client(id, Close::Now);
+        }
+    }
+
+    /// Whether a connection's output is above its hard limit; it is closed at once then.
+    pub fn check_output_limit(&mut self, id: ConnId) -> bool {
+        let Some(c) = self.conns.get_mut(id) else {
+            return false;
+        };
+        let limit = if c.is_subscriber() {
+            self.settings.output_pubsub
+        } else {
+            self.settings.output_normal
+        };
+        if limit.hard_bytes == 0 || c.out.pending_bytes() <= limit.hard_bytes {
+            return false;
+        }
+        self.stats.output_limit_disconnections += 1;
+        self.warn_output_limit(id);
+        self.close_client(id, Close::Now);
+        true
+    }
+
+    fn warn_output_limit(&self, id: ConnId) {
+        if let Some(c) = self.conns.get(id) {
+            tracing::warn!(
+                "Client id={} addr={:?} closed for overcoming of output buffer limits.",
+                c.id,
+                c.info.peer
+            );
+        }
+    }
+}
+
+fn over_soft_limit(bytes: usize, limit: OutputLimit, since: &mut Option<u64>, now: u64) -> bool {
+    if limit.soft_bytes == 0 || bytes <= limit.soft_bytes {
+        *since = None;
+        return false;
+    }
+    let start = *since.get_or_insert(now);
+    now.saturating_sub(start) >= limit.soft_seconds * 1000
+}

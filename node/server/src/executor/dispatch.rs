@@ -1,0 +1,604 @@
+//! One command of a client: found, checked, routed, executed, its reply held if it depends on something.
+
+use super::{Close, ConnId, DurabilityChoice, Executor, HeldKind, Multi, ReplyMode, State};
+use crate::commands::{Entry, Run, Special};
+use crate::journal::JournalPos;
+use crate::routing::{KeyPresence, MyRole, Query, Route};
+use crate::seam::Office;
+use holdfast_engine::{Call, Command, Flags, Key, Mode, Outcome, key_slot};
+use holdfast_resp::{Proto, write};
+use smallvec::SmallVec;
+
+/// What the reply of the command under way depends on.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Depends {
+    needs: JournalPos,
+    wrote: bool,
+    read: bool,
+}
+
+const NO_AUTH: &str = "NOAUTH Authentication required.";
+const NOT_LEADING: &str = "CLUSTERDOWN This node does not lead its shard (yet)";
+const READ_ONLY: &str = "READONLY You can't write against a read only replica.";
+
+impl Executor {
+    /// Executes a command of a client.
+    pub(super) fn dispatch(&mut self, id: ConnId, argv: &[&[u8]]) {
+        let Some(c) = self.conns.get_mut(id) else {
+            return;
+        };
+        c.commands += 1;
+        let start = c.out.buf.len();
+        if c.reply == ReplyMode::SkipNext {
+            c.reply = ReplyMode::Skip;
+        }
+        let was_asking = c.asking;
+        self.depends = Depends::default();
+        let table = self.table;
+        match table.find(argv) {
+            Some(entry) => self.checked(id, entry, argv),
+            None => self.unknown_command(id, argv),
+        }
+        self.after_command(id, start, was_asking);
+    }
+
+    /// [`Executor::dispatch`] for a command that was kept.
+    pub(crate) fn execute_owned(&mut self, id: ConnId, argv: &[Box<[u8]>]) {
+        let argv: SmallVec<[&[u8]; 16]> = argv.iter().map(|a| &a[..]).collect();
+        self.dispatch(id, &argv);
+    }
+
+    fn after_command(&mut self, id: ConnId, start: usize, was_asking: bool) {
+        let Some(c) = self.conns.get_mut(id) else {
+            return;
+        };
+        if was_asking {
+            c.asking = false;
+        }
+        if c.reply != ReplyMode::On {
+            match c.reply {
+                ReplyMode::Skip => {
+                    c.reply = ReplyMode::On;
+                    c.out.buf.truncate(start);
+                }
+                ReplyMode::Off => c.out.buf.truncate(start),
+                ReplyMode::On | ReplyMode::SkipNext => {}
+            }
+        }
+        if self.gated {
+            self.gate_reply(id, start);
+        }
+        self.after_effects();
+    }
+
+    /// What must follow a command's effects: broken watches, and clients that may go on.
+    #[inline]
+    pub(super) fn after_effects(&mut self) {
+        if self.tracking {
+            self.note_touched();
+            self.serve_ready();
+        }
+    }
+
+    pub(super) fn gate_reply(&mut self, id: ConnId, start: usize) {
+        let Some(c) = self.conns.get_mut(id) else {
+            return;
+        };
+        let d = self.depends;
+        if d.wrote {
+            c.last_write = d.needs;
+        }
+        let kind = match c.durability {
+            DurabilityChoice::Async => HeldKind::Free,
+            _ if d.wrote => HeldKind::Write,
+            _ if d.read => HeldKind::Read,
+            _ => HeldKind::Free,
+        };
+        let needs = if kind == HeldKind::Free {
+            JournalPos(0)
+        } else {
+            d.needs
+        };
+        self.hold_reply(id, start, needs, kind);
+    }
+
+    /// Makes the reply under way wait for a position, as a write's does.
+    pub(crate) fn depend_on_write(&mut self, needs: JournalPos) {
+        self.depends.needs = self.depends.needs.max(needs);
+        self.depends.wrote = true;
+    }
+
+    fn checked(&mut self, id: ConnId, entry: &'static Entry, argv: &[&[u8]]) {
+        let Some(c) = self.conns.get_mut(id) else {
+            return;
+        };
+        c.last_command = entry.id;
+        let flags = entry.spec.flags;
+        if !entry.spec.arity_ok(argv.len()) {
+            let text = format!(
+                "ERR wrong number of arguments for '{}' command",
+                entry.full_name
+            );
+            return self.reject(id, entry, &text);
+        }
+        if !entry.subs.is_empty() && entry.parent.is_none() && argv.len() > 1 {
+            self.mark_transaction_failed(id);
+            self.stats.reject(entry.id);
+            return crate::commands::unknown_subcommand(self, id, argv);
+        }
+        let in_multi = c.multi.is_some();
+        if !c.authenticated && !flags.has(Flags::NO_AUTH) {
+            return self.reject(id, entry, NO_AUTH);
+        }
+        if flags.has(Flags::PROTECTED) && !self.permits_protected(id, entry) {
+            let text = protected_text(entry.spec.name);
+            return self.reject(id, entry, &text);
+        }
+        if in_multi && flags.has(Flags::NO_MULTI) {
+            return self.reject(id, entry, "ERR Command not allowed inside a transaction");
+        }
+        if let Err(()) = self.check_route(id, entry, argv) {
+            return;
+        }
+        let Some(c) = self.conns.get_mut(id) else {
+            return;
+        };
+        if c.proto == Proto::Resp2
+            && c.subs.as_ref().is_some_and(|s| !s.is_empty())
+            && !matches!(
+                entry.special,
+                Special::Subscriber | Special::SubscriberNotQueued
+            )
+        {
+            let text = format!(
+                "ERR Can't execute '{}': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in this context",
+                entry.full_name
+            );
+            return self.reject(id, entry, &text);
+        }
+        if in_multi && matches!(entry.special, Special::None | Special::Subscriber) {
+            self.queue(id, argv);
+            return;
+        }
+        self.run(id, entry, argv, !in_multi);
+    }
+
+    /// Executes a checked command.
+    pub(super) fn run(
+        &mut self,
+        id: ConnId,
+        entry: &'static Entry,
+        argv: &[&[u8]],
+        may_block: bool,
+    ) {
+        self.stats.call(entry.id);
+        match entry.run {
+            Run::Data(command) => {
+                self.run_data(id, entry.id, command, argv, may_block);
+            }
+            Run::Server(f) => f(self, id, argv),
+        }
+    }
+
+    fn run_data(
+        &mut self,
+        id: ConnId,
+        entry: u16,
+        command: &'static Command,
+        argv: &[&[u8]],
+        may_block: bool,
+    ) {
+        let Some(c) = self.conns.get_mut(id) else {
+            return;
+        };
+        let start = c.out.buf.len();
+        let before = self.fx.bytes().len();
+        let mode = if matches!(self.office, Office::Follower { .. }) {
+            Mode::Replica
+        } else {
+            Mode::Primary
+        };
+        let mut call = Call {
+            argv,
+            db: c.db,
+            slot: None,
+            proto: c.proto,
+            now_ms: self.now.unix_ms(),
+            mode,
+            may_block,
+            rng: &mut self.rng,
+            reply: &mut c.out.buf,
+            fx: &mut self.fx,
+        };
+        match self.engine.execute(command, &mut call) {
+            Outcome::Done => {}
+            Outcome::Failed => self.stats.fail(entry, &c.out.buf[start..]),
+            Outcome::Block(block) => {
+                let db = c.db;
+                self.block(id, db, argv, *block);
+                return;
+            }
+        }
+        if self.gated {
+            self.note_dependence(id, command, argv, before);
+        }
+    }
+
+    /// Adds what a command just executed depends on to what the reply under way does.
+    pub(super) fn note_dependence(
+        &mut self,
+        id: ConnId,
+        command: &'static Command,
+        argv: &[&[u8]],
+        before: usize,
+    ) {
+        let Some(c) = self.conns.get(id) else { return };
+        let db = c.db;
+        let last = JournalPos(self.journal.position().0 + self.fx.bytes().len() as u64);
+        if self.fx.bytes().len() > before {
+            self.depends.wrote = true;
+            self.depends.needs = last;
+            self.gate_touched();
+            return;
+        }
+        if matches!(self.office, Office::Follower { .. }) {
+            return;
+        }
+        self.depends.read = true;
+        let spec = &command.resolve(argv).spec;
+        let mut any = false;
+        let mut needs = self.depends.needs;
+        let gate = &self.gate;
+        let found = spec.each_key(argv, &mut |i, _| {
+            any = true;
+            if let Some(key) = argv.get(i) {
+                needs = needs.max(gate.of_key(db, key));
+            }
+        });
+        if !any || found.is_err() {
+            // It looks at the whole keyspace, or at none of it; waiting for the last position is right for both.
+            needs = needs.max(if gate.is_empty() { JournalPos(0) } else { last });
+        }
+        self.depends.needs = needs;
+    }
+
+    /// The keys touched since they were last looked at depend on the position behind the effects so far.
+    pub(super) fn gate_touched(&mut self) {
+        let last = JournalPos(self.journal.position().0 + self.fx.bytes().len() as u64);
+        for (db, key) in self.fx.touched().iter() {
+            self.gate.on_write(db, key, last);
+        }
+        if !self.fx.flushed().is_empty() {
+            self.gate.on_write_all(last);
+        }
+    }
+
+    /// A unit of several effects was closed, which has moved the position behind them.
+    pub(super) fn settle_unit(&mut self) {
+        if self.gated && self.depends.wrote {
+            self.depends.needs =
+                JournalPos(self.journal.position().0 + self.fx.bytes().len() as u64);
+            self.gate_touched();
+        }
+    }
+
+    /// Breaks the watches of keys that were changed, and forgets the changes.
+    pub(super) fn note_touched(&mut self) {
+        if self.fx.touched().is_empty() && self.fx.flushed().is_empty() {
+            return;
+        }
+        if !self.watchers.is_empty() {
+            for (db, key) in self.fx.touched().iter() {
+                if let Some(ids) = self.watchers.get(&(db, Box::from(key))) {
+                    for id in ids {
+                        if let Some(c) = self.conns.get_mut(*id) {
+                            c.watch_broken = true;
+                        }
+                    }
+                }
+            }
+            for flushed in self.fx.flushed() {
+                for ((db, key), ids) in &self.watchers {
+                    if flushed.is_some_and(|f| f != *db) {
+                        continue;
+                    }
+                    for id in ids {
+                        // A key that was absent before is no other after a flush.
+                        if let Some(c) = self.conns.get_mut(*id)
+                            && c.watched
+                                .iter()
+                                .any(|(d, k, was)| d == db && k == key && *was)
+                        {
+                            c.watch_broken = true;
+                        }
+                    }
+                }
+            }
+        }
+        self.fx.clear_touched();
+    }
+
+    /// Decides who answers. `Err` means that somebody else does, and that the client has been told or waits.
+    #[inline]
+    fn check_route(&mut self, id: ConnId, entry: &'static Entry, argv: &[&[u8]]) -> Result<(), ()> {
+        if self.routing.is_none() && self.office == Office::Standalone {
+            return Ok(());
+        }
+        self.check_route_clustered(id, entry, argv)
+    }
+
+    fn check_route_clustered(
+        &mut self,
+        id: ConnId,
+        entry: &'static Entry,
+        argv: &[&[u8]],
+    ) -> Result<(), ()> {
+        let Some(c) = self.conns.get(id) else {
+            return Err(());
+        };
+        if c.internal {
+            return Ok(());
+        }
+        let mut keys: Vec<Vec<u8>> = Vec::new();
+        let mut write = entry.spec.flags.has(Flags::WRITE);
+        let mut shard_pubsub = false;
+        let mut data = matches!(entry.run, Run::Data(_));
+        if entry.special == Special::Exec {
+            let queue = c.multi.iter().flat_map(|m| &m.queue);
+            for owned in queue {
+                let queued: SmallVec<[&[u8]; 16]> = owned.iter().map(|a| &a[..]).collect();
+                if let Some(e) = self.table.find(&queued) {
+                    write |= e.spec.flags.has(Flags::WRITE);
+                    data |= matches!(e.run, Run::Data(_));
+                    shard_pubsub |= collect_keys(e, &queued, &mut keys);
+                }
+            }
+        } else {
+            shard_pubsub = collect_keys(entry, argv, &mut keys);
+        }
+        let (readonly, asking) = (c.readonly, c.asking || entry.spec.flags.has(Flags::ASKING));
+        let db = c.db;
+        let mut served_as_replica = false;
+        if let Some(routing) = self.routing.clone()
+            && !keys.is_empty()
+        {
+            let mut slots = keys.iter().map(|k| key_slot(k));
+            let slot = slots.next();
+            let crossslot = slots.any(|s| Some(s) != slot);
+            let query = Query {
+                slot,
+                crossslot,
+                write,
+                readonly,
+                asking,
+                shard_pubsub,
+                migrate: entry.spec.name == "migrate",
+                owned: self
+                    .owned_slots
+                    .as_ref()
+                    .and_then(|set| Some(set.contains(slot?))),
+            };
+            let presence = || {
+                let existing = keys.iter().filter(|k| self.key_exists(db, k)).count();
+                KeyPresence {
+                    existing,
+                    missing: keys.len() - existing,
+                    several: keys.iter().any(|k| *k != keys[0]),
+                }
+            };
+            match routing.route(&query, presence) {
+                Route::Here => {
+                    let paused = slot
+                        .is_some_and(|s| self.paused_slots.as_ref().is_some_and(|p| p.contains(s)));
+                    if paused && write && !crossslot {
+                        let argv = argv.iter().map(|a| Box::from(*a)).collect();
+                        self.park(id, argv);
+                        return Err(());
+                    }
+                }
+                elsewhere => {
+                    let mut text = Vec::new();
+                    elsewhere.write_error(&mut text);
+                    self.stats.reject(entry.id);
+                    self.reply_raw_error(id, &text);
+                    if entry.special == Special::Exec {
+                        self.discard(id);
+                    } else {
+                        self.mark_transaction_failed(id);
+                    }
+                    return Err(());
+                }
+            }
+            served_as_replica = routing.role == MyRole::Replica;
+        }
+        if data && matches!(self.office, Office::Follower { .. }) {
+            let error = if write && (keys.is_empty() || served_as_replica) {
+                Some(READ_ONLY)
+            } else if !keys.is_empty() && !served_as_replica || write {
+                Some(NOT_LEADING)
+            } else {
+                None
+            };
+            if let Some(text) = error {
+                self.reject(id, entry, text);
+                if entry.special == Special::Exec {
+                    self.discard(id);
+                }
+                return Err(());
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a key is there and has not expired. Changes nothing.
+    pub(crate) fn key_exists(&mut self, db: u16, key: &[u8]) -> bool {
+        let Some(exists) = holdfast_engine::Engine::command(b"exists") else {
+            return false;
+        };
+        let mut reply = Vec::new();
+        let mut call = Call {
+            argv: &[b"exists", key],
+            db,
+            slot: None,
+            proto: Proto::Resp2,
+            now_ms: self.now.unix_ms(),
+            mode: Mode::Replica,
+            may_block: false,
+            rng: &mut self.rng,
+            reply: &mut reply,
+            fx: &mut self.fx,
+        };
+        self.engine.execute(exists, &mut call);
+        reply == b":1\r\n"
+    }
+
+    fn queue(&mut self, id: ConnId, argv: &[&[u8]]) {
+        let Some(c) = self.conns.get_mut(id) else {
+            return;
+        };
+        let multi = c.multi.get_or_insert_with(|| Box::new(Multi::default()));
+        // An aborted transaction will not run: what follows need not be kept.
+        if !multi.aborted {
+            multi.bytes += argv.iter().map(|a| a.len() + 16).sum::<usize>();
+            multi
+                .queue
+                .push(argv.iter().map(|a| Box::from(*a)).collect());
+        }
+        write::simple(&mut c.out.buf, "QUEUED");
+    }
+
+    fn reject(&mut self, id: ConnId, entry: &Entry, text: &str) {
+        self.mark_transaction_failed(id);
+        self.stats.reject(entry.id);
+        if entry.special == Special::Exec {
+            // The reason replaces the transaction, which is over.
+            let reason = text.split_once(' ').map_or(text, |(_, rest)| rest);
+            let text = format!("EXECABORT Transaction discarded because of: {reason}");
+            self.discard(id);
+            return self.reply_error(id, &text);
+        }
+        self.reply_error(id, text);
+    }
+
+    fn mark_transaction_failed(&mut self, id: ConnId) {
+        if let Some(m) = self.conns.get_mut(id).and_then(|c| c.multi.as_mut()) {
+            m.aborted = true;
+        }
+    }
+
+    fn unknown_command(&mut self, id: ConnId, argv: &[&[u8]]) {
+        self.mark_transaction_failed(id);
+        self.stats.unknown_commands += 1;
+        let name = String::from_utf8_lossy(argv[0].get(..128).unwrap_or(argv[0]));
+        let mut args = String::new();
+        for a in &argv[1..] {
+            if args.len() >= 128 {
+                break;
+            }
+            let room = 128 - args.len();
+            args.push_str(&format!(
+                "'{}' ",
+                String::from_utf8_lossy(a.get(..room).unwrap_or(a))
+            ));
+        }
+        self.reply_error(
+            id,
+            &format!("ERR unknown command '{name}', with args beginning with: {args}"),
+        );
+    }
+
+    /// Replies with an error, given with its code word, and counts it.
+    pub(crate) fn reply_error(&mut self, id: ConnId, text: &str) {
+        self.stats
+            .count_error(text.split(' ').next().unwrap_or_default());
+        if let Some(c) = self.conns.get_mut(id) {
+            write::error(&mut c.out.buf, text.as_bytes());
+        }
+    }
+
+    /// [`Executor::reply_error`] for an encoded error.
+    pub(crate) fn reply_raw_error(&mut self, id: ConnId, encoded: &[u8]) {
+        let text = String::from_utf8_lossy(encoded);
+        self.stats.count_error(
+            text.trim_start_matches('-')
+                .split(' ')
+                .next()
+                .unwrap_or_default(),
+        );
+        if let Some(c) = self.conns.get_mut(id) {
+            c.out.buf.extend_from_slice(encoded);
+        }
+    }
+
+    /// Where a command's reply goes.
+    ///
+    /// # Panics
+    /// If the connection is gone, which it cannot be while its command executes.
+    pub(crate) fn out(&mut self, id: ConnId) -> &mut Vec<u8> {
+        &mut self.conns[id].out.buf
+    }
+
+    /// Hands a command to the control thread; the client waits for its answer.
+    pub(crate) fn defer(&mut self, id: ConnId, argv: &[&[u8]]) {
+        if !self.control.is_present() {
+            return self.reply_error(id, "ERR This instance has cluster support disabled");
+        }
+        let seq = self.next_deferred;
+        self.next_deferred += 1;
+        let c = &mut self.conns[id];
+        let client = crate::seam::ClientInfo {
+            id: c.id,
+            proto: c.proto,
+            db: c.db,
+            peer: c.info.peer,
+            local: c.info.local,
+        };
+        c.state = State::Deferred(seq);
+        self.control.send(crate::seam::ToControl::Command {
+            token: crate::seam::DeferredToken { conn: id, seq },
+            argv: argv
+                .iter()
+                .map(|a| bytes::Bytes::copy_from_slice(a))
+                .collect(),
+            client,
+        });
+    }
+
+    fn permits_protected(&self, id: ConnId, entry: &Entry) -> bool {
+        let local = self.conns.get(id).is_some_and(|c| c.info.is_local());
+        match entry.spec.name {
+            "debug" => self.settings.debug_command.permits(local),
+            _ => entry
+                .parent
+                .is_some_and(|p| self.permits_protected(id, self.table.entry(p))),
+        }
+    }
+
+    /// Closes a connection, at the latest when `when` says.
+    pub(crate) fn close_client(&mut self, id: ConnId, when: Close) {
+        if let Some(c) = self.conns.get_mut(id) {
+            c.close_when(when);
+            self.mark_dirty(id);
+        }
+    }
+}
+
+/// Adds a command's keys. Returns whether they are shard channels.
+fn collect_keys(entry: &Entry, argv: &[&[u8]], keys: &mut Vec<Vec<u8>>) -> bool {
+    let mut channels = false;
+    // Arguments that fit no rule are refused by the command itself.
+    let _ = entry.spec.each_key(argv, &mut |i, flags| {
+        channels |= flags.has(Key::NOT_KEY);
+        if let Some(key) = argv.get(i) {
+            keys.push(key.to_vec());
+        }
+    });
+    channels
+}
+
+fn protected_text(name: &str) -> String {
+    let upper = name.to_ascii_uppercase();
+    format!(
+        "ERR {upper} command not allowed. If the enable-{name}-command option is set to \"local\", you can run it from a local connection, otherwise you need to set this option in the configuration file, and then restart the server."
+    )
+}

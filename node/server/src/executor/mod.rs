@@ -1,0 +1,353 @@
+//! The executor: the one owner of the engine and of the clients' state.
+//!
+//! It does no I/O and reads no clock. A driver tells it what arrived and what time it is, and after each turn
+//! ([`Executor::end_turn`]) writes what it finds in the outputs of the connections that it is told to look at:
+//!
+//! 1. [`Executor::begin_turn`] with the time;
+//! 2. any of [`Executor::on_accept`], [`Executor::on_bytes`], [`Executor::on_closed`], [`Executor::on_message`], in any number;
+//! 3. [`Executor::end_turn`]: the turn's effects become one journal entry, replies are released;
+//! 4. [`Executor::take_dirty`]: connections with something to write, or to be closed.
+//!
+//! The driver may sleep until [`Executor::next_deadline_ms`].
+
+mod blocking;
+mod connection;
+mod cron;
+mod dispatch;
+mod durable;
+mod input;
+mod output;
+mod pubsub;
+mod stats;
+mod transactions;
+mod turn;
+
+pub use connection::{
+    AcceptInfo, Blocked, Close, ConnId, Connection, Connections, DurabilityChoice, Multi,
+    OwnedArgv, ReplyMode, State, Subscriptions,
+};
+pub use output::{HeldKind, Output};
+pub use pubsub::Channels;
+pub use stats::Stats;
+
+use crate::commands::Table;
+use crate::config::{Config, Settings};
+use crate::gate::Gate;
+use crate::journal::{AsyncJournal, Journal};
+use crate::routing::Routing;
+use crate::seam::{ControlOut, Office};
+use blocking::Waiting;
+use dispatch::Depends;
+use holdfast_cluster_bus::SlotSet;
+use holdfast_engine::types::TypeLimits;
+use holdfast_engine::{Effects, Engine, EngineConfig, Rng, ValueCodec};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The time of a turn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Now {
+    /// By the wall clock, since 1970. May jump.
+    pub unix_us: u64,
+    /// By the monotonic clock, from any start.
+    pub mono_us: u64,
+}
+
+impl Now {
+    /// Wall clock in milliseconds.
+    pub fn unix_ms(self) -> u64 {
+        self.unix_us / 1000
+    }
+
+    /// Monotonic clock in milliseconds.
+    pub fn mono_ms(self) -> u64 {
+        self.mono_us / 1000
+    }
+}
+
+/// What the executor cannot do by itself and asks its driver for. The simulator has its own.
+pub trait Host: Send {
+    /// Stops the executor for a while (`DEBUG SLEEP`).
+    fn sleep(&self, time: Duration);
+
+    /// Bytes of memory that the process uses, and that it has resident.
+    fn memory(&self) -> (u64, u64);
+
+    /// Processor time of the process so far, in the system and in itself, in seconds.
+    fn cpu_seconds(&self) -> (f64, f64);
+
+    /// Random numbers that differ from run to run.
+    fn seed(&self) -> u64;
+}
+
+/// Held replies of one connection beyond which its commands wait.
+pub const HELD_PER_CONNECTION_MAX: usize = 16 * 1024;
+
+/// While a connection waits, so many bytes of its further commands are read ahead at most.
+pub const WAITING_QUERY_BYTES_MAX: usize = 1024 * 1024;
+
+/// Whether the process is to end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    /// No.
+    Running,
+    /// No more commands are executed; the control thread finishes its work.
+    Stopping,
+    /// The driver is to return.
+    Done,
+}
+
+/// See the module's description.
+pub struct Executor {
+    /// The configuration.
+    pub config: Config,
+    /// What the data path needs of it.
+    pub settings: Settings,
+    /// The keyspace.
+    pub engine: Engine,
+    /// This turn's effects.
+    pub fx: Effects,
+    /// Randomness for commands.
+    pub rng: Rng,
+    /// Counters.
+    pub stats: Stats,
+    /// All commands.
+    pub table: &'static Table,
+    /// Who listens to what.
+    pub channels: Channels,
+    /// The slots that the shard's own log gives to it; `None` where there is no such log.
+    pub owned_slots: Option<SlotSet>,
+    /// Slots whose writes wait: they are about to be handed over. After a change call [`Executor::retry_parked`].
+    pub paused_slots: Option<SlotSet>,
+    /// Copies of a committed write that are on the disks of voters other than this node; `WAIT` reports it.
+    pub committed_copies: usize,
+    /// The clients.
+    pub conns: Connections,
+    /// Where effects go.
+    pub journal: Box<dyn Journal>,
+    /// What replies depend on, while they are gated.
+    pub gate: Gate,
+    /// Whether this node may execute for clients.
+    pub office: Office,
+    /// Who serves which slot; `None` when this node is not part of a cluster.
+    pub routing: Option<Arc<Routing>>,
+    /// The queue to the control thread.
+    pub control: ControlOut,
+    /// What the driver does for us.
+    pub host: Box<dyn Host>,
+    /// The time of this turn.
+    pub now: Now,
+    /// 40 hex digits, another at each start.
+    pub run_id: String,
+    /// Held replies that were answered by an error, since the start.
+    pub held_failed: u64,
+    /// The journal gates replies.
+    gated: bool,
+    /// Touched or ready keys are being listed.
+    tracking: bool,
+    depends: Depends,
+    executing_transaction: bool,
+    watchers: BTreeMap<(u16, Box<[u8]>), Vec<ConnId>>,
+    waiting: Waiting,
+    started: Now,
+    /// Directives that `CONFIG SET` has changed; the driver takes what concerns it.
+    pub config_changed: Vec<&'static str>,
+    /// Cleared by `DEBUG SET-ACTIVE-EXPIRE 0`.
+    pub(crate) active_expire: bool,
+    expire_more: bool,
+    unblocked: Vec<ConnId>,
+    was_congested: bool,
+    dirty: Vec<ConnId>,
+    holding: Vec<ConnId>,
+    parked: Vec<ConnId>,
+    ending: Ending,
+    next_client_id: u64,
+    next_deferred: u64,
+    next_cron_ms: u64,
+}
+
+impl Executor {
+    /// An executor without clients and keys.
+    ///
+    /// # Errors
+    /// The configuration names commands that do not exist.
+    pub fn new(
+        config: Config,
+        codec: Box<dyn ValueCodec>,
+        control: ControlOut,
+        host: Box<dyn Host>,
+        now: Now,
+    ) -> Result<Executor, &'static str> {
+        let settings = Settings::of(&config);
+        let table = match config.renames() {
+            [] => Table::shared(),
+            renames => Box::leak(Box::new(Table::build(renames)?)),
+        };
+        let mut rng = Rng::new(host.seed());
+        let hash_seed = [rng.next_u64(), rng.next_u64()];
+        let run_id = (0..5)
+            .map(|_| format!("{:08x}", rng.next_u64() as u32))
+            .collect();
+        let engine = Engine::new(engine_config(&config, &settings, hash_seed), codec);
+        Ok(Executor {
+            engine,
+            fx: Effects::new(),
+            rng,
+            stats: Stats::new(table.entries().len()),
+            table,
+            channels: Channels::default(),
+            owned_slots: None,
+            paused_slots: None,
+            committed_copies: 0,
+            settings,
+            config,
+            conns: Connections::default(),
+            journal: Box::new(AsyncJournal::default()),
+            gate: Gate::default(),
+            office: Office::Standalone,
+            routing: None,
+            control,
+            host,
+            now,
+            run_id,
+            held_failed: 0,
+            gated: false,
+            tracking: false,
+            depends: Depends::default(),
+            executing_transaction: false,
+            watchers: BTreeMap::new(),
+            waiting: Waiting::default(),
+            started: now,
+            config_changed: Vec::new(),
+            active_expire: true,
+            expire_more: false,
+            unblocked: Vec::new(),
+            was_congested: false,
+            dirty: Vec::new(),
+            holding: Vec::new(),
+            parked: Vec::new(),
+            ending: Ending::Running,
+            next_client_id: 1,
+            next_deferred: 0,
+            next_cron_ms: now.mono_ms(),
+        })
+    }
+
+    /// Puts a journal in place, with what it implies for the engine and the replies. Before the first command, or between turns.
+    pub fn set_journal(&mut self, journal: Box<dyn Journal>) {
+        self.journal = journal;
+        self.gated = self.journal.gates_replies();
+        self.fx.set_enabled(self.journal.wants_effects());
+        self.fx.reset_stream();
+        self.update_tracking();
+    }
+
+    /// Puts another engine in place: after losing office, or from a snapshot. What was known of the old one's keys is forgotten.
+    pub fn replace_engine(&mut self, engine: Engine) {
+        self.engine = engine;
+        self.fx.reset_stream();
+        self.gate.clear();
+        for c in self.conns.iter_mut() {
+            c.watch_broken |= !c.watched.is_empty();
+        }
+    }
+
+    /// A fresh, empty engine with the present configuration.
+    pub fn empty_engine(&mut self, codec: Box<dyn ValueCodec>) -> Engine {
+        let seed = self.engine.config().hash_seed;
+        Engine::new(engine_config(&self.config, &self.settings, seed), codec)
+    }
+
+    /// The process's start.
+    pub fn started(&self) -> Now {
+        self.started
+    }
+
+    /// How many keys are watched.
+    pub(crate) fn watched_keys(&self) -> usize {
+        self.watchers.len()
+    }
+
+    /// Lists touched and ready keys only while somebody asks for them.
+    pub(crate) fn update_tracking(&mut self) {
+        let touched = self.gated || !self.watchers.is_empty();
+        let ready = !self.waiting.is_empty();
+        self.fx.set_track_touched(touched);
+        self.fx.set_track_ready(ready);
+        self.tracking = touched || ready;
+    }
+
+    /// Takes over what has changed in the configuration.
+    pub(crate) fn apply_config(&mut self) {
+        self.settings = Settings::of(&self.config);
+        let new = engine_config(&self.config, &self.settings, self.engine.config().hash_seed);
+        *self.engine.config_mut() = new;
+    }
+
+    /// Whether the driver is to return.
+    pub fn ending(&self) -> Ending {
+        self.ending
+    }
+
+    /// Whether the driver should read from clients at all: not while messages to the control thread wait.
+    pub fn takes_input(&self) -> bool {
+        self.ending == Ending::Running && !self.control.is_congested()
+    }
+
+    /// Tells the driver to look at a connection at the end of this turn.
+    pub fn mark_dirty(&mut self, id: ConnId) {
+        if let Some(c) = self.conns.get_mut(id)
+            && !c.dirty
+        {
+            c.dirty = true;
+            self.dirty.push(id);
+        }
+    }
+
+    /// Whether connections wait to be looked at.
+    pub fn has_dirty(&self) -> bool {
+        !self.dirty.is_empty()
+    }
+
+    /// Connections with something to be written, or to be closed. Some may be gone.
+    pub fn take_dirty(&mut self, into: &mut Vec<ConnId>) {
+        into.clear();
+        std::mem::swap(&mut self.dirty, into);
+        for id in into.iter() {
+            if let Some(c) = self.conns.get_mut(*id) {
+                c.dirty = false;
+            }
+        }
+    }
+}
+
+/// How the engine is set up by the configuration.
+pub fn engine_config(c: &Config, settings: &Settings, hash_seed: [u64; 2]) -> EngineConfig {
+    EngineConfig {
+        cluster: settings.cluster_enabled,
+        databases: settings.databases,
+        hash_seed,
+        bulk_bytes_max: settings.bulk_bytes_max,
+        lazyfree_lazy_expire: c.yes("lazyfree-lazy-expire"),
+        lazyfree_lazy_user_del: c.yes("lazyfree-lazy-user-del"),
+        limits: TypeLimits {
+            hash_entries: c.size("hash-max-listpack-entries"),
+            hash_value: c.size("hash-max-listpack-value"),
+            list_size: i32::try_from(c.int("list-max-listpack-size")).unwrap_or(-2),
+            set_intset_entries: c.size("set-max-intset-entries"),
+            set_entries: c.size("set-max-listpack-entries"),
+            set_value: c.size("set-max-listpack-value"),
+            zset_entries: c.size("zset-max-listpack-entries"),
+            zset_value: c.size("zset-max-listpack-value"),
+        },
+    }
+}
+
+impl std::fmt::Debug for Executor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Executor")
+            .field("clients", &self.conns.len())
+            .finish_non_exhaustive()
+    }
+}

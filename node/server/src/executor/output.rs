@@ -1,0 +1,215 @@
+//! A connection's replies: what may be written, what has been, and what waits for the journal.
+//!
+//! ```text
+//! buf:  [ written | may be written | held reply | held reply | … ]
+//!         ..sent     ..free           held[0]      held[1]
+//! ```
+//! A connection's replies leave in the order of its commands, so that whatever follows a held reply
+//! is held with it. Without held replies all of `buf` may be written.
+
+use crate::journal::JournalPos;
+use std::collections::VecDeque;
+
+/// Above this many written bytes at its front, a buffer that is not yet empty is moved together.
+const COMPACT_BYTES: usize = 64 * 1024;
+/// A buffer that has grown beyond this is given back when it becomes empty.
+const KEEP_BYTES: usize = 256 * 1024;
+
+/// What a held reply reports.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HeldKind {
+    /// A write: released once it is committed, by whomever.
+    Write,
+    /// State: released only while the lease holds.
+    Read,
+    /// Neither: waits only for its turn.
+    Free,
+}
+
+#[derive(Debug)]
+struct Held {
+    len: usize,
+    needs: JournalPos,
+    kind: HeldKind,
+    since_ms: u64,
+}
+
+/// The output of one connection.
+#[derive(Debug, Default)]
+pub struct Output {
+    /// Replies are appended here.
+    pub buf: Vec<u8>,
+    sent: usize,
+    /// End of what may be written; meaningful while `held` is not empty.
+    free: usize,
+    held: VecDeque<Held>,
+}
+
+impl Output {
+    /// The bytes that may be written now.
+    pub fn ready(&self) -> &[u8] {
+        let end = if self.held.is_empty() {
+            self.buf.len()
+        } else {
+            self.free
+        };
+        &self.buf[self.sent.min(end)..end]
+    }
+
+    /// Takes the news that the first `n` of [`Output::ready`] are written.
+    pub fn on_written(&mut self, n: usize) {
+        self.sent += n;
+        if self.sent == self.buf.len() {
+            if self.buf.capacity() > KEEP_BYTES {
+                self.buf = Vec::new();
+            } else {
+                self.buf.clear();
+            }
+            self.sent = 0;
+            self.free = 0;
+        } else if self.sent >= COMPACT_BYTES {
+            self.buf.drain(..self.sent);
+            self.free = self.free.saturating_sub(self.sent);
+            self.sent = 0;
+        }
+    }
+
+    /// Bytes that are still to be written, held or not.
+    pub fn pending_bytes(&self) -> usize {
+        self.buf.len() - self.sent
+    }
+
+    /// How many replies are held.
+    pub fn held_len(&self) -> usize {
+        self.held.len()
+    }
+
+    /// Whether any held reply shows state, so that the lease matters to it.
+    pub fn has_held_reads(&self) -> bool {
+        self.held.iter().any(|h| h.kind == HeldKind::Read)
+    }
+
+    /// Whether nothing is left to be written.
+    pub fn is_empty(&self) -> bool {
+        self.sent == self.buf.len()
+    }
+
+    /// Marks what was appended since `start` as one reply that depends on `needs`.
+    pub fn hold(&mut self, start: usize, needs: JournalPos, kind: HeldKind, now_ms: u64) {
+        let len = self.buf.len() - start;
+        if len == 0 || (self.held.is_empty() && kind == HeldKind::Free) {
+            return;
+        }
+        match self.held.back_mut() {
+            None => self.free = start,
+            // Reads and free bytes are never replaced one by one below a write of the same position.
+            Some(last)
+                if kind == HeldKind::Free && last.kind == HeldKind::Free && last.needs == needs =>
+            {
+                last.len += len;
+                return;
+            }
+            Some(_) => {}
+        }
+        self.held.push_back(Held {
+            len,
+            needs,
+            kind,
+            since_ms: now_ms,
+        });
+    }
+
+    /// Releases, in order, what depends on nothing beyond `durable`; reads only if `lease`. Returns
+    /// whether anything may be written that could not be before.
+    pub fn release(&mut self, durable: JournalPos, lease: bool) -> bool {
+        let mut any = false;
+        while let Some(first) = self.held.front() {
+            if first.needs > durable || (first.kind == HeldKind::Read && !lease) {
+                break;
+            }
+            self.free += first.len;
+            self.held.pop_front();
+            any = true;
+        }
+        any
+    }
+
+    /// When the oldest held reply was given, in milliseconds.
+    pub fn held_since_ms(&self) -> Option<u64> {
+        self.held.front().map(|h| h.since_ms)
+    }
+
+    /// Replaces held replies by errors: those for which `replace` returns one, given the kind, the
+    /// position and since when they have been held. They depend on nothing then. Returns how many.
+    pub fn replace(
+        &mut self,
+        mut replace: impl FnMut(HeldKind, JournalPos, u64) -> Option<&'static [u8]>,
+    ) -> usize {
+        if self.held.is_empty() {
+            return 0;
+        }
+        let tail = self.buf.split_off(self.free);
+        let mut at = 0;
+        let mut count = 0;
+        for held in &mut self.held {
+            let old = &tail[at..at + held.len];
+            at += held.len;
+            let new = match replace(held.kind, held.needs, held.since_ms) {
+                Some(error) => {
+                    count += 1;
+                    held.kind = HeldKind::Free;
+                    held.needs = JournalPos(0);
+                    error
+                }
+                None => old,
+            };
+            held.len = new.len();
+            self.buf.extend_from_slice(new);
+        }
+        count
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn put(o: &mut Output, bytes: &[u8], needs: u64, kind: HeldKind) {
+        let start = o.buf.len();
+        o.buf.extend_from_slice(bytes);
+        o.hold(start, JournalPos(needs), kind, 5);
+    }
+
+    #[test]
+    fn replies_leave_in_order() {
+        let mut o = Output::default();
+        put(&mut o, b"a", 0, HeldKind::Free);
+        assert_eq!(o.ready(), b"a");
+        put(&mut o, b"w", 10, HeldKind::Write);
+        put(&mut o, b"r", 0, HeldKind::Read);
+        put(&mut o, b"f", 0, HeldKind::Free);
+        assert_eq!(o.ready(), b"a");
+        o.on_written(1);
+        assert!(!o.release(JournalPos(9), true));
+        assert!(o.release(JournalPos(10), false));
+        assert_eq!(o.ready(), b"w");
+        assert!(o.has_held_reads());
+        o.on_written(1);
+        o.release(JournalPos(10), true);
+        assert_eq!(o.ready(), b"rf");
+        o.on_written(2);
+        assert!(o.is_empty());
+    }
+
+    #[test]
+    fn held_replies_become_errors_in_place() {
+        let mut o = Output::default();
+        put(&mut o, b"w1", 10, HeldKind::Write);
+        put(&mut o, b"read", 10, HeldKind::Read);
+        put(&mut o, b"w2", 20, HeldKind::Write);
+        let n = o.replace(|k, _, _| (k == HeldKind::Read).then_some(b"-E".as_slice()));
+        assert_eq!(n, 1);
+        o.release(JournalPos(20), false);
+        assert_eq!(o.ready(), b"w1-Ew2");
+    }
+}

@@ -1,0 +1,64 @@
+//! Turns: time comes in, messages come in, effects go to the journal, replies are released.
+
+use super::{Close, ConnId, Ending, Executor, Now, State};
+use crate::seam::{ToControl, ToExecutor};
+
+impl Executor {
+    /// The time of what follows.
+    pub fn begin_turn(&mut self, now: Now) {
+        self.now = now;
+    }
+
+    /// Takes a message of the control thread.
+    pub fn on_message(&mut self, message: ToExecutor) {
+        match message {
+            ToExecutor::Routing(table) => {
+                self.routing = Some(table);
+                self.retry_parked();
+            }
+            ToExecutor::Durable { upto } => self.on_durable(upto),
+            ToExecutor::Office(office) => self.on_office(office),
+            ToExecutor::Reply { token, bytes } => {
+                self.on_deferred_reply(token.conn, token.seq, &bytes)
+            }
+            ToExecutor::Publish {
+                channel,
+                message,
+                sharded,
+            } => {
+                self.deliver_published(&channel, &message, sharded);
+            }
+            ToExecutor::Task(task) => task(self),
+            ToExecutor::Shutdown => self.begin_shutdown(),
+            ToExecutor::Exit => self.ending = Ending::Done,
+        }
+    }
+
+    /// Begins to end the process: at once if there is no control thread.
+    pub fn begin_shutdown(&mut self) {
+        if self.ending != Ending::Running {
+            return;
+        }
+        if self.control.is_present() {
+            self.ending = Ending::Stopping;
+            self.control.send(ToControl::Shutdown);
+        } else {
+            self.ending = Ending::Done;
+        }
+    }
+
+    fn on_deferred_reply(&mut self, id: ConnId, seq: u64, bytes: &[u8]) {
+        let Some(c) = self.conns.get_mut(id) else {
+            return;
+        };
+        if !matches!(c.state, State::Deferred(waiting) if waiting == seq) {
+            return;
+        }
+        c.state = State::Ready;
+        if c.close != Close::Now {
+            c.out.buf.extend_from_slice(bytes);
+        }
+        self.mark_dirty(id);
+        self.resume(id);
+    }
+}

@@ -1,0 +1,86 @@
+//! The seam between "executed" and "acknowledged": one way to append a turn's effects, one way to
+//! learn how far they are durable.
+
+use std::any::Any;
+use std::fmt;
+
+/// A position in the shard's effect stream: the number of bytes of effects up to and including it.
+/// The same figure is the replication offset in every mode.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct JournalPos(pub u64);
+
+impl fmt::Display for JournalPos {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// Where a turn's effects go. The executor owns one and asks it on its own thread; nothing here may block.
+pub trait Journal: Send {
+    /// Appends the effects of one turn as one entry and returns the position behind them. Never called
+    /// with nothing.
+    fn append(&mut self, effects: &[u8]) -> JournalPos;
+
+    /// The position behind the last entry appended.
+    fn position(&self) -> JournalPos;
+
+    /// Up to where nothing can be lost any more. Only ever grows while one journal lives.
+    fn durable(&self) -> JournalPos;
+
+    /// Takes the news that all up to `upto` is durable.
+    fn on_durable(&mut self, upto: JournalPos);
+
+    /// Whether anybody reads the effects. If not, the engine does not encode them and replies wait for nothing.
+    fn wants_effects(&self) -> bool;
+
+    /// Whether replies wait for [`Journal::durable`].
+    fn gates_replies(&self) -> bool;
+
+    /// Whether, by a clock read now, this node may still answer reads. Asked after they have executed.
+    fn lease_valid(&self) -> bool;
+
+    /// Adds `name:value` lines of its own to `INFO durability`.
+    fn info(&self, _out: &mut String) {}
+
+    /// The implementation itself, for those who know which it is.
+    fn as_any(&mut self) -> &mut dyn Any;
+}
+
+/// `durability async` without consumers: nothing is encoded, nothing waits.
+#[derive(Debug, Default)]
+pub struct AsyncJournal {
+    position: JournalPos,
+}
+
+impl Journal for AsyncJournal {
+    fn append(&mut self, effects: &[u8]) -> JournalPos {
+        self.position.0 += effects.len() as u64;
+        self.position
+    }
+
+    fn position(&self) -> JournalPos {
+        self.position
+    }
+
+    fn durable(&self) -> JournalPos {
+        self.position
+    }
+
+    fn on_durable(&mut self, _: JournalPos) {}
+
+    fn wants_effects(&self) -> bool {
+        false
+    }
+
+    fn gates_replies(&self) -> bool {
+        false
+    }
+
+    fn lease_valid(&self) -> bool {
+        true
+    }
+
+    fn as_any(&mut self) -> &mut dyn Any {
+        self
+    }
+}

@@ -1,0 +1,231 @@
+//! `holdfast-server`: from the command line to a running executor, and back.
+
+use crate::config::Config;
+use crate::driver::Clock;
+use crate::driver::mio::{MioDriver, prepare};
+use crate::executor::{Executor, Host};
+use crate::logging;
+use crate::seam::{ControlOut, ExecutorHandle, ToExecutor};
+use holdfast_rdb::DumpCodec;
+use std::ffi::OsString;
+use std::fs::File;
+use std::io;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+const USAGE: &str = "\
+Usage: holdfast-server [/path/to/valkey.conf] [--directive value ...]
+       holdfast-server -v or --version
+       holdfast-server -h or --help
+
+Examples:
+       holdfast-server (run the server with default conf)
+       holdfast-server /etc/holdfast/6379.conf
+       holdfast-server --port 7777
+       holdfast-server /etc/holdfast.conf --loglevel verbose --durability quorum
+";
+
+/// Runs the server with the arguments behind the program's name, until it is told to stop.
+pub fn run(args: impl Iterator<Item = OsString>) -> ExitCode {
+    let args: Vec<String> = args.map(|a| a.to_string_lossy().into_owned()).collect();
+    match args.first().map(String::as_str) {
+        Some("-v" | "--version") => {
+            println!("Holdfast server v={} bits={}", crate::VERSION, usize::BITS);
+            return ExitCode::SUCCESS;
+        }
+        Some("-h" | "--help") => {
+            print!("{USAGE}");
+            return ExitCode::SUCCESS;
+        }
+        _ => {}
+    }
+    let config = match Config::from_args(&args) {
+        Ok(c) => c,
+        Err(e) => {
+            eprintln!("{e}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let logfile = Some(config.get("logfile"))
+        .filter(|f| !f.is_empty())
+        .map(|f| config.path(f));
+    if let Err(e) = logging::init(logfile.as_deref(), config.get("loglevel")) {
+        eprintln!("Can't open the log file: {e}");
+        return ExitCode::FAILURE;
+    }
+    logging::abort_on_panic();
+    match start(config) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            tracing::error!("{e}");
+            eprintln!("{e}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn start(config: Config) -> io::Result<()> {
+    tracing::info!(
+        "Holdfast version={}, bits={}, PID: {}, just started",
+        crate::VERSION,
+        usize::BITS,
+        std::process::id()
+    );
+    match config.file() {
+        Some(_) => tracing::info!("Configuration loaded"),
+        None => tracing::warn!("Warning: no config file specified, using the default config."),
+    }
+    for warning in config.warnings() {
+        tracing::warn!("{warning}");
+    }
+    std::fs::create_dir_all(config.dir()).map_err(|e| {
+        io::Error::new(
+            e.kind(),
+            format!("Can't create dir '{}': {e}", config.dir().display()),
+        )
+    })?;
+    // Held until the process ends, however it ends.
+    let _lock = lock_dir(&config)?;
+    let pidfile = PidFile::create(&config);
+    let clock = Clock::default();
+    let (handle, parts) = prepare()?;
+    let control = crate::control::start(&config, &handle)?;
+    let executor = executor(config, control, clock)?;
+    let driver = MioDriver::new(parts, executor, clock)?;
+    watch_signals(handle)?;
+    tracing::info!("Server initialized");
+    tracing::info!("Ready to accept connections tcp");
+    driver.run()?;
+    drop(pidfile);
+    tracing::warn!("Holdfast is now ready to exit, bye bye...");
+    Ok(())
+}
+
+/// An executor for production.
+///
+/// # Errors
+/// The configuration names commands that do not exist.
+pub fn executor(config: Config, control: ControlOut, clock: Clock) -> io::Result<Executor> {
+    let settings = crate::config::Settings::of(&config);
+    let limits = crate::executor::engine_config(&config, &settings, [0; 2]).limits;
+    let codec = Box::new(DumpCodec {
+        limits,
+        ..DumpCodec::default()
+    });
+    Executor::new(config, codec, control, Box::new(StdHost), clock.now()).map_err(io::Error::other)
+}
+
+/// Only what keeps something on disk needs its directory to itself.
+fn lock_dir(config: &Config) -> io::Result<Option<File>> {
+    if !config.yes("cluster-enabled") && config.get("durability") != "quorum" {
+        return Ok(None);
+    }
+    let path = config.path("holdfast.lock");
+    let file = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(&path)?;
+    match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(Some(file)),
+        Err(_) => Err(io::Error::other(format!(
+            "The directory '{}' is in use by another server process ('{}' is locked).",
+            config.dir().display(),
+            path.display()
+        ))),
+    }
+}
+
+struct PidFile(Option<PathBuf>);
+
+impl PidFile {
+    fn create(config: &Config) -> PidFile {
+        let name = config.get("pidfile");
+        if name.is_empty() {
+            return PidFile(None);
+        }
+        let path = config.path(name);
+        match std::fs::write(&path, format!("{}\n", std::process::id())) {
+            Ok(()) => PidFile(Some(path)),
+            Err(e) => {
+                tracing::warn!("Failed to write PID file '{}': {e}", path.display());
+                PidFile(None)
+            }
+        }
+    }
+}
+
+impl Drop for PidFile {
+    fn drop(&mut self) {
+        if let Some(path) = &self.0 {
+            tracing::info!("Removing the pid file.");
+            // It may be gone already.
+            let _ = std::fs::remove_file(path);
+        }
+    }
+}
+
+/// SIGINT and SIGTERM end the process in order; a second one at once.
+fn watch_signals(handle: ExecutorHandle) -> io::Result<()> {
+    use signal_hook::consts::{SIGINT, SIGTERM};
+    let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM])?;
+    std::thread::Builder::new()
+        .name("signals".into())
+        .spawn(move || {
+            for (n, signal) in signals.forever().enumerate() {
+                let name = if signal == SIGINT {
+                    "SIGINT"
+                } else {
+                    "SIGTERM"
+                };
+                if n > 0 {
+                    tracing::warn!("You insist... exiting now.");
+                    std::process::exit(1);
+                }
+                tracing::warn!("Received {name} scheduling shutdown...");
+                let mut message = ToExecutor::Shutdown;
+                while let Err(back) = handle.try_send(message) {
+                    message = back;
+                    std::thread::sleep(Duration::from_millis(10));
+                }
+            }
+        })?;
+    Ok(())
+}
+
+/// What production does for the executor.
+#[derive(Debug, Clone, Copy)]
+pub struct StdHost;
+
+impl Host for StdHost {
+    fn sleep(&self, time: Duration) {
+        std::thread::sleep(time);
+    }
+
+    fn memory(&self) -> (u64, u64) {
+        let text = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
+        let mut pages = text.split(' ').filter_map(|w| w.parse::<u64>().ok());
+        let page = rustix::param::page_size() as u64;
+        let resident = pages.nth(1).unwrap_or(0) * page;
+        (resident, resident)
+    }
+
+    fn cpu_seconds(&self) -> (f64, f64) {
+        let text = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+        // The name in parentheses may hold blanks; user and system time are the 12th and 13th behind it.
+        let rest = text.rsplit_once(')').map_or("", |(_, r)| r);
+        let mut fields = rest
+            .split_whitespace()
+            .skip(11)
+            .filter_map(|w| w.parse::<f64>().ok());
+        let ticks = rustix::param::clock_ticks_per_second().max(1) as f64;
+        let user = fields.next().unwrap_or(0.0) / ticks;
+        let system = fields.next().unwrap_or(0.0) / ticks;
+        (system, user)
+    }
+
+    fn seed(&self) -> u64 {
+        rand::random()
+    }
+}
