@@ -10,8 +10,8 @@
 //!
 //! So each key that was there at the begin is given exactly once, as it was then. That the iteration meets an entry again, or not at all
 //! because it has been removed (and so given) before, does no harm: iteration only has to reach everything that stays.
-//! A flush hands the tables over to the snapshots, which go through them as well; they are freed when no snapshot
-//! needs them.
+//! A flush hands the tables over to the snapshots running then, which go through them as well; they are freed when no
+//! snapshot needs them.
 
 use std::any::Any;
 use std::collections::VecDeque;
@@ -77,6 +77,8 @@ struct Running {
 /// Tables taken out of a database, which snapshots may still need.
 pub(crate) struct Flushed {
     id: u64,
+    /// The epoch when they were flushed: the last snapshot that may need them.
+    latest: u32,
     db: u16,
     tables: Vec<(u16, Table)>,
 }
@@ -104,7 +106,7 @@ impl Snapshots {
     #[inline]
     pub fn secure(&mut self, db: u16, slot: u16, entry: &mut Entry) {
         if entry.version() != self.epoch {
-            give(&mut self.running, self.epoch, db, slot, entry);
+            give(&mut self.running, self.epoch, self.epoch, db, slot, entry);
         }
     }
 
@@ -183,7 +185,7 @@ impl Snapshots {
                     let next = table.scan_mut(from, &mut |entry| {
                         budget -= 1;
                         if entry.version() != epoch {
-                            give(running, epoch, db_number, slot_number as u16, entry);
+                            give(running, epoch, epoch, db_number, slot_number as u16, entry);
                         }
                     });
                     budget -= 1;
@@ -197,8 +199,8 @@ impl Snapshots {
                 Work::Flushed { id, table, cursor } => {
                     let (id, index, from) = (*id, *table, *cursor);
                     let flushed = self.flushed.iter_mut().find(|f| f.id == id);
-                    let Some((db, (slot, table))) =
-                        flushed.and_then(|f| Some((f.db, f.tables.get_mut(index)?)))
+                    let Some((db, latest, (slot, table))) =
+                        flushed.and_then(|f| Some((f.db, f.latest, f.tables.get_mut(index)?)))
                     else {
                         work.pop_front();
                         continue;
@@ -207,7 +209,7 @@ impl Snapshots {
                     let next = table.scan_mut(from, &mut |entry| {
                         budget -= 1;
                         if entry.version() != epoch {
-                            give(running, epoch, db, slot, entry);
+                            give(running, epoch, latest, db, slot, entry);
                         }
                     });
                     budget -= 1;
@@ -238,7 +240,12 @@ impl Snapshots {
                 cursor: 0,
             });
         }
-        self.flushed.push(Flushed { id, db, tables });
+        self.flushed.push(Flushed {
+            id,
+            latest: self.epoch,
+            db,
+            tables,
+        });
     }
 
     /// Frees flushed tables that no snapshot needs any more: about `budget` entries. Whether there is more to free.
@@ -275,13 +282,14 @@ impl Snapshots {
     }
 }
 
-/// Gives an entry to every running snapshot that has not got it.
+/// Gives an entry to every running snapshot that has not got it, up to number `latest`: what has been flushed is not to
+/// be seen by snapshots begun later.
 #[inline(never)]
-fn give(running: &mut [Running], epoch: u32, db: u16, slot: u16, entry: &mut Entry) {
+fn give(running: &mut [Running], epoch: u32, latest: u32, db: u16, slot: u16, entry: &mut Entry) {
     let version = entry.version();
     for snapshot in running
         .iter_mut()
-        .filter(|s| s.number > version && s.filter.contains(slot))
+        .filter(|s| s.number > version && s.number <= latest && s.filter.contains(slot))
     {
         snapshot
             .sink
