@@ -1,5 +1,6 @@
 //! What the bus knows, for the CLUSTER commands and for routing.
 
+use crate::api::ShardTruth;
 use crate::bus::Bus;
 use crate::ids::{NodeId, Now, SLOTS, ShardId};
 use crate::node::{Ix, Node};
@@ -17,6 +18,8 @@ pub struct NodeView {
     pub shard: ShardId,
     /// Address text; empty if not known.
     pub ip: String,
+    /// Address for clients: the announced one, or else `ip`.
+    pub client_ip: String,
     /// Port for clients.
     pub port: u16,
     /// TLS port for clients; 0 if none.
@@ -112,6 +115,11 @@ impl Bus {
             id: node.id,
             shard: node.shard,
             ip: node.ip.clone(),
+            client_ip: [&node.client_ipv4, &node.client_ipv6, &node.ip]
+                .into_iter()
+                .find(|ip| !ip.is_empty())
+                .cloned()
+                .unwrap_or_default(),
             port: port(node.client_port, node.port),
             tls_port: port(node.client_tls_port, node.tls_port),
             bus_port: node.bus_port,
@@ -167,6 +175,16 @@ impl Bus {
     /// How many nodes are known, ourselves included.
     pub fn node_count(&self) -> usize {
         self.table().len()
+    }
+
+    /// A number that grows whenever what routing depends on changes.
+    pub fn view_version(&self) -> u64 {
+        self.version()
+    }
+
+    /// Under `durability quorum`, what the shard's log has said last.
+    pub fn truth(&self) -> Option<&ShardTruth> {
+        self.shard_truth()
     }
 
     /// The owner of a slot.

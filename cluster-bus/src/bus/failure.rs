@@ -1,7 +1,7 @@
 //! Who has failed, and whether the cluster is up.
 
 use super::{Bus, DownReason, Ix, flags};
-use crate::ids::{Now, SLOTS};
+use crate::ids::{NodeId, Now, SLOTS};
 use tracing::{info, warn};
 
 /// A failure report counts for so many node time-outs.
@@ -30,6 +30,12 @@ impl Bus {
         let reports = &mut self.table.node_mut(ix).fail_reports;
         reports.retain(|_, at| now.since(*at) <= valid_ms);
         reports.len()
+    }
+
+    /// `CLUSTER COUNT-FAILURE-REPORTS`; `None` if the node is not known.
+    pub fn count_failure_reports(&mut self, node: &NodeId, now: Now) -> Option<usize> {
+        let ix = self.table.lookup(node)?;
+        Some(self.fail_reports(ix, now))
     }
 
     /// A suspect of ours whom a majority of the primaries suspects has failed: say so to everybody.

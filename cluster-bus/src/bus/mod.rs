@@ -401,6 +401,14 @@ impl Bus {
         self.table.node(self.me)
     }
 
+    pub(crate) fn version(&self) -> u64 {
+        self.view_version
+    }
+
+    pub(crate) fn shard_truth(&self) -> Option<&ShardTruth> {
+        self.truth.as_ref()
+    }
+
     pub(crate) fn table(&self) -> &Table {
         &self.table
     }
