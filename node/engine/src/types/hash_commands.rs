@@ -444,24 +444,26 @@ fn hincrby(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
     DONE
 }
 
+fn float_error(e: DecimalError) -> CmdError {
+    match e {
+        DecimalError::BadValue => CmdError::Static("ERR hash value is not a float"),
+        DecimalError::BadIncrement => CmdError::NOT_FLOAT,
+        DecimalError::InfiniteIncrement => CmdError::Static("ERR value is NaN or Infinity"),
+        DecimalError::InfiniteSum => {
+            CmdError::Static("ERR increment would produce NaN or Infinity")
+        }
+    }
+}
+
 fn hincrbyfloat(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
     let (key, field, increment) = (call.arg(1), call.arg(2), call.arg(3));
-    if call.float_arg(3)?.is_infinite() {
-        return Err(CmdError::Static("ERR value is NaN or Infinity"));
-    }
+    decimal::check_increment(increment).map_err(float_error)?;
     let limits = engine.limits();
     let old = engine
         .read::<HashValue>(call, key)?
         .and_then(|h| h.get(field))
         .map_or_else(|| b"0".to_vec(), |v| v.to_vec());
-    let new = decimal::add(&old, increment).map_err(|e| {
-        CmdError::Static(match e {
-            DecimalError::BadValue => "ERR hash value is not a float",
-            DecimalError::BadIncrement => "ERR value is not a valid float",
-            DecimalError::InfiniteIncrement => "ERR value is NaN or Infinity",
-            DecimalError::InfiniteSum => "ERR increment would produce NaN or Infinity",
-        })
-    })?;
+    let new = decimal::add(&old, increment).map_err(float_error)?;
     let hash = engine.write_or_create(call, key, HashValue::new)?;
     hash.set(field, new.as_bytes(), &limits);
     call.modified(key, 1);

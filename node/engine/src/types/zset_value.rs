@@ -60,6 +60,11 @@ fn score_of(e: Elem<'_>) -> Option<f64> {
     }
 }
 
+/// The text of a score in a listpack, where -0 is 0, as in Valkey.
+fn packed_score(score: f64) -> String {
+    format_double(if score == 0.0 { 0.0 } else { score })
+}
+
 fn order(a: (f64, &[u8]), b: (f64, &[u8])) -> Ordering {
     a.0.partial_cmp(&b.0)
         .unwrap_or(Ordering::Equal)
@@ -207,7 +212,7 @@ impl ZsetValue {
                 let mut lp = Listpack::new();
                 for (m, s) in all.iter() {
                     lp.push_back(&m.to_vec());
-                    lp.push_back(format_double(s).as_bytes());
+                    lp.push_back(packed_score(s).as_bytes());
                 }
                 ZsetValue::Pack(lp)
             }
@@ -276,7 +281,7 @@ impl ZsetValue {
             at = lp.next(p).and_then(|p| lp.next(p));
         }
         let at = at.unwrap_or(lp.end());
-        lp.insert(at, format_double(score).as_bytes());
+        lp.insert(at, packed_score(score).as_bytes());
         lp.insert(at, member);
     }
 
@@ -458,7 +463,7 @@ impl ZsetValue {
         let mut lp = Listpack::new();
         for (m, s) in self.iter() {
             lp.push_back(&m.to_vec());
-            lp.push_back(format_double(s).as_bytes());
+            lp.push_back(packed_score(s).as_bytes());
         }
         *self = ZsetValue::Pack(lp);
     }
