@@ -266,8 +266,10 @@ impl Service for Clients {
             Meaning::Strange => {
                 inner.owner.remove(&(client, object));
                 drop(inner);
-                self.world
-                    .note(format_args!("strange answer to {op:?}: {}", text(last)));
+                self.world.note(format_args!(
+                    "strange answer to {op:?}: {:.120}",
+                    text(last)
+                ));
                 Outcome::Unknown
             }
         }

@@ -1,5 +1,7 @@
 //! The clients and the judges against a store that is right by construction, and against ones that are not.
 
+use super::boot;
+use super::cluster_client::Clients;
 use super::workload::{self, Service};
 use super::world::World;
 use crate::check::model::{Op, State};
@@ -137,5 +139,70 @@ fn wrong_stores_are_caught() {
             .filter(|seed| !problems(*seed, mistake).is_empty())
             .count();
         assert_eq!(caught, 4);
+    }
+}
+
+/// The real executor, driver and commands, one process and no log: what clients see must be linearizable, and two
+/// runs must be equal.
+#[test]
+fn one_server_by_itself() {
+    let run = |seed: u64| {
+        let record = Recorder::new();
+        let recorder = record.clone();
+        std::thread::spawn(move || {
+            let runtime =
+                madsim::runtime::Runtime::with_seed_and_config(seed, madsim::Config::default());
+            runtime.block_on(async move {
+                let mut plan = Plan::of(seed, Subject::Node);
+                (plan.shards, plan.data_nodes, plan.witness) = (1, 1, false);
+                plan.chaos_us = 5_000_000;
+                plan.faults.clear();
+                let world = World::new(plan, recorder, |machine| {
+                    Box::pin(async move { boot::standalone(machine).await.unwrap() })
+                });
+                let over = Arc::new(std::sync::atomic::AtomicBool::new(false));
+                let (outer, told) = (world.clone(), over.clone());
+                madsim::runtime::Handle::current()
+                    .create_node()
+                    .ip("10.0.1.1".parse().unwrap())
+                    .init(move || {
+                        let (world, told) = (outer.clone(), told.clone());
+                        async move {
+                            let root = Rng::new(seed);
+                            let clients = Clients::new(world.clone(), root.derive("clients", 0));
+                            let running: Vec<_> = (0..4)
+                                .map(|c| {
+                                    let rng = root.derive("client", c as u64);
+                                    madsim::task::spawn(workload::client(
+                                        world.clone(),
+                                        clients.clone(),
+                                        c,
+                                        12,
+                                        rng,
+                                    ))
+                                })
+                                .collect();
+                            for task in running {
+                                let _ = task.await;
+                            }
+                            workload::finish(world, clients, 12, root.derive("finish", 0)).await;
+                            told.store(true, std::sync::atomic::Ordering::Relaxed);
+                        }
+                    })
+                    .build();
+                while !over.load(std::sync::atomic::Ordering::Relaxed) {
+                    sleep(Duration::from_millis(20)).await;
+                }
+            });
+        })
+        .join()
+        .unwrap();
+        record
+    };
+    for seed in 0..3 {
+        let record = run(seed);
+        let (problems, given_up) = record.judge();
+        assert_eq!((problems, given_up), (Vec::new(), 0), "seed {seed}");
+        assert!(record.acked() > 200, "{}", record.acked());
     }
 }
