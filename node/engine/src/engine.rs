@@ -1,5 +1,6 @@
 //! The engine: looking keys up, changing them, executing commands.
 
+use std::ptr::NonNull;
 use std::sync::OnceLock;
 
 use holdfast_resp::write;
@@ -211,6 +212,36 @@ impl Engine {
     }
 
     /// The entry of a key unless its time has passed; then it is deleted, if that is this call's right.
+    ///
+    /// A pointer instead of a reference, because the borrow checker does not yet accept a reference that is returned on
+    /// one branch while the other goes on using `self`. It is valid until the keyspace is next used.
+    #[inline]
+    fn live_at(&mut self, call: &mut Call<'_>, place: Place, key: &[u8]) -> Option<NonNull<Entry>> {
+        let entry = self
+            .dbs
+            .get_mut(usize::from(call.db))?
+            .find_mut(place, key)?;
+        if is_live(entry, call) {
+            return Some(NonNull::from(entry));
+        }
+        if call.mode == Mode::Primary {
+            self.expire_now(call.db, place, key, call.fx);
+        }
+        None
+    }
+
+    /// The entry that [`live_at`](Self::live_at) has found.
+    ///
+    /// # Safety
+    /// The keyspace (`self.dbs`) must not have been used since.
+    #[inline]
+    unsafe fn entry_at(&mut self, mut at: NonNull<Entry>) -> &mut Entry {
+        // SAFETY: the entry lies in `self.dbs`, which is unchanged as the caller promises, and which stays borrowed
+        // for as long as the returned reference lives.
+        unsafe { at.as_mut() }
+    }
+
+    /// The entry of a key unless its time has passed; then it is deleted, if that is this call's right.
     #[inline]
     pub(crate) fn live(
         &mut self,
@@ -218,21 +249,9 @@ impl Engine {
         place: Place,
         key: &[u8],
     ) -> Option<&mut Entry> {
-        let entry: *mut Entry = self
-            .dbs
-            .get_mut(usize::from(call.db))?
-            .find_mut(place, key)?;
-        // SAFETY: the entry is borrowed from `self`, which stays borrowed for as long as the returned reference lives,
-        // and nothing happens between here and the return. (The borrow checker does not yet accept a
-        // borrow that is returned on one branch only.)
-        let entry = unsafe { &mut *entry };
-        if is_live(entry, call) {
-            return Some(entry);
-        }
-        if call.mode == Mode::Primary {
-            self.expire_now(call.db, place, key, call.fx);
-        }
-        None
+        let at = self.live_at(call, place, key)?;
+        // SAFETY: found just now.
+        Some(unsafe { self.entry_at(at) })
     }
 
     /// As [`live`](Self::live), with the value secured for the running snapshots: it may be changed.
@@ -243,13 +262,12 @@ impl Engine {
         place: Place,
         key: &[u8],
     ) -> Option<&mut Entry> {
-        let db = call.db;
-        let entry: *mut Entry = self.live(call, place, key)?;
-        // SAFETY: the entry lies in `self.dbs`, which `self.snapshots` does not touch; `self` stays borrowed for as
-        // long as the returned reference lives.
-        let entry = unsafe { &mut *entry };
-        self.snapshots.secure(db, place.slot, entry);
-        Some(entry)
+        let mut at = self.live_at(call, place, key)?;
+        // SAFETY: found just now. Snapshots are another field: to secure an entry is no use of `self.dbs`.
+        unsafe {
+            self.snapshots.secure(call.db, place.slot, at.as_mut());
+            Some(self.entry_at(at))
+        }
     }
 
     /// Deletes a key because its time has passed, with its effect.
@@ -287,22 +305,15 @@ impl Engine {
     #[inline]
     pub fn lookup_read(&mut self, call: &mut Call<'_>, key: &[u8]) -> Option<ValueRef<'_>> {
         let place = self.place(call, key);
-        let now_ms = call.now_ms;
-        let stats: *mut EngineStats = &raw mut self.stats;
-        let entry = self.live(call, place, key);
-        // SAFETY: `entry` borrows from `self.dbs` only; the statistics are another field.
-        let stats = unsafe { &mut *stats };
-        match entry {
-            None => {
-                stats.keyspace_misses += 1;
-                None
-            }
-            Some(entry) => {
-                stats.keyspace_hits += 1;
-                entry.touch(now_ms);
-                Some(entry.value())
-            }
-        }
+        let Some(at) = self.live_at(call, place, key) else {
+            self.stats.keyspace_misses += 1;
+            return None;
+        };
+        self.stats.keyspace_hits += 1;
+        // SAFETY: found just now; counting is no use of the keyspace.
+        let entry = unsafe { self.entry_at(at) };
+        entry.touch(call.now_ms);
+        Some(entry.value())
     }
 
     /// The value of a key, to read, through a shared borrow: for commands that look at several keys at once.
@@ -402,12 +413,9 @@ impl Engine {
         empty: impl FnOnce() -> T,
     ) -> Result<&mut T, CmdError> {
         let place = self.place(call, key);
-        let found: Option<*mut Entry> = self
-            .live_for_change(call, place, key)
-            .map(|e| e as *mut Entry);
-        let entry = match found {
-            // SAFETY: borrowed from `self` just above, and nothing has happened since.
-            Some(entry) => unsafe { &mut *entry },
+        let entry = match self.live_for_change(call, place, key).map(NonNull::from) {
+            // SAFETY: found just now.
+            Some(at) => unsafe { self.entry_at(at) },
             None => self.insert(call, place, key, empty().into_value()),
         };
         entry.touch(call.now_ms);

@@ -79,10 +79,7 @@ fn scan(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
     let mut expired: Vec<Box<[u8]>> = Vec::new();
     let mut looked_at = 0u64;
     let mut steps = count.saturating_mul(10);
-    loop {
-        let Some(db) = engine.dbs.get(usize::from(call.db)) else {
-            break;
-        };
+    while let Some(db) = engine.dbs.get(usize::from(call.db)) {
         let (mut slot, mut at) = if cluster {
             (cursor as usize % usize::from(SLOTS), cursor >> SLOT_BITS)
         } else {

@@ -71,9 +71,10 @@ impl Bucket {
     /// A word whose byte i has its high bit set exactly where tag i equals `tag`.
     #[inline]
     fn matches(&self, tag: u8) -> u64 {
+        const LOW: u64 = 0x7f * LANES;
         let x = self.word() ^ (LANES * u64::from(tag));
         // Exact: no carry crosses a byte.
-        let zero = !(((x & (0x7f * LANES)) + 0x7f * LANES) | x | 0x7f * LANES);
+        let zero = !(((x & LOW) + LOW) | x | LOW);
         zero & TAGS
     }
 
@@ -148,13 +149,6 @@ impl Table {
     #[inline]
     pub fn len(&self) -> usize {
         self.used
-    }
-
-    /// Bytes of the table without its entries; chained buckets are not counted.
-    pub fn own_bytes(&self) -> usize {
-        let further = self.segments.len().saturating_sub(1) * SEGMENT;
-        (self.first_cap + further) * size_of::<Bucket>()
-            + self.segments.capacity() * size_of::<usize>()
     }
 
     #[inline]
@@ -415,7 +409,7 @@ impl Table {
         let low = if self.buckets.is_power_of_two() {
             self.buckets
         } else {
-            (self.mask + 1) / 2
+            1 << self.buckets.ilog2()
         };
         (low - 1, self.buckets - low)
     }
