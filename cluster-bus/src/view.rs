@@ -267,12 +267,8 @@ impl Bus {
     }
 
     fn line(&self, ix: Ix, node: &Node, now: Now) -> String {
-        let port = if node.client_port != 0 {
-            node.client_port
-        } else {
-            node.port
-        };
-        let mut out = format!("{} {}:{port}@{}", node.id, node.ip, node.bus_port);
+        let view = self.view_of(ix, node);
+        let mut out = format!("{} {}:{}@{}", node.id, view.client_ip, view.port, node.bus_port);
         if !node.hostname.is_empty() {
             out.push(',');
             out.push_str(&node.hostname);
