@@ -33,7 +33,18 @@ pub fn start(config: &Config, executor: &ExecutorHandle) -> io::Result<ControlOu
 }
 
 /// The control thread's work, as a task.
-pub async fn run(_config: Config, executor: ExecutorHandle, mut inbox: ControlInbox) {
+pub async fn run(config: Config, executor: ExecutorHandle, mut inbox: ControlInbox) {
+    #[cfg(not(madsim))]
+    if config.yes("cluster-enabled") && config.get("durability") != "quorum" {
+        let disk = std::sync::Arc::new(holdfast_raft_log::disk::StdDisk::new());
+        if let Err(e) = crate::cluster::serve(&config, disk, executor, &mut inbox).await {
+            // Without its bus a node would serve slots that may be another's by now.
+            tracing::error!("{e}");
+            eprintln!("{e}");
+            std::process::exit(1);
+        }
+        return;
+    }
     while let Some(message) = inbox.recv().await {
         let answer = match message {
             ToControl::Command { token, .. } => {

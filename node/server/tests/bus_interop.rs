@@ -104,9 +104,16 @@ async fn holdfast(dir: &Path) -> BusNode {
     };
     let bind = ["127.0.0.1".to_owned()];
     let conf = dir.join("nodes.conf");
-    BusNode::start(cfg, Arc::new(StdDisk::new()), conf, &bind, None)
-        .await
-        .expect("the bus starts")
+    BusNode::start(
+        cfg,
+        Arc::new(StdDisk::new()),
+        conf,
+        &bind,
+        port + 10_000,
+        None,
+    )
+    .await
+    .expect("the bus starts")
 }
 
 /// Drives the bus until `done`, or fails after `seconds`. Returns what the bus asked of the server meanwhile.
@@ -323,7 +330,7 @@ fn a_dead_peer_is_noticed_and_a_restarted_node_finds_its_way_back() {
         let conf = dir.path().join("holdfast/nodes.conf");
         let bind = ["127.0.0.1".to_owned()];
         let disk = Arc::new(StdDisk::new());
-        let mut node = BusNode::start(cfg, disk, conf.clone(), &bind, None)
+        let mut node = BusNode::start(cfg.clone(), disk, conf.clone(), &bind, cfg.bus_port, None)
             .await
             .expect("the bus starts again");
         assert_eq!((node.bus.my_id(), node.bus.my_shard()), (me, shard));

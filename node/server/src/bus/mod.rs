@@ -142,12 +142,13 @@ impl Drop for BusNode {
 
 impl BusNode {
     /// Reads `nodes.conf`, or makes one with new names (`id` is used if it is given, for a node whose log has one already),
-    /// and listens on the bus port of every address in `bind`.
+    /// and listens on `listen_port` (which may not be the one announced) of every address in `bind`.
     pub async fn start(
         cfg: BusConfig,
         disk: Arc<dyn Disk>,
         conf_path: PathBuf,
         bind: &[String],
+        listen_port: u16,
         id: Option<NodeId>,
     ) -> Result<BusNode, BusStartError> {
         let started = Instant::now();
@@ -160,7 +161,7 @@ impl BusNode {
             None => Vec::new(),
         };
         let text = String::from_utf8_lossy(&text);
-        let port = cfg.bus_port;
+        let port = listen_port;
         let bus = if NodesConf::is_blank(&text) {
             let id = id.unwrap_or_else(|| NodeId::from_bytes(random()));
             info!("No cluster configuration found, I'm {id}");

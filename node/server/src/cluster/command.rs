@@ -116,7 +116,7 @@ pub struct ClusterCtl {
 }
 
 /// Subcommands and their arity as in Valkey's tables: the number of words, or if negative the least number.
-const ARITIES: [(&str, i64); 27] = [
+const ARITIES: [(&str, i64); 28] = [
     ("addslots", -3),
     ("addslotsrange", -4),
     ("bumpepoch", 2),
@@ -145,6 +145,7 @@ const ARITIES: [(&str, i64); 27] = [
     // Answered by the executor; listed so that a wrong number of words is told in the same way.
     ("keyslot", 3),
     ("countkeysinslot", 3),
+    ("getkeysinslot", 4),
 ];
 
 pub(super) fn error(reply: &mut Vec<u8>, text: impl std::fmt::Display) {

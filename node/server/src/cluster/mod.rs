@@ -12,9 +12,11 @@ mod changes;
 mod command;
 mod control;
 mod help;
+mod host;
 mod replies;
 mod table;
 
 pub use command::{Call, ClusterCtl, ClusterOptions, Completed, EndpointType, Outcome};
 pub use control::{AsyncShard, ShardControl, ShardError, ShardRequest, Token};
+pub use host::{ClusterHost, HostEvent, LookedUp, bus_config, cluster_options, serve};
 pub use table::routing_of;

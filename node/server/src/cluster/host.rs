@@ -1,0 +1,416 @@
+//! The cluster's part of the control thread: bus, CLUSTER commands, routing table, messages for subscribers.
+//!
+//! [`ClusterHost`] brings [`BusNode`] and [`ClusterCtl`] together with the executor. Its owner runs one loop, handing in
+//! the shard's [`ShardControl`] with each call; [`serve`] is that loop for a node under `durability async`.
+//!
+//! ```text
+//! loop {
+//!     select! {
+//!         event = host.next_event() => host.on_event(event, &mut shard),
+//!         ToControl::Command { … }  => host.on_command(token, argv, client, &mut shard),
+//!         a request has an outcome  => host.complete(token, result),
+//!         the log's news            => host.node.bus.set_self(…),
+//!     }
+//!     host.settle().await?;
+//! }
+//! ```
+//!
+//! Nothing here waits for the executor: what does not fit into its queue stays in [`ClusterHost`]'s own and is tried again
+//! at the next step, so that a long script does not make this node look dead.
+
+use super::{
+    AsyncShard, Call, ClusterCtl, ClusterOptions, EndpointType, Outcome, ShardControl, ShardError,
+    Token, routing_of,
+};
+use crate::bus::{BusEvent, BusNode, BusOutput, BusStartError};
+use crate::config::Config;
+use crate::seam::{ClientInfo, ControlInbox, DeferredToken, ExecutorHandle, ToControl, ToExecutor};
+use bytes::Bytes;
+use holdfast_cluster_bus::{BusConfig, NodeId};
+use holdfast_raft_log::disk::Disk;
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
+use std::sync::Arc;
+use tokio::sync::mpsc;
+
+/// Messages for subscribers that wait for the executor; older ones are dropped, as for a subscriber that is too slow.
+const PUBLISH_WAITING_MAX: usize = 4096;
+/// From the clients' port to the bus port.
+const BUS_PORT_OFFSET: u16 = 10_000;
+
+/// A command whose client's keyspace has been looked at.
+#[derive(Debug)]
+pub struct LookedUp {
+    token: DeferredToken,
+    argv: Vec<Bytes>,
+    client: ClientInfo,
+    keyspace_empty: bool,
+    keys_in_slot: u64,
+}
+
+/// What has happened; made by [`ClusterHost::next_event`], taken by [`ClusterHost::on_event`].
+#[derive(Debug)]
+pub enum HostEvent {
+    /// On the bus.
+    Bus(BusEvent),
+    /// The executor has said what a command needs to know.
+    LookedUp(LookedUp),
+}
+
+/// See the module's description.
+#[derive(Debug)]
+pub struct ClusterHost {
+    /// The bus. After a change, call [`ClusterHost::settle`].
+    pub node: BusNode,
+    /// The CLUSTER commands.
+    pub ctl: ClusterCtl,
+    executor: ExecutorHandle,
+    clients: BTreeMap<Token, DeferredToken>,
+    replies: VecDeque<ToExecutor>,
+    publishes: VecDeque<ToExecutor>,
+    routing_due: bool,
+    looked_up: mpsc::UnboundedReceiver<LookedUp>,
+    looked_up_in: mpsc::UnboundedSender<LookedUp>,
+}
+
+fn port_of(config: &Config, name: &str) -> u16 {
+    u16::try_from(config.int(name)).unwrap_or(0)
+}
+
+fn first_nonzero(ports: [u16; 2]) -> u16 {
+    ports.into_iter().find(|port| *port != 0).unwrap_or(0)
+}
+
+/// The port that the bus listens on.
+fn listen_port(config: &Config) -> u16 {
+    let default = port_of(config, "port").saturating_add(BUS_PORT_OFFSET);
+    first_nonzero([port_of(config, "cluster-port"), default])
+}
+
+/// The bus's settings from the server's. `raft_addr` is where this node's Raft server is reached; empty if there is none.
+pub fn bus_config(config: &Config, raft_addr: &str) -> BusConfig {
+    let port = port_of(config, "port");
+    let text = |name: &str| config.get(name).to_owned();
+    let number = |name: &str| u64::try_from(config.int(name)).unwrap_or(0);
+    BusConfig {
+        node_timeout_ms: number("cluster-node-timeout").max(1),
+        ping_interval_ms: Some(number("cluster-ping-interval")).filter(|interval| *interval != 0),
+        require_full_coverage: config.yes("cluster-require-full-coverage"),
+        blacklist_ttl_s: number("cluster-blacklist-ttl"),
+        gossip_percent: u8::try_from(config.int("cluster-message-gossip-perc")).unwrap_or(10),
+        link_sendbuf_limit: config.size("cluster-link-sendbuf-limit") as u64,
+        announce_ip: text("cluster-announce-ip"),
+        port: first_nonzero([port_of(config, "cluster-announce-port"), port]),
+        tls_port: 0,
+        bus_port: first_nonzero([
+            port_of(config, "cluster-announce-bus-port"),
+            listen_port(config),
+        ]),
+        hostname: text("cluster-announce-hostname"),
+        human_nodename: text("cluster-announce-human-nodename"),
+        availability_zone: String::new(),
+        client_ipv4: text("cluster-announce-client-ipv4"),
+        client_ipv6: text("cluster-announce-client-ipv6"),
+        client_port: port_of(config, "cluster-announce-client-port"),
+        client_tls_port: 0,
+        no_failover: config.yes("cluster-replica-no-failover"),
+        quorum: config.get("durability") == "quorum",
+        witness: config.yes("witness"),
+        raft_addr: raft_addr.to_owned(),
+    }
+}
+
+/// The settings of what clients are told.
+pub fn cluster_options(config: &Config) -> ClusterOptions {
+    ClusterOptions {
+        endpoint: match config.get("cluster-preferred-endpoint-type") {
+            "hostname" => EndpointType::Hostname,
+            "unknown-endpoint" => EndpointType::Unknown,
+            _ => EndpointType::Ip,
+        },
+        reads_when_down: config.yes("cluster-allow-reads-when-down"),
+        pubsubshard_when_down: config.yes("cluster-allow-pubsubshard-when-down"),
+    }
+}
+
+/// Takes directives that `CONFIG SET` has changed.
+fn apply_changes(
+    bus: &mut BusConfig,
+    options: &mut ClusterOptions,
+    changed: &[(&'static str, String)],
+) {
+    for (name, value) in changed {
+        let number = value.parse::<u64>().unwrap_or(0);
+        let yes = value == "yes";
+        match *name {
+            "cluster-node-timeout" => bus.node_timeout_ms = number.max(1),
+            "cluster-ping-interval" => {
+                bus.ping_interval_ms = Some(number).filter(|interval| *interval != 0)
+            }
+            "cluster-require-full-coverage" => bus.require_full_coverage = yes,
+            "cluster-blacklist-ttl" => bus.blacklist_ttl_s = number,
+            "cluster-message-gossip-perc" => {
+                bus.gossip_percent = u8::try_from(number).unwrap_or(10)
+            }
+            "cluster-link-sendbuf-limit" => bus.link_sendbuf_limit = number,
+            "cluster-announce-ip" => bus.announce_ip.clone_from(value),
+            "cluster-announce-hostname" => bus.hostname.clone_from(value),
+            "cluster-announce-human-nodename" => bus.human_nodename.clone_from(value),
+            "cluster-announce-client-ipv4" => bus.client_ipv4.clone_from(value),
+            "cluster-announce-client-ipv6" => bus.client_ipv6.clone_from(value),
+            "cluster-replica-no-failover" => bus.no_failover = yes,
+            "cluster-allow-reads-when-down" => options.reads_when_down = yes,
+            "cluster-allow-pubsubshard-when-down" => options.pubsubshard_when_down = yes,
+            "cluster-preferred-endpoint-type" => {
+                options.endpoint = match value.as_str() {
+                    "hostname" => EndpointType::Hostname,
+                    "unknown-endpoint" => EndpointType::Unknown,
+                    _ => EndpointType::Ip,
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+impl ClusterHost {
+    /// Reads or makes `nodes.conf` and listens on the bus port. `id` is this node's name if its log has given it one.
+    pub async fn start(
+        config: &Config,
+        disk: Arc<dyn Disk>,
+        executor: ExecutorHandle,
+        raft_addr: &str,
+        id: Option<NodeId>,
+    ) -> Result<ClusterHost, BusStartError> {
+        let bind: Vec<String> = config
+            .get("bind")
+            .split_whitespace()
+            .map(str::to_owned)
+            .collect();
+        let conf_path = config.path(config.get("cluster-config-file"));
+        let bus = bus_config(config, raft_addr);
+        let node = BusNode::start(bus, disk, conf_path, &bind, listen_port(config), id).await?;
+        let (looked_up_in, looked_up) = mpsc::unbounded_channel();
+        Ok(ClusterHost {
+            node,
+            ctl: ClusterCtl::new(cluster_options(config)),
+            executor,
+            clients: BTreeMap::new(),
+            replies: VecDeque::new(),
+            publishes: VecDeque::new(),
+            routing_due: true,
+            looked_up,
+            looked_up_in,
+        })
+    }
+
+    /// The next thing that happens. May be dropped and called again without loss.
+    pub async fn next_event(&mut self) -> HostEvent {
+        tokio::select! {
+            biased;
+            Some(command) = self.looked_up.recv() => HostEvent::LookedUp(command),
+            event = self.node.next_event() => HostEvent::Bus(event),
+        }
+    }
+
+    /// Takes an event.
+    pub async fn on_event(&mut self, event: HostEvent, shard: &mut dyn ShardControl) {
+        match event {
+            HostEvent::Bus(event) => {
+                let tick = matches!(event, BusEvent::Tick);
+                self.node.on_event(event);
+                if tick {
+                    let now = self.node.now();
+                    for done in self.ctl.on_tick(&self.node.bus, shard, now) {
+                        self.reply(done.token, done.reply);
+                    }
+                }
+            }
+            HostEvent::LookedUp(command) => self.run(command, shard).await,
+        }
+    }
+
+    /// A client's CLUSTER command.
+    pub async fn on_command(
+        &mut self,
+        token: DeferredToken,
+        argv: Vec<Bytes>,
+        client: ClientInfo,
+        shard: &mut dyn ShardControl,
+    ) {
+        let mut command = LookedUp {
+            token,
+            argv,
+            client,
+            keyspace_empty: false,
+            keys_in_slot: 0,
+        };
+        let looks = ["flushslots", "replicate", "reset", "setslot"];
+        let named = command.argv.get(1).is_some_and(|name| {
+            looks
+                .iter()
+                .any(|l| name.eq_ignore_ascii_case(l.as_bytes()))
+        });
+        if !named {
+            return self.run(command, shard).await;
+        }
+        // The executor may be busy: this must not hold the bus up.
+        let slot = ClusterCtl::setslot_slot(&command.argv);
+        let (executor, back) = (self.executor.clone(), self.looked_up_in.clone());
+        tokio::task::spawn(async move {
+            let facts = executor.run(move |executor| {
+                let empty = (0..executor.settings.databases)
+                    .all(|db| executor.engine.dbsize(db as u16) == 0);
+                (
+                    empty,
+                    slot.map_or(0, |slot| executor.engine.slot_count(slot) as u64),
+                )
+            });
+            if let Ok((keyspace_empty, keys_in_slot)) = facts.await {
+                command.keyspace_empty = keyspace_empty;
+                command.keys_in_slot = keys_in_slot;
+                // The control thread ends only with the process.
+                let _ = back.send(command);
+            }
+        });
+    }
+
+    async fn run(&mut self, command: LookedUp, shard: &mut dyn ShardControl) {
+        let mut reply = Vec::new();
+        let call = Call {
+            argv: &command.argv,
+            proto: command.client.proto,
+            keyspace_empty: command.keyspace_empty,
+            keys_in_slot: command.keys_in_slot,
+            now: self.node.now(),
+        };
+        match self
+            .ctl
+            .command(&mut self.node.bus, shard, &call, &mut reply)
+        {
+            Outcome::Done => {}
+            Outcome::Pending(token) => {
+                self.clients.insert(token, command.token);
+                return;
+            }
+            Outcome::SaveConf => ClusterCtl::saved(self.node.save_conf().await, &mut reply),
+        }
+        // What a client has been told must be true after a restart, too: `settle` writes nodes.conf before this leaves.
+        self.replies.push_back(ToExecutor::Reply {
+            token: command.token,
+            bytes: reply,
+        });
+    }
+
+    /// A request to the shard has an outcome.
+    pub fn complete(&mut self, token: Token, result: Result<(), ShardError>) {
+        let now = self.node.now();
+        if let Some(done) = self.ctl.complete(&mut self.node.bus, token, result, now) {
+            self.reply(done.token, done.reply);
+        }
+    }
+
+    fn reply(&mut self, token: Token, bytes: Vec<u8>) {
+        if let Some(token) = self.clients.remove(&token) {
+            self.replies.push_back(ToExecutor::Reply { token, bytes });
+        }
+    }
+
+    /// `CONFIG SET` has changed directives.
+    pub fn on_config(&mut self, changed: &[(&'static str, String)]) {
+        let mut bus = self.node.bus.config().clone();
+        apply_changes(&mut bus, &mut self.ctl.options, changed);
+        self.node.bus.reconfigure(bus);
+        self.routing_due = true;
+    }
+
+    /// Carries out what the bus wants, publishes a new routing table if there is one, and hands replies to the executor.
+    /// An error is `nodes.conf` that cannot be written; the process must stop.
+    pub async fn settle(&mut self) -> io::Result<()> {
+        for output in self.node.carry_out().await? {
+            match output {
+                BusOutput::ViewChanged => self.routing_due = true,
+                BusOutput::Publish {
+                    sharded,
+                    channel,
+                    message,
+                } => {
+                    if self.publishes.len() == PUBLISH_WAITING_MAX {
+                        self.publishes.pop_front();
+                    }
+                    self.publishes.push_back(ToExecutor::Publish {
+                        channel,
+                        message,
+                        sharded,
+                    });
+                }
+                BusOutput::SlotsLost(slots) => {
+                    let lost: Vec<u16> = slots.iter().collect();
+                    self.replies
+                        .push_back(ToExecutor::Task(Box::new(move |executor| {
+                            let mut set = holdfast_engine::SlotSet::new();
+                            lost.into_iter().for_each(|slot| set.insert(slot));
+                            executor.engine.flush_slots(&set);
+                        })));
+                }
+            }
+        }
+        if self.routing_due {
+            let table = routing_of(&self.node.bus, &self.ctl.options);
+            self.routing_due = self
+                .executor
+                .try_send(ToExecutor::Routing(Arc::new(table)))
+                .is_err();
+        }
+        // A reply must not overtake the table that it speaks of.
+        if !self.routing_due {
+            for queue in [&mut self.replies, &mut self.publishes] {
+                while let Some(message) = queue.pop_front() {
+                    if let Err(message) = self.executor.try_send(message) {
+                        queue.push_front(message);
+                        break;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The control thread's work on a clustered node under `durability async`. Returns when the process is to end.
+pub async fn serve(
+    config: &Config,
+    disk: Arc<dyn Disk>,
+    executor: ExecutorHandle,
+    inbox: &mut ControlInbox,
+) -> Result<(), BusStartError> {
+    let mut shard = AsyncShard;
+    let mut host = ClusterHost::start(config, disk, executor.clone(), "", None).await?;
+    let conf_error =
+        |error| BusStartError::Io(config.path(config.get("cluster-config-file")), error);
+    loop {
+        host.settle().await.map_err(conf_error)?;
+        tokio::select! {
+            biased;
+            message = inbox.recv() => match message {
+                None => return Ok(()),
+                Some(ToControl::Command { token, argv, client }) => {
+                    host.on_command(token, argv, client, &mut shard).await;
+                }
+                Some(ToControl::Publish { channel, message, sharded }) => {
+                    host.node.bus.publish(sharded, &channel, &message);
+                }
+                Some(ToControl::Config(changed)) => host.on_config(&changed),
+                // There is no log to propose to.
+                Some(ToControl::Propose { .. }) => {}
+                Some(ToControl::Shutdown) => {
+                    host.node.save_conf().await.map_err(conf_error)?;
+                    // The executor takes it when it has room; if it has ended already, so have we.
+                    let _ = executor.send(ToExecutor::Exit).await;
+                    return Ok(());
+                }
+            },
+            event = host.next_event() => host.on_event(event, &mut shard).await,
+        }
+    }
+}
