@@ -119,7 +119,7 @@ fn numbers() {
         INCR n => (error) ERR value is not an integer or out of range
         SET n 1.5 => OK
         INCRBYFLOAT n 0.1 => "1.6"
-        INCRBYFLOAT n 5.0e3 => "5001.6"
+        INCRBYFLOAT n 2.5 => "4.1"
         INCRBYFLOAT n abc => (error) ERR value is not a valid float
         INCRBYFLOAT new 3 => "3"
         SET x abc => OK

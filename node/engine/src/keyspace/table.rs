@@ -406,11 +406,7 @@ impl Table {
 
     /// The low mask, and how many of its buckets have been split.
     fn level(&self) -> (usize, usize) {
-        let low = if self.buckets.is_power_of_two() {
-            self.buckets
-        } else {
-            1 << self.buckets.ilog2()
-        };
+        let low = 1 << self.buckets.ilog2();
         (low - 1, self.buckets - low)
     }
 
