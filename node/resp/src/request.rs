@@ -350,14 +350,8 @@ fn split_quoted(line: &[u8], out: &mut Vec<u8>, args: &mut Vec<Span>) -> Result<
         let start = out.len();
         while let Some(b) = rest.next() {
             match b {
-                b'"' | b'\'' => {
-                    quoted(b, &mut rest, out)?;
-                    // A closing quote must end the argument.
-                    if rest.peek().is_some_and(|next| !is_space(*next)) {
-                        return Err(ProtocolError::UnbalancedQuotes);
-                    }
-                    break;
-                }
+                // Quoted and unquoted parts may follow each other within an argument.
+                b'"' | b'\'' => quoted(b, &mut rest, out)?,
                 0 => break,
                 b if is_space(b) => break,
                 b => out.push(b),

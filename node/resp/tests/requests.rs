@@ -100,7 +100,8 @@ fn inline() {
         &[&["x"], &["y"], &["z"]],
         None,
     );
-    for bad in ["\"a\r\n", "'a\r\n", "\"a\"b\r\n", "'a'b\r\n", "\"a\\\r\n"] {
+    check(b"\"a\"b'c'd\r\n", &[&["abcd"]], None);
+    for bad in ["\"a\r\n", "'a\r\n", "\"a\\\r\n"] {
         check(
             bad.as_bytes(),
             &[],

@@ -111,6 +111,10 @@ pub struct ClientInfo {
     pub db: u16,
     /// Where it connects from, if it is a network connection.
     pub peer: Option<SocketAddr>,
+    /// No database holds a key.
+    pub keyspace_empty: bool,
+    /// Keys of the slot that `CLUSTER SETSLOT` names, over all databases; 0 for other commands.
+    pub keys_in_slot: u64,
     /// The address that it connected to: what redirections name when a node does not know its own.
     pub local: Option<SocketAddr>,
 }

@@ -1,4 +1,4 @@
-//! `CLUSTER`: what is about keys is answered here, the rest by the control thread, which knows the bus and the shard.
+//! `CLUSTER`: what the keyspace can tell is answered here; the rest by the control thread, which knows the bus and the shard.
 
 use super::ServerCommand;
 use super::rows::*;
@@ -6,16 +6,25 @@ use crate::executor::{ConnId, Executor};
 use holdfast_engine::{SLOTS, key_slot};
 use holdfast_resp::{parse_i64, write};
 
-fn cluster(ex: &mut Executor, id: ConnId, argv: &[&[u8]]) {
+fn enabled(ex: &mut Executor, id: ConnId) -> bool {
     if !ex.settings.cluster_enabled {
-        return ex.reply_error(id, "ERR This instance has cluster support disabled");
+        ex.reply_error(id, "ERR This instance has cluster support disabled");
     }
-    match (argv[1].to_ascii_lowercase().as_slice(), &argv[2..]) {
-        (b"keyslot", [key]) => write::int(ex.out(id), i64::from(key_slot(key))),
-        (b"countkeysinslot", [slot]) => count_keys_in_slot(ex, id, slot),
-        (b"getkeysinslot", [slot, count]) => get_keys_in_slot(ex, id, slot, count),
-        _ => ex.defer(id, argv),
+    ex.settings.cluster_enabled
+}
+
+/// Subcommands of other versions, or of ours that have no row: the control thread knows what to say.
+fn cluster(ex: &mut Executor, id: ConnId, argv: &[&[u8]]) {
+    if !enabled(ex, id) {
+        return;
     }
+    if ex.is_executing_transaction() {
+        return ex.reply_error(
+            id,
+            "ERR this CLUSTER subcommand is not allowed inside a transaction",
+        );
+    }
+    ex.defer(id, argv);
 }
 
 const NOT_AN_INTEGER: &str = "ERR value is not an integer or out of range";
@@ -24,8 +33,17 @@ fn slot_of(number: i64) -> Option<u16> {
     u16::try_from(number).ok().filter(|slot| *slot < SLOTS)
 }
 
-fn count_keys_in_slot(ex: &mut Executor, id: ConnId, slot: &[u8]) {
-    let Some(slot) = parse_i64(slot) else {
+fn cluster_keyslot(ex: &mut Executor, id: ConnId, argv: &[&[u8]]) {
+    if enabled(ex, id) {
+        write::int(ex.out(id), i64::from(key_slot(argv[2])));
+    }
+}
+
+fn cluster_countkeysinslot(ex: &mut Executor, id: ConnId, argv: &[&[u8]]) {
+    if !enabled(ex, id) {
+        return;
+    }
+    let Some(slot) = parse_i64(argv[2]) else {
         return ex.reply_error(id, NOT_AN_INTEGER);
     };
     let Some(slot) = slot_of(slot) else {
@@ -35,8 +53,11 @@ fn count_keys_in_slot(ex: &mut Executor, id: ConnId, slot: &[u8]) {
     write::int(ex.out(id), count as i64);
 }
 
-fn get_keys_in_slot(ex: &mut Executor, id: ConnId, slot: &[u8], count: &[u8]) {
-    let (Some(slot), Some(count)) = (parse_i64(slot), parse_i64(count)) else {
+fn cluster_getkeysinslot(ex: &mut Executor, id: ConnId, argv: &[&[u8]]) {
+    if !enabled(ex, id) {
+        return;
+    }
+    let (Some(slot), Some(count)) = (parse_i64(argv[2]), parse_i64(argv[3])) else {
         return ex.reply_error(id, NOT_AN_INTEGER);
     };
     let (Some(slot), Ok(count)) = (slot_of(slot), usize::try_from(count)) else {
@@ -50,21 +71,434 @@ fn get_keys_in_slot(ex: &mut Executor, id: ConnId, slot: &[u8], count: &[u8]) {
 }
 
 /// The rows of this file.
-pub(super) const COMMANDS: &[ServerCommand] = &[Command::new(
-    CommandSpec {
-        name: "cluster",
-        arity: -2,
-        flags: flags([
-            Flags::NOSCRIPT,
-            Flags::LOADING,
-            Flags::STALE,
-            Flags::NO_MULTI,
-        ]),
-        group: Group::Cluster,
-        since: "3.0.0",
-        complexity: "Depends on subcommand.",
-        summary: "A container for Cluster commands.",
-        ..CommandSpec::EMPTY
-    },
-    cluster as ServerFn,
-)];
+pub(super) const COMMANDS: &[ServerCommand] = &[
+    Command::new(
+        CommandSpec {
+            name: "cluster",
+            arity: -2,
+            flags: flags([Flags::NOSCRIPT, Flags::LOADING, Flags::STALE, Flags::NO_MULTI]),
+            group: Group::Cluster,
+            since: "3.0.0",
+            complexity: "Depends on subcommand.",
+            summary: "A container for Cluster commands.",
+            ..CommandSpec::EMPTY
+        },
+        cluster as ServerFn,
+    )
+    .with_subcommands(&[
+        Command::new(
+            CommandSpec {
+                name: "keyslot",
+                arity: 3,
+                flags: Flags::STALE,
+                group: Group::Cluster,
+                since: "3.0.0",
+                complexity: "O(N) where N is the number of bytes in the key",
+                summary: "Returns the hash slot for a key.",
+                ..CommandSpec::EMPTY
+            },
+            cluster_keyslot as ServerFn,
+        ),
+        Command::new(
+            CommandSpec {
+                name: "countkeysinslot",
+                arity: 3,
+                flags: Flags::STALE,
+                group: Group::Cluster,
+                since: "3.0.0",
+                complexity: "O(1)",
+                summary: "Returns the number of keys in a hash slot.",
+                ..CommandSpec::EMPTY
+            },
+            cluster_countkeysinslot as ServerFn,
+        ),
+        Command::new(
+            CommandSpec {
+                name: "getkeysinslot",
+                arity: 4,
+                flags: Flags::STALE,
+                group: Group::Cluster,
+                since: "3.0.0",
+                complexity: "O(N) where N is the number of requested keys",
+                summary: "Returns the key names in a hash slot.",
+                tips: &["nondeterministic_output"],
+                ..CommandSpec::EMPTY
+            },
+            cluster_getkeysinslot as ServerFn,
+        ),
+        Command::new(
+            CommandSpec {
+                name: "addslots",
+                arity: -3,
+                flags: flags([Flags::NO_ASYNC_LOADING, Flags::ADMIN, Flags::STALE]),
+                group: Group::Cluster,
+                since: "3.0.0",
+                complexity: "O(N) where N is the total number of hash slot arguments",
+                summary: "Assigns new hash slots to a node.",
+                ..CommandSpec::EMPTY
+            },
+            cluster as ServerFn,
+        ),
+        Command::new(
+            CommandSpec {
+                name: "addslotsrange",
+                arity: -4,
+                flags: flags([Flags::NO_ASYNC_LOADING, Flags::ADMIN, Flags::STALE]),
+                group: Group::Cluster,
+                since: "7.0.0",
+                complexity: "O(N) where N is the total number of the slots between the start slot and end slot arguments.",
+                summary: "Assigns new hash slot ranges to a node.",
+                ..CommandSpec::EMPTY
+            },
+            cluster as ServerFn,
+        ),
+        Command::new(
+            CommandSpec {
+                name: "bumpepoch",
+                arity: 2,
+                flags: flags([Flags::NO_ASYNC_LOADING, Flags::ADMIN, Flags::STALE]),
+                group: Group::Cluster,
+                since: "3.0.0",
+                complexity: "O(1)",
+                summary: "Advances the cluster config epoch.",
+                tips: &["nondeterministic_output"],
+                ..CommandSpec::EMPTY
+            },
+            cluster as ServerFn,
+        ),
+        Command::new(
+            CommandSpec {
+                name: "cancelslotmigrations",
+                arity: 2,
+                flags: flags([Flags::NO_ASYNC_LOADING, Flags::ADMIN, Flags::STALE, Flags::ALL_DBS]),
+                group: Group::Cluster,
+                since: "9.0.0",
+                complexity: "O(N), where N is the number of slot migration operations being cancelled.",
+                summary: "Cancel all current ongoing slot migration operations.",
+                ..CommandSpec::EMPTY
+            },
+            cluster as ServerFn,
+        ),
+        Command::new(
+            CommandSpec {
+                name: "count-failure-reports",
+                arity: 3,
+                flags: flags([Flags::ADMIN, Flags::STALE]),
+                group: Group::Cluster,
+                since: "3.0.0",
+                complexity: "O(N) where N is the number of failure reports",
+                summary: "Returns the number of active failure reports for a node. No new reports are created once the node is marked as failed.",
+                tips: &["nondeterministic_output"],
+                ..CommandSpec::EMPTY
+            },
+            cluster as ServerFn,
+        ),
+        Command::new(
+            CommandSpec {
+                name: "delslots",
+                arity: -3,
+                flags: flags([Flags::NO_ASYNC_LOADING, Flags::ADMIN, Flags::STALE]),
+                group: Group::Cluster,
+                since: "3.0.0",
+                complexity: "O(N) where N is the total number of hash slot arguments",
+                summary: "Sets hash slots as unbound for a node.",
+                ..CommandSpec::EMPTY
+            },
+            cluster as ServerFn,
+        ),
+        Command::new(
+            CommandSpec {
+                name: "delslotsrange",
+                arity: -4,
+                flags: flags([Flags::NO_ASYNC_LOADING, Flags::ADMIN, Flags::STALE]),
+                group: Group::Cluster,
+                since: "7.0.0",
+                complexity: "O(N) where N is the total number of the slots between the start slot and end slot arguments.",
+                summary: "Sets hash slot ranges as unbound for a node.",
+                ..CommandSpec::EMPTY
+            },
+            cluster as ServerFn,
+        ),
+        Command::new(
+            CommandSpec {
+                name: "failover",
+                arity: -2,
+                flags: flags([Flags::NO_ASYNC_LOADING, Flags::ADMIN, Flags::STALE]),
+                group: Group::Cluster,
+                since: "3.0.0",
+                complexity: "O(1)",
+                summary: "Forces a replica to perform a manual failover of its primary.",
+                ..CommandSpec::EMPTY
+            },
+            cluster as ServerFn,
+        ),
+        Command::new(
+            CommandSpec {
+                name: "flushslots",
+                arity: 2,
+                flags: flags([Flags::NO_ASYNC_LOADING, Flags::ADMIN, Flags::STALE]),
+                group: Group::Cluster,
+                since: "3.0.0",
+                complexity: "O(1)",
+                summary: "Deletes all slots information from a node.",
+                ..CommandSpec::EMPTY
+            },
+            cluster as ServerFn,
+        ),
+        Command::new(
+            CommandSpec {
+                name: "forget",
+                arity: 3,
+                flags: flags([Flags::NO_ASYNC_LOADING, Flags::ADMIN, Flags::STALE]),
+                group: Group::Cluster,
+                since: "3.0.0",
+                complexity: "O(1)",
+                summary: "Removes a node from the nodes table.",
+                ..CommandSpec::EMPTY
+            },
+            cluster as ServerFn,
+        ),
+        Command::new(
+            CommandSpec {
+                name: "getslotmigrations",
+                arity: 2,
+                flags: flags([Flags::NO_ASYNC_LOADING, Flags::ADMIN, Flags::STALE]),
+                group: Group::Cluster,
+                since: "9.0.0",
+                complexity: "O(N), where N is the number of active slot import and export jobs.",
+                summary: "Gets the status of ongoing and recently finished slot import and export operations.",
+                ..CommandSpec::EMPTY
+            },
+            cluster as ServerFn,
+        ),
+        Command::new(
+            CommandSpec {
+                name: "help",
+                arity: 2,
+                flags: flags([Flags::LOADING, Flags::STALE]),
+                group: Group::Cluster,
+                since: "5.0.0",
+                complexity: "O(1)",
+                summary: "Returns helpful text about the different subcommands.",
+                ..CommandSpec::EMPTY
+            },
+            cluster as ServerFn,
+        ),
+        Command::new(
+            CommandSpec {
+                name: "info",
+                arity: 2,
+                flags: flags([Flags::LOADING, Flags::STALE]),
+                group: Group::Cluster,
+                since: "3.0.0",
+                complexity: "O(1)",
+                summary: "Returns information about the state of a node.",
+                tips: &["nondeterministic_output"],
+                ..CommandSpec::EMPTY
+            },
+            cluster as ServerFn,
+        ),
+        Command::new(
+            CommandSpec {
+                name: "links",
+                arity: 2,
+                flags: Flags::STALE,
+                group: Group::Cluster,
+                since: "7.0.0",
+                complexity: "O(N) where N is the total number of Cluster nodes",
+                summary: "Returns a list of all TCP links to and from peer nodes.",
+                tips: &["nondeterministic_output"],
+                ..CommandSpec::EMPTY
+            },
+            cluster as ServerFn,
+        ),
+        Command::new(
+            CommandSpec {
+                name: "meet",
+                arity: -4,
+                flags: flags([Flags::NO_ASYNC_LOADING, Flags::ADMIN, Flags::STALE]),
+                group: Group::Cluster,
+                since: "3.0.0",
+                complexity: "O(1)",
+                summary: "Forces a node to handshake with another node.",
+                ..CommandSpec::EMPTY
+            },
+            cluster as ServerFn,
+        ),
+        Command::new(
+            CommandSpec {
+                name: "migrateslots",
+                arity: -4,
+                flags: flags([Flags::NO_ASYNC_LOADING, Flags::ADMIN, Flags::STALE, Flags::ALL_DBS]),
+                group: Group::Cluster,
+                since: "9.0.0",
+                complexity: "O(N) where N is the total number of the slots between all start slot and end slot arguments.",
+                summary: "Migrate the given slots from this node to the specified nodes.",
+                ..CommandSpec::EMPTY
+            },
+            cluster as ServerFn,
+        ),
+        Command::new(
+            CommandSpec {
+                name: "myid",
+                arity: 2,
+                flags: flags([Flags::LOADING, Flags::STALE]),
+                group: Group::Cluster,
+                since: "3.0.0",
+                complexity: "O(1)",
+                summary: "Returns the ID of a node.",
+                ..CommandSpec::EMPTY
+            },
+            cluster as ServerFn,
+        ),
+        Command::new(
+            CommandSpec {
+                name: "myshardid",
+                arity: 2,
+                flags: flags([Flags::LOADING, Flags::STALE]),
+                group: Group::Cluster,
+                since: "7.2.0",
+                complexity: "O(1)",
+                summary: "Returns the shard ID of a node.",
+                tips: &["nondeterministic_output"],
+                ..CommandSpec::EMPTY
+            },
+            cluster as ServerFn,
+        ),
+        Command::new(
+            CommandSpec {
+                name: "nodes",
+                arity: 2,
+                flags: flags([Flags::LOADING, Flags::STALE]),
+                group: Group::Cluster,
+                since: "3.0.0",
+                complexity: "O(N) where N is the total number of Cluster nodes",
+                summary: "Returns the cluster configuration for a node.",
+                tips: &["nondeterministic_output"],
+                ..CommandSpec::EMPTY
+            },
+            cluster as ServerFn,
+        ),
+        Command::new(
+            CommandSpec {
+                name: "replicas",
+                arity: 3,
+                flags: flags([Flags::ADMIN, Flags::STALE]),
+                group: Group::Cluster,
+                since: "5.0.0",
+                complexity: "O(N) where N is the number of replicas.",
+                summary: "Lists the replica nodes of a primary node.",
+                tips: &["nondeterministic_output"],
+                ..CommandSpec::EMPTY
+            },
+            cluster as ServerFn,
+        ),
+        Command::new(
+            CommandSpec {
+                name: "replicate",
+                arity: -3,
+                flags: flags([Flags::NO_ASYNC_LOADING, Flags::ADMIN, Flags::STALE]),
+                group: Group::Cluster,
+                since: "3.0.0",
+                complexity: "O(1)",
+                summary: "Configures a node as replica of a primary node or detaches a replica from its primary.",
+                ..CommandSpec::EMPTY
+            },
+            cluster as ServerFn,
+        ),
+        Command::new(
+            CommandSpec {
+                name: "reset",
+                arity: -2,
+                flags: flags([Flags::ADMIN, Flags::STALE, Flags::NOSCRIPT]),
+                group: Group::Cluster,
+                since: "3.0.0",
+                complexity: "O(N) where N is the number of known nodes. The command may execute a FLUSHALL as a side effect.",
+                summary: "Resets a node.",
+                ..CommandSpec::EMPTY
+            },
+            cluster as ServerFn,
+        ),
+        Command::new(
+            CommandSpec {
+                name: "saveconfig",
+                arity: 2,
+                flags: flags([Flags::NO_ASYNC_LOADING, Flags::ADMIN, Flags::STALE]),
+                group: Group::Cluster,
+                since: "3.0.0",
+                complexity: "O(1)",
+                summary: "Forces a node to save the cluster configuration to disk.",
+                ..CommandSpec::EMPTY
+            },
+            cluster as ServerFn,
+        ),
+        Command::new(
+            CommandSpec {
+                name: "set-config-epoch",
+                arity: 3,
+                flags: flags([Flags::NO_ASYNC_LOADING, Flags::ADMIN, Flags::STALE]),
+                group: Group::Cluster,
+                since: "3.0.0",
+                complexity: "O(1)",
+                summary: "Sets the configuration epoch for a new node.",
+                ..CommandSpec::EMPTY
+            },
+            cluster as ServerFn,
+        ),
+        Command::new(
+            CommandSpec {
+                name: "setslot",
+                arity: -4,
+                flags: flags([Flags::NO_ASYNC_LOADING, Flags::ADMIN, Flags::STALE, Flags::MAY_REPLICATE]),
+                group: Group::Cluster,
+                since: "3.0.0",
+                complexity: "O(1)",
+                summary: "Binds a hash slot to a node.",
+                ..CommandSpec::EMPTY
+            },
+            cluster as ServerFn,
+        ),
+        Command::new(
+            CommandSpec {
+                name: "shards",
+                arity: 2,
+                flags: flags([Flags::LOADING, Flags::STALE]),
+                group: Group::Cluster,
+                since: "7.0.0",
+                complexity: "O(N) where N is the total number of cluster nodes",
+                summary: "Returns the mapping of cluster slots to shards.",
+                tips: &["nondeterministic_output"],
+                ..CommandSpec::EMPTY
+            },
+            cluster as ServerFn,
+        ),
+        Command::new(
+            CommandSpec {
+                name: "slaves",
+                arity: 3,
+                flags: flags([Flags::ADMIN, Flags::STALE]),
+                group: Group::Cluster,
+                since: "3.0.0",
+                complexity: "O(N) where N is the number of replicas.",
+                summary: "Lists the replica nodes of a primary node.",
+                tips: &["nondeterministic_output"],
+                ..CommandSpec::EMPTY
+            },
+            cluster as ServerFn,
+        ),
+        Command::new(
+            CommandSpec {
+                name: "slots",
+                arity: 2,
+                flags: flags([Flags::LOADING, Flags::STALE]),
+                group: Group::Cluster,
+                since: "3.0.0",
+                complexity: "O(N) where N is the total number of Cluster nodes",
+                summary: "Returns the mapping of cluster slots to nodes.",
+                tips: &["nondeterministic_output"],
+                ..CommandSpec::EMPTY
+            },
+            cluster as ServerFn,
+        ),
+    ]),
+];

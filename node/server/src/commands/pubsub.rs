@@ -45,6 +45,7 @@ impl Kind {
 
 /// The confirmation of one change: the word, the name, and how many subscriptions are left.
 fn confirm(ex: &mut Executor, id: ConnId, word: &[u8], name: Option<&[u8]>, kind: Kind) {
+    ex.pushed = true;
     let c = &mut ex.conns[id];
     let count = c.subs.as_ref().map_or(0, |s| match kind {
         Kind::Shard => s.shard_channels.len(),

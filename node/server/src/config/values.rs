@@ -3,7 +3,8 @@
 use super::table::{Directive, Kind};
 
 /// Splits a line into words as Valkey does: blanks separate, double quotes allow `\n`, `\r`, `\t`,
-/// `\b`, `\a` and `\xHH`, single quotes allow `\'` only. `None` means unbalanced quotes.
+/// `\b`, `\a` and `\xHH`, single quotes allow `\'` only; quoted
+/// and unquoted parts may follow each other within a word. `None` means unbalanced quotes.
 pub fn split_args(line: &str) -> Option<Vec<String>> {
     let raw = split_bytes(line.as_bytes())?;
     Some(
@@ -29,14 +30,8 @@ pub fn split_bytes(b: &[u8]) -> Option<Vec<Vec<u8>>> {
             match b.get(i) {
                 None => break,
                 Some(c) if is_space(*c) => break,
-                Some(b'"') => {
-                    i = double_quoted(b, i + 1, &mut word)?;
-                    break;
-                }
-                Some(b'\'') => {
-                    i = single_quoted(b, i + 1, &mut word)?;
-                    break;
-                }
+                Some(b'"') => i = double_quoted(b, i + 1, &mut word)?,
+                Some(b'\'') => i = single_quoted(b, i + 1, &mut word)?,
                 Some(c) => {
                     word.push(*c);
                     i += 1;
@@ -49,15 +44,6 @@ pub fn split_bytes(b: &[u8]) -> Option<Vec<Vec<u8>>> {
 
 fn is_space(c: u8) -> bool {
     matches!(c, b' ' | b'\t' | b'\n' | b'\r' | 0x0b | 0x0c | 0)
-}
-
-/// The closing quote must be followed by a blank or the end of the line.
-fn closed(b: &[u8], i: usize) -> Option<usize> {
-    match b.get(i) {
-        None => Some(i),
-        Some(c) if is_space(*c) => Some(i),
-        Some(_) => None,
-    }
 }
 
 fn double_quoted(b: &[u8], mut i: usize, word: &mut Vec<u8>) -> Option<usize> {
@@ -78,7 +64,7 @@ fn double_quoted(b: &[u8], mut i: usize, word: &mut Vec<u8>) -> Option<usize> {
                 });
                 i += 2;
             }
-            (b'"', _) => return closed(b, i + 1),
+            (b'"', _) => return Some(i + 1),
             (c, _) => {
                 word.push(*c);
                 i += 1;
@@ -94,7 +80,7 @@ fn single_quoted(b: &[u8], mut i: usize, word: &mut Vec<u8>) -> Option<usize> {
                 word.push(b'\'');
                 i += 2;
             }
-            (b'\'', _) => return closed(b, i + 1),
+            (b'\'', _) => return Some(i + 1),
             (c, _) => {
                 word.push(*c);
                 i += 1;
@@ -342,7 +328,7 @@ mod tests {
         check(r#"save """#, Some(&["save", ""]));
         check(r#"a "x y\n\x41" 'it\'s'"#, Some(&["a", "x y\nA", "it's"]));
         check(r#"a "open"#, None);
-        check(r#"a "x"y"#, None);
+        check(r#"a "x"y"#, Some(&["a", "xy"]));
         check("", Some(&[]));
     }
 

@@ -34,6 +34,7 @@ impl Executor {
         }
         let was_asking = c.asking;
         self.depends = Depends::default();
+        self.pushed = false;
         let table = self.table;
         match table.find(argv) {
             Some(entry) => self.checked(id, entry, argv),
@@ -59,8 +60,11 @@ impl Executor {
             match c.reply {
                 ReplyMode::Skip => {
                     c.reply = ReplyMode::On;
-                    c.out.buf.truncate(start);
+                    if !self.pushed {
+                        c.out.buf.truncate(start);
+                    }
                 }
+                ReplyMode::Off if self.pushed => {}
                 ReplyMode::Off => c.out.buf.truncate(start),
                 ReplyMode::On | ReplyMode::SkipNext => {}
             }
@@ -121,7 +125,8 @@ impl Executor {
             );
             return self.reject(id, entry, &text);
         }
-        if !entry.subs.is_empty() && entry.parent.is_none() && argv.len() > 1 {
+        let container = !entry.subs.is_empty() && argv.len() > 1;
+        if container && entry.spec.name != "cluster" {
             self.mark_transaction_failed(id);
             self.stats.reject(entry.id);
             return crate::commands::unknown_subcommand(self, id, argv);
@@ -135,7 +140,11 @@ impl Executor {
             return self.reject(id, entry, &text);
         }
         if in_multi && flags.has(Flags::NO_MULTI) {
-            return self.reject(id, entry, "ERR Command not allowed inside a transaction");
+            let text = format!(
+                "ERR Command '{}' not allowed inside a transaction",
+                entry.full_name
+            );
+            return self.reject(id, entry, &text);
         }
         if let Err(()) = self.check_route(id, entry, argv) {
             return;
@@ -339,58 +348,46 @@ impl Executor {
         if c.internal {
             return Ok(());
         }
-        let mut keys: Vec<Vec<u8>> = Vec::new();
+        let mut scan = KeyScan::default();
         let mut write = entry.spec.flags.has(Flags::WRITE);
-        let mut shard_pubsub = false;
         let mut data = matches!(entry.run, Run::Data(_));
         if entry.special == Special::Exec {
-            let queue = c.multi.iter().flat_map(|m| &m.queue);
-            for owned in queue {
+            for owned in c.multi.iter().flat_map(|m| &m.queue) {
                 let queued: SmallVec<[&[u8]; 16]> = owned.iter().map(|a| &a[..]).collect();
                 if let Some(e) = self.table.find(&queued) {
                     write |= e.spec.flags.has(Flags::WRITE);
                     data |= matches!(e.run, Run::Data(_));
-                    shard_pubsub |= collect_keys(e, &queued, &mut keys);
+                    scan.add(e, &queued);
                 }
             }
         } else {
-            shard_pubsub = collect_keys(entry, argv, &mut keys);
+            scan.add(entry, argv);
         }
         let (readonly, asking) = (c.readonly, c.asking || entry.spec.flags.has(Flags::ASKING));
-        let db = c.db;
         let mut served_as_replica = false;
         if let Some(routing) = self.routing.clone()
-            && !keys.is_empty()
+            && scan.slot.is_some()
         {
-            let mut slots = keys.iter().map(|k| key_slot(k));
-            let slot = slots.next();
-            let crossslot = slots.any(|s| Some(s) != slot);
+            let slot = scan.slot;
             let query = Query {
                 slot,
-                crossslot,
+                crossslot: scan.crossslot,
                 write,
                 readonly,
                 asking,
-                shard_pubsub,
+                shard_pubsub: scan.channels,
                 migrate: entry.spec.name == "migrate",
                 owned: self
                     .owned_slots
                     .as_ref()
                     .and_then(|set| Some(set.contains(slot?))),
             };
-            let presence = || {
-                let existing = keys.iter().filter(|k| self.key_exists(db, k)).count();
-                KeyPresence {
-                    existing,
-                    missing: keys.len() - existing,
-                    several: keys.iter().any(|k| *k != keys[0]),
-                }
-            };
+            let presence = || self.presence(id, entry, argv);
             match routing.route(&query, presence) {
                 Route::Here => {
                     let paused = slot
                         .is_some_and(|s| self.paused_slots.as_ref().is_some_and(|p| p.contains(s)));
-                    if paused && write && !crossslot {
+                    if paused && write {
                         let argv = argv.iter().map(|a| Box::from(*a)).collect();
                         self.park(id, argv);
                         return Err(());
@@ -412,9 +409,9 @@ impl Executor {
             served_as_replica = routing.role == MyRole::Replica;
         }
         if data && matches!(self.office, Office::Follower { .. }) {
-            let error = if write && (keys.is_empty() || served_as_replica) {
+            let error = if write && (scan.slot.is_none() || served_as_replica) {
                 Some(READ_ONLY)
-            } else if !keys.is_empty() && !served_as_replica || write {
+            } else if scan.slot.is_some() && !served_as_replica || write {
                 Some(NOT_LEADING)
             } else {
                 None
@@ -428,6 +425,37 @@ impl Executor {
             }
         }
         Ok(())
+    }
+
+    /// Which keys of a command, or of the transaction that it ends, are there.
+    fn presence(&mut self, id: ConnId, entry: &Entry, argv: &[&[u8]]) -> KeyPresence {
+        let Some(c) = self.conns.get(id) else {
+            return KeyPresence::default();
+        };
+        let db = c.db;
+        let mut keys: Vec<Vec<u8>> = Vec::new();
+        let mut collect = |e: &Entry, argv: &[&[u8]]| {
+            // Arguments that fit no rule are refused by the command itself.
+            let _ = e.spec.each_key(argv, &mut |i, _| {
+                keys.extend(argv.get(i).map(|k| k.to_vec()))
+            });
+        };
+        if entry.special == Special::Exec {
+            for owned in c.multi.iter().flat_map(|m| &m.queue) {
+                let queued: SmallVec<[&[u8]; 16]> = owned.iter().map(|a| &a[..]).collect();
+                if let Some(e) = self.table.find(&queued) {
+                    collect(e, &queued);
+                }
+            }
+        } else {
+            collect(entry, argv);
+        }
+        let existing = keys.iter().filter(|k| self.key_exists(db, k)).count();
+        KeyPresence {
+            existing,
+            missing: keys.len() - existing,
+            several: keys.iter().any(|k| *k != keys[0]),
+        }
     }
 
     /// Whether a key is there and has not expired. Changes nothing.
@@ -545,8 +573,19 @@ impl Executor {
         }
         let seq = self.next_deferred;
         self.next_deferred += 1;
+        let keyspace_empty = (0..self.settings.databases).all(|db| self.engine.dbsize(db) == 0);
+        let keys_in_slot = match argv {
+            [_, sub, slot, ..] if sub.eq_ignore_ascii_case(b"setslot") => {
+                holdfast_resp::parse_i64(slot)
+                    .and_then(|n| u16::try_from(n).ok())
+                    .map_or(0, |slot| self.engine.slot_count(slot) as u64)
+            }
+            _ => 0,
+        };
         let c = &mut self.conns[id];
         let client = crate::seam::ClientInfo {
+            keyspace_empty,
+            keys_in_slot,
             id: c.id,
             proto: c.proto,
             db: c.db,
@@ -583,17 +622,26 @@ impl Executor {
     }
 }
 
-/// Adds a command's keys. Returns whether they are shard channels.
-fn collect_keys(entry: &Entry, argv: &[&[u8]], keys: &mut Vec<Vec<u8>>) -> bool {
-    let mut channels = false;
-    // Arguments that fit no rule are refused by the command itself.
-    let _ = entry.spec.each_key(argv, &mut |i, flags| {
-        channels |= flags.has(Key::NOT_KEY);
-        if let Some(key) = argv.get(i) {
-            keys.push(key.to_vec());
-        }
-    });
-    channels
+/// The slots of a command's keys, or of all those of a transaction.
+#[derive(Default)]
+struct KeyScan {
+    slot: Option<u16>,
+    crossslot: bool,
+    /// They are shard channels.
+    channels: bool,
+}
+
+impl KeyScan {
+    fn add(&mut self, entry: &Entry, argv: &[&[u8]]) {
+        // Arguments that fit no rule are refused by the command itself.
+        let _ = entry.spec.each_key(argv, &mut |i, flags| {
+            self.channels |= flags.has(Key::NOT_KEY);
+            if let Some(key) = argv.get(i) {
+                let slot = key_slot(key);
+                self.crossslot |= *self.slot.get_or_insert(slot) != slot;
+            }
+        });
+    }
 }
 
 fn protected_text(name: &str) -> String {

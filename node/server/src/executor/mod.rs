@@ -148,6 +148,8 @@ pub struct Executor {
     tracking: bool,
     depends: Depends,
     executing_transaction: bool,
+    /// What the command under way has written are push messages, which are never suppressed.
+    pub(crate) pushed: bool,
     watchers: BTreeMap<(u16, Box<[u8]>), Vec<ConnId>>,
     waiting: Waiting,
     started: Now,
@@ -216,6 +218,7 @@ impl Executor {
             tracking: false,
             depends: Depends::default(),
             executing_transaction: false,
+            pushed: false,
             watchers: BTreeMap::new(),
             waiting: Waiting::default(),
             started: now,
