@@ -515,6 +515,14 @@ impl Executor {
     }
 
     fn unknown_command(&mut self, id: ConnId, argv: &[&[u8]]) {
+        // A web page may have made a browser send us an HTTP request whose body holds commands.
+        if argv[0].eq_ignore_ascii_case(b"post") || argv[0].eq_ignore_ascii_case(b"host:") {
+            tracing::warn!(
+                "Possible SECURITY ATTACK detected. It looks like somebody is sending POST or Host: commands to \
+                 Holdfast. Connection aborted."
+            );
+            return self.close_client(id, Close::Now);
+        }
         self.mark_transaction_failed(id);
         self.stats.unknown_commands += 1;
         let name = String::from_utf8_lossy(argv[0].get(..128).unwrap_or(argv[0]));

@@ -50,7 +50,7 @@ fn malformed_requests_get_valkeys_errors() {
             false,
         ),
         (
-            b"*1048577\r\n",
+            b"*2147483648\r\n",
             "-ERR Protocol error: invalid multibulk length\r\n",
             true,
         ),
