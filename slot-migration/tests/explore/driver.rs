@@ -230,7 +230,7 @@ impl World {
         let link = &mut self.links[i];
         let (job, from, to) = (link.job, link.from, link.to);
         // What was sent before the cut may still arrive.
-        let lost = link.cut && now.mono_ms % 2 == 0;
+        let lost = link.cut && now.mono_ms.is_multiple_of(2);
         if forth {
             match link.forth.pop_front() {
                 Some(_) if lost => link.forth.clear(),
