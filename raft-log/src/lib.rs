@@ -10,6 +10,10 @@ mod app;
 mod error;
 mod group;
 mod ids;
+mod log;
+mod propose;
+mod raft;
+mod rt;
 mod types;
 pub mod watch;
 
