@@ -75,6 +75,11 @@ impl Fence {
         self.broken.store(true, Ordering::Release);
     }
 
+    /// How many proposals are in the log.
+    pub fn admitted(&self) -> u64 {
+        self.next.load(Ordering::Acquire)
+    }
+
     /// A proposal was refused: the office is over.
     pub fn is_broken(&self) -> bool {
         self.broken.load(Ordering::Acquire)

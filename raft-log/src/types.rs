@@ -93,7 +93,7 @@ pub enum Office {
     },
 }
 
-/// A snapshot file together with what it covers.
+/// A snapshot file together with what it covers. The file is kept as long as a clone of this lives.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SnapshotInfo {
     /// The last entry whose effects it contains.
@@ -102,7 +102,26 @@ pub struct SnapshotInfo {
     pub path: PathBuf,
     /// Its length in bytes.
     pub len: u64,
+    pub(crate) keep: Keep,
 }
+
+/// Keeps a snapshot's file from removal.
+#[derive(Clone, Default)]
+pub(crate) struct Keep(pub(crate) Option<std::sync::Arc<crate::snapshots::File>>);
+
+impl std::fmt::Debug for Keep {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(if self.0.is_some() { "kept" } else { "not kept" })
+    }
+}
+
+impl PartialEq for Keep {
+    fn eq(&self, _other: &Keep) -> bool {
+        true
+    }
+}
+
+impl Eq for Keep {}
 
 /// Settings of a group. [`GroupConfig::new`] gives the defaults.
 #[derive(Clone, Debug)]
@@ -113,6 +132,9 @@ pub struct GroupConfig {
     pub me: NodeId,
     /// What this node keeps.
     pub role: Role,
+    /// This node has been a member before, as its owner knows from elsewhere: if the log is not
+    /// there, it is lost, and the start fails with [`crate::StartError::Identity`].
+    pub must_exist: bool,
     /// Where the other members reach this node's [`crate::RaftServer`], `host:port`.
     pub advertise: String,
     /// Directory of the group's own files; created if need be.
@@ -148,6 +170,7 @@ impl GroupConfig {
             shard,
             me,
             role,
+            must_exist: false,
             advertise,
             dir,
             heartbeat: Duration::from_millis(50),
@@ -210,6 +233,10 @@ pub struct GroupStatus {
     pub log_bytes: u64,
     /// Bytes proposed here and not yet committed.
     pub backlog_bytes: u64,
+    /// Why the log waits before it writes on (the disk is full), while it does.
+    pub stalled: Option<String>,
+    /// Why the group has stopped for good, once it has.
+    pub failed: Option<String>,
 }
 
 impl GroupStatus {

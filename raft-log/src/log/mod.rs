@@ -12,4 +12,4 @@ mod writer;
 mod tests;
 
 pub use recover::Owner;
-pub use store::{Limits, LogStore, READ_BYTES};
+pub use store::{Limits, LogStore};

@@ -146,8 +146,7 @@ impl<'a> Scanner<'a> {
     }
 
     /// Whether any valid record behind the bad one says that the bad one was durable.
-    async fn vouched_for(&mut self) -> std::io::Result<bool> {
-        let bad = self.offset;
+    async fn vouched_for(&mut self, bad: u64) -> std::io::Result<bool> {
         loop {
             let skip = format::ALIGN.min(self.buf.len());
             if skip < format::ALIGN {
@@ -466,7 +465,17 @@ impl Replay<'_> {
         let mut scanner = Scanner::new(file.as_ref(), 0, len);
         loop {
             let offset = scanner.offset;
-            let (frame, body) = match scanner.next().await? {
+            let next = match scanner.next().await? {
+                Next::Record(frame, _)
+                    if offset > 0 && frame.running != format::chain(self.running, frame.crc) =>
+                {
+                    Next::Bad(Bad::Damaged(
+                        "a record that does not follow the one before it",
+                    ))
+                }
+                next => next,
+            };
+            let (frame, body) = match next {
                 Next::End if offset == 0 && !(place.last && place.may_be_torn_head) => {
                     return Err(corrupt(0, "empty"));
                 }
@@ -483,7 +492,7 @@ impl Replay<'_> {
                     if !place.last {
                         return Err(corrupt(offset, what));
                     }
-                    if scanner.vouched_for().await? {
+                    if scanner.vouched_for(offset).await? {
                         return Err(corrupt(offset, what));
                     }
                     if offset == 0 {

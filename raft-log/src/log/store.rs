@@ -22,7 +22,7 @@ use crate::raft::{Entry, LogId, Types, Vote};
 use crate::watch;
 
 /// About how many bytes of entries are read, and sent, at once.
-pub const READ_BYTES: u64 = 4 << 20;
+const READ_BYTES: u64 = 4 << 20;
 
 /// What the store and the writer share.
 pub struct Shared {
@@ -256,6 +256,14 @@ impl LogStore {
     pub async fn flush(&self) {
         let (done, wait) = oneshot::channel();
         if self.commands.send(Command::Flush { done }).is_ok() {
+            let _ = wait.await;
+        }
+    }
+
+    /// Ends the writer once it has written everything so far; the log can be opened again then.
+    pub async fn close(&self) {
+        let (done, wait) = oneshot::channel();
+        if self.commands.send(Command::Close { done }).is_ok() {
             let _ = wait.await;
         }
     }

@@ -61,6 +61,10 @@ pub enum Command {
     Flush {
         done: oneshot::Sender<()>,
     },
+    /// Ends the writer, and answers when the log may be opened again.
+    Close {
+        done: oneshot::Sender<()>,
+    },
 }
 
 enum Done {
@@ -90,6 +94,7 @@ pub struct Writer {
     number: u64,
     /// Where the next record goes; everything before it is durable.
     offset: u64,
+    closing: Option<oneshot::Sender<()>>,
     _lock: Box<dyn crate::disk::DiskLock>,
 }
 
@@ -117,6 +122,7 @@ impl Writer {
             running: opened.running,
             number,
             offset,
+            closing: None,
             _lock: opened.lock,
         }
     }
@@ -131,6 +137,12 @@ impl Writer {
             if let Err(e) = self.batch(first).await {
                 break e;
             }
+            if let Some(done) = self.closing.take() {
+                self.shared.fail("closed".into());
+                drop(self);
+                let _ = done.send(());
+                return;
+            }
         };
         tracing::error!(shard = %self.owner.shard, "the log has failed and stops: {error}");
         self.shared.fail(error.to_string());
@@ -143,7 +155,8 @@ impl Writer {
                 Command::Vote { done, .. } => {
                     let _ = done.send(Err(refuse()));
                 }
-                Command::Truncate { .. } | Command::Purge { .. } | Command::Flush { .. } => {}
+                Command::Truncate { .. } | Command::Purge { .. } => {}
+                Command::Flush { .. } | Command::Close { .. } => {}
             }
         }
     }
@@ -187,6 +200,10 @@ impl Writer {
                     changes.push(Change::Purge(upto));
                 }
                 Command::Flush { done } => dones.push(Done::Flush(done)),
+                Command::Close { done } => {
+                    self.closing = Some(done);
+                    break;
+                }
             }
             next = if buf.len() < BATCH_BYTES {
                 self.commands.try_recv().ok()

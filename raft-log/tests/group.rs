@@ -1,0 +1,294 @@
+//! Groups on loopback, on tokio.
+#![cfg(not(madsim))]
+
+mod common;
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use common::*;
+use holdfast_raft_log::disk::MemDisk;
+use holdfast_raft_log::{ChangeError, Group, GroupConfig, RaftServer, Role, StartError};
+
+fn free_addr() -> SocketAddr {
+    std::net::TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+}
+
+fn run(test: impl Future<Output = ()>) {
+    let _ = tracing_subscriber::fmt()
+        .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
+        .with_test_writer()
+        .try_init();
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap()
+        .block_on(test);
+}
+
+struct Cluster {
+    disk: MemDisk,
+    addrs: Vec<SocketAddr>,
+    tune: fn(&mut GroupConfig),
+}
+
+const LONG: Duration = Duration::from_secs(30);
+
+impl Cluster {
+    fn new(tune: fn(&mut GroupConfig)) -> Cluster {
+        let addrs = (0..5).map(|_| free_addr()).collect();
+        Cluster {
+            disk: MemDisk::new(),
+            addrs,
+            tune,
+        }
+    }
+
+    async fn start(&self, n: u8, role: Role) -> Node {
+        self.try_start(n, role).await.unwrap()
+    }
+
+    async fn try_start(&self, n: u8, role: Role) -> Result<Node, StartError> {
+        let addr = self.addrs[n as usize];
+        let server = RaftServer::listen(addr).await?;
+        let list: Arc<Mutex<List>> = Arc::default();
+        let disk: Arc<MemDisk> = Arc::new(self.disk.clone());
+        let app = ListApp {
+            list: list.clone(),
+            disk: disk.clone(),
+        };
+        let mut config = config(n, role, addr.to_string());
+        (self.tune)(&mut config);
+        let group = Group::start(config, disk, app, &server).await?;
+        Ok(Node {
+            n,
+            group,
+            server,
+            list,
+        })
+    }
+
+    fn addr(&self, n: u8) -> String {
+        self.addrs[n as usize].to_string()
+    }
+
+    async fn three(&self, third: Role) -> [Node; 3] {
+        let a = self.start(0, Role::Data).await;
+        a.group.initialize().await.unwrap();
+        until("a leads", LONG, || a.office().is_some()).await;
+        let b = self.start(1, Role::Data).await;
+        b.group.join(&[self.addr(0)]).await.unwrap();
+        let c = self.start(2, third).await;
+        c.group.join(&[self.addr(1)]).await.unwrap();
+        [a, b, c]
+    }
+}
+
+#[test]
+fn one_node_alone_writes_restarts_and_goes_on() {
+    run(async {
+        let cluster = Cluster::new(|_| {});
+        let a = cluster.start(0, Role::Data).await;
+        assert!(!a.group.is_initialized());
+        assert!(!a.group.lease_valid(Instant::now()));
+        a.group.initialize().await.unwrap();
+        until("a leads", LONG, || a.office().is_some()).await;
+        assert!(matches!(
+            a.group.initialize().await,
+            Err(ChangeError::Refused(_))
+        ));
+        for i in 0..10 {
+            assert!(a.write(&format!("x{i}")).await);
+        }
+        assert!(a.group.lease_valid(Instant::now()));
+        let office = a.office().unwrap();
+        let all = a.group.read_committed(0, 1 << 20).await.unwrap();
+        let own = all.iter().filter(|e| office.proposed(id(0), e)).count();
+        assert_eq!(own, 10);
+        a.stop().await;
+        let a = cluster.start(0, Role::Data).await;
+        assert!(a.group.is_initialized());
+        until("a leads again", LONG, || a.office().is_some()).await;
+        assert_eq!(
+            a.items().len(),
+            10,
+            "all is applied before the office is announced"
+        );
+        assert!(a.write("y").await);
+        a.stop().await;
+    });
+}
+
+#[test]
+fn the_leader_dies_and_another_takes_over_with_everything() {
+    run(async {
+        let cluster = Cluster::new(|_| {});
+        let [a, b, c] = cluster.three(Role::Data).await;
+        for i in 0..50 {
+            assert!(a.write(&format!("x{i}")).await);
+        }
+        until("b and c follow", LONG, || {
+            b.items().len() == 50 && c.items().len() == 50
+        })
+        .await;
+        assert_eq!(a.group.status().voters().count(), 3);
+        let since = Instant::now();
+        a.stop().await;
+        until("another leads", LONG, || {
+            b.office().is_some() || c.office().is_some()
+        })
+        .await;
+        let took = since.elapsed();
+        assert!(took < Duration::from_secs(3), "took {took:?}");
+        let leader = if b.office().is_some() { &b } else { &c };
+        assert!(leader.write("after").await);
+        let a = cluster.start(0, Role::Data).await;
+        until("a catches up", LONG, || a.items().len() == 51).await;
+        assert_eq!(a.items(), leader.items());
+        for node in [a, b, c] {
+            node.stop().await;
+        }
+    });
+}
+
+#[test]
+fn many_proposals_in_flight_keep_their_order() {
+    run(async {
+        let cluster = Cluster::new(|_| {});
+        let [a, b, c] = cluster.three(Role::Witness).await;
+        let office = a.office().unwrap();
+        let since = Instant::now();
+        for i in 0..5000 {
+            a.group
+                .propose(office, Bytes::from(format!("{i}")))
+                .unwrap();
+        }
+        until("all applied", LONG, || a.items().len() == 5000).await;
+        println!("5000 proposals in {:?}", since.elapsed());
+        let expect: Vec<String> = (0..5000).map(|i| i.to_string()).collect();
+        assert_eq!(a.items(), expect);
+        until("b too", LONG, || b.items().len() == 5000).await;
+        assert_eq!(b.items(), expect);
+        assert!(c.items().is_empty() && c.office().is_none());
+        assert_eq!(a.group.backlog_bytes(), 0);
+        let big = "z".repeat(8 << 20);
+        assert!(a.write(&big).await);
+        for node in [a, b, c] {
+            node.stop().await;
+        }
+    });
+}
+
+#[test]
+fn an_office_is_handed_over_and_members_come_and_go() {
+    run(async {
+        let cluster = Cluster::new(|_| {});
+        let [a, b, c] = cluster.three(Role::Witness).await;
+        let office = a.office().unwrap();
+        for i in 0..20 {
+            a.group
+                .propose(office, Bytes::from(format!("{i}")))
+                .unwrap();
+        }
+        assert!(matches!(
+            a.group.transfer_to(id(2)).await,
+            Err(ChangeError::Refused(_))
+        ));
+        a.group.transfer_to(id(1)).await.unwrap();
+        assert!(!a.group.lease_valid(Instant::now()));
+        assert!(a.group.propose(office, Bytes::new()).is_err());
+        until("b leads", LONG, || b.office().is_some()).await;
+        assert_eq!(b.items().len(), 20, "what was proposed before went along");
+        assert!(b.write("b").await);
+        let d = cluster.start(3, Role::Data).await;
+        d.group.join(&[cluster.addr(0)]).await.unwrap();
+        until("d follows", LONG, || d.items().len() == 21).await;
+        assert!(matches!(
+            a.group.remove_member(id(3)).await,
+            Err(ChangeError::NotLeader { .. })
+        ));
+        b.group.remove_member(id(0)).await.unwrap();
+        assert_eq!(b.group.status().members.len(), 3);
+        a.stop().await;
+        assert!(b.write("without a").await);
+        b.group.leave().await.unwrap();
+        until("d leads", LONG, || d.office().is_some()).await;
+        assert!(d.write("without b").await);
+        b.stop().await;
+        for node in [c, d] {
+            node.stop().await;
+        }
+    });
+}
+
+#[test]
+fn the_log_is_cut_and_a_newcomer_gets_a_snapshot() {
+    run(async {
+        let cluster = Cluster::new(|config| {
+            config.segment_bytes = 16 << 10;
+            config.log_bytes_max = 64 << 10;
+            config.log_bytes_keep = 16 << 10;
+            config.cache_bytes = 4 << 10;
+        });
+        let [a, b, c] = cluster.three(Role::Witness).await;
+        let office = a.office().unwrap();
+        for i in 0..400 {
+            a.group
+                .propose(office, Bytes::from(format!("{i}:{}", "p".repeat(1000))))
+                .unwrap();
+            if i % 20 == 0 {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        }
+        until("all applied", LONG, || {
+            a.items().len() == 400 && b.items().len() == 400
+        })
+        .await;
+        until("a's log is cut", LONG, || {
+            a.group.status().log_bytes < 128 << 10
+        })
+        .await;
+        until("c's log is cut", LONG, || {
+            c.group.status().log_bytes < 128 << 10
+        })
+        .await;
+        assert!(
+            c.group.latest_snapshot().is_none(),
+            "a marker is no snapshot"
+        );
+        assert!(a.group.read_committed(0, 1000).await.is_err());
+        let d = cluster.start(3, Role::Data).await;
+        d.group.join(&[cluster.addr(0)]).await.unwrap();
+        until("d follows", LONG, || d.items().len() == 400).await;
+        assert_eq!(d.list.lock().unwrap().installed, 1);
+        assert_eq!(d.items(), a.items());
+        let snapshot = a.group.latest_snapshot().unwrap();
+        assert!(
+            a.group
+                .read_committed(snapshot.last.index + 1, 1 << 20)
+                .await
+                .is_ok()
+        );
+        b.stop().await;
+        let b = cluster.start(1, Role::Data).await;
+        until("b is back from its snapshot", LONG, || {
+            b.items().len() == 400
+        })
+        .await;
+        c.stop().await;
+        let c = cluster.start(2, Role::Witness).await;
+        assert!(a.write("end").await);
+        until("c goes on", LONG, || {
+            c.group.status().applied == a.group.status().applied
+        })
+        .await;
+        for node in [a, b, c, d] {
+            node.stop().await;
+        }
+    });
+}
