@@ -298,6 +298,7 @@ impl Engine {
             return false;
         };
         self.snapshots.secure(db, place.slot, &mut entry);
+        self.garbage.values.extend(entry.take_if_large());
         true
     }
 
@@ -453,7 +454,9 @@ impl Engine {
         match self.live_for_change(call, place, key) {
             Some(entry) => {
                 entry.touch(call.now_ms);
+                let old = entry.take_if_large();
                 entry.set_value(value);
+                self.garbage.values.extend(old);
             }
             None => {
                 self.insert(call, place, key, value);
@@ -480,14 +483,18 @@ impl Engine {
         let now_ms = call.now_ms;
         if let Some(entry) = self.live_for_change(call, place, key) {
             entry.touch(now_ms);
+            let old = entry.take_if_large();
             match int {
                 Some(value) => entry.set_int(value),
                 None => entry.set_str(bytes),
             }
-            if ttl == Ttl::Clear && entry.expire_at_ms() == NEVER {
-                return;
+            let expires = entry.expire_at_ms() != NEVER;
+            if let Some(old) = old {
+                self.garbage.values.push(old);
             }
-            self.set_ttl(call, place, key, ttl);
+            if expires || ttl != Ttl::Clear {
+                self.set_ttl(call, place, key, ttl);
+            }
             return;
         }
         let epoch = self.snapshots.epoch();

@@ -11,10 +11,13 @@ use crate::slots::{SlotFilter, SlotSet};
 use crate::snapshot::{SnapshotId, SnapshotProgress, SnapshotSink};
 use crate::value::{Value, ValueRef};
 
-/// Indexes of expiries of flushed databases, still to be freed.
+/// What has been removed and is still to be freed.
 #[derive(Default)]
 pub(crate) struct Garbage {
+    /// Indexes of expiries of flushed databases.
     indexes: Vec<ExpiryIndex>,
+    /// Large values.
+    pub values: Vec<Value>,
 }
 
 impl Engine {
@@ -56,15 +59,23 @@ impl Engine {
         budget == 0
     }
 
-    /// Frees what was flushed, about `budget` entries at a time. Whether there is more.
+    /// Frees what was flushed and what large values were deleted, about `budget` keys or elements at a time. Whether
+    /// there is more.
     pub fn free_step(&mut self, budget: usize) -> bool {
+        if let Some(value) = self.garbage.values.last_mut() {
+            if !value.discard(budget.max(1)) {
+                self.garbage.values.pop();
+            }
+            return true;
+        }
         if let Some(index) = self.garbage.indexes.last_mut() {
             if !index.pop_some(budget.max(1)) {
                 self.garbage.indexes.pop();
             }
             return true;
         }
-        self.snapshots.free_step(budget)
+        self.snapshots.free_step(budget, &mut self.garbage.values)
+            || !self.garbage.values.is_empty()
     }
 
     /// Begins a snapshot of the keys in these slots as they are now.

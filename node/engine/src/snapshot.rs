@@ -20,7 +20,7 @@ use crate::keyspace::Db;
 use crate::keyspace::entry::Entry;
 use crate::keyspace::table::Table;
 use crate::slots::SlotFilter;
-use crate::value::ValueRef;
+use crate::value::{Value, ValueRef};
 
 /// Receives the keys of a snapshot.
 pub trait SnapshotSink: Send {
@@ -248,8 +248,8 @@ impl Snapshots {
         });
     }
 
-    /// Frees flushed tables that no snapshot needs any more: about `budget` entries. Whether there is more to free.
-    pub fn free_step(&mut self, budget: usize) -> bool {
+    /// Frees flushed tables that no snapshot needs any more: about `budget` entries. Large values are set aside. Whether there is more to free.
+    pub fn free_step(&mut self, budget: usize, large: &mut Vec<Value>) -> bool {
         let mut budget = budget.max(1);
         let running = &self.running;
         let needed = |id: u64| {
@@ -270,13 +270,14 @@ impl Snapshots {
                 self.flushed.remove(at);
                 return !self.flushed.is_empty();
             };
-            match table.pop_bucket() {
-                Some(gone) => budget = budget.saturating_sub(gone + 1),
-                None => {
-                    flushed.tables.pop();
-                    budget -= 1;
-                }
+            let more = table.pop_bucket(|mut entry| {
+                large.extend(entry.take_if_large());
+                budget = budget.saturating_sub(1);
+            });
+            if !more {
+                flushed.tables.pop();
             }
+            budget = budget.saturating_sub(1);
         }
         true
     }

@@ -206,6 +206,17 @@ impl Value {
     pub fn ty(&self) -> Type {
         self.as_ref().ty()
     }
+
+    /// See [`DataType::discard`].
+    pub(crate) fn discard(&mut self, elements: usize) -> bool {
+        match self {
+            Value::Str(_) => false,
+            Value::List(v) => v.discard(elements),
+            Value::Set(v) => v.discard(elements),
+            Value::Zset(v) => v.discard(elements),
+            Value::Hash(v) => v.discard(elements),
+        }
+    }
 }
 
 impl ValueRef<'_> {
@@ -242,6 +253,17 @@ impl ValueRef<'_> {
         }
     }
 
+    /// Number of elements; 1 for a string, which is one allocation.
+    pub fn elements(self) -> usize {
+        match self {
+            ValueRef::Str(_) => 1,
+            ValueRef::List(v) => v.len(),
+            ValueRef::Set(v) => v.len(),
+            ValueRef::Zset(v) => v.len(),
+            ValueRef::Hash(v) => v.len(),
+        }
+    }
+
     /// Adds the value to a digest, as `DEBUG DIGEST` does.
     pub fn digest(self, digest: &mut ValueDigest) {
         match self {
@@ -269,6 +291,10 @@ pub trait DataType: Clone + Sized + 'static {
     fn is_empty(&self) -> bool {
         self.len() == 0
     }
+
+    /// Frees up to so many elements of a value that nobody will look at any more: it is then fit for nothing but more of this, and
+    /// to be dropped. Whether there is more.
+    fn discard(&mut self, elements: usize) -> bool;
 
     /// Adds the content to a digest: equal content gives an equal digest whatever the encoding and, for sets, hashes
     /// and sorted sets, whatever the internal order.

@@ -467,3 +467,38 @@ fn slots() {
     assert_eq!(node.run("DBSIZE"), "10");
     while node.engine.free_step(3) {}
 }
+
+#[test]
+fn large_values_are_freed_in_steps() {
+    let fill: [(&str, fn(u32) -> String); 4] = [
+        ("RPUSH", |i| format!("element-{i}-{}", "x".repeat(100))),
+        ("SADD", |i| format!("m{i}")),
+        ("HSET", |i| format!("f{i} v")),
+        ("ZADD", |i| format!("{i} m{i}")),
+    ];
+    for removal in [
+        "DEL k",
+        "UNLINK k",
+        "SET k v",
+        "RENAME other k",
+        "COPY other k REPLACE",
+        "FLUSHALL",
+        "EXPIRE k 0",
+    ] {
+        for (command, element) in fill {
+            let mut node = Node::new(false, 1);
+            let elements: Vec<String> = (0..3000).map(element).collect();
+            node.run(&format!("{command} k {}", elements.join(" ")));
+            node.run("SET other v");
+            node.run(removal);
+            let mut steps = 0;
+            while node.engine.free_step(100) {
+                steps += 1;
+            }
+            assert!(
+                (15..60).contains(&steps),
+                "{removal} after {command}: {steps} steps"
+            );
+        }
+    }
+}

@@ -34,6 +34,9 @@ pub(crate) const NEVER: u64 = u64::MAX;
 /// The longest string (and key) that an entry holds.
 pub(crate) const STR_BYTES_MAX: usize = (u32::MAX - 64) as usize;
 
+/// Collections of up to so many elements are freed where they are removed: some 10 µs.
+const FREE_AT_ONCE: usize = 256;
+
 const KIND_STR: u8 = 0;
 const KIND_INT: u8 = 1;
 const KIND_LIST: u8 = 2;
@@ -302,6 +305,13 @@ impl Entry {
         self.head_mut().word = ptr::without_provenance_mut(0);
         self.set_kind(KIND_INT);
         value
+    }
+
+    /// Takes the value out if it is one whose freeing would take long, leaving the integer 0.
+    #[inline]
+    pub fn take_if_large(&mut self) -> Option<Value> {
+        (self.kind() > KIND_INT && self.value().elements() > FREE_AT_ONCE)
+            .then(|| self.take_value())
     }
 
     /// Makes the value an integer.

@@ -470,18 +470,20 @@ impl Table {
         }
     }
 
-    /// Takes the entries of the last bucket and gives the bucket up: to empty a table in small steps. `None` when done.
-    pub fn pop_bucket(&mut self) -> Option<usize> {
+    /// Takes the entries of the last bucket and gives the bucket up: to empty a table in small steps. `false` when there
+    /// was nothing left to take.
+    pub fn pop_bucket(&mut self, mut taken: impl FnMut(Entry)) -> bool {
         if self.used == 0 {
-            return None;
+            return false;
         }
-        let last = self.buckets - 1;
-        let gone = self.empty_bucket(last).len();
-        self.used -= gone;
+        for (_, entry) in self.empty_bucket(self.buckets - 1) {
+            self.used -= 1;
+            taken(entry);
+        }
         if self.buckets > 1 {
             self.merge();
         }
-        Some(gone)
+        true
     }
 }
 
@@ -630,9 +632,7 @@ mod tests {
         assert_eq!(hits.len(), 100);
         assert!(hits.values().all(|n| (800..1200).contains(n)), "{hits:?}");
         let mut gone = 0;
-        while let Some(n) = table.pop_bucket() {
-            gone += n;
-        }
+        while table.pop_bucket(|_| gone += 1) {}
         assert_eq!((gone, table.len()), (100, 0));
     }
 }

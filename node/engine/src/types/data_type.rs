@@ -16,6 +16,10 @@ impl DataType for ListValue {
         self.len()
     }
 
+    fn discard(&mut self, elements: usize) -> bool {
+        self.discard(elements)
+    }
+
     fn digest(&self, digest: &mut ValueDigest) {
         for elem in self.iter() {
             digest.mix(elem.bytes(&mut None));
@@ -36,6 +40,13 @@ impl DataType for SetValue {
         self.len()
     }
 
+    fn discard(&mut self, elements: usize) -> bool {
+        match self {
+            SetValue::Table(table) => table.discard(elements),
+            SetValue::Ints(_) | SetValue::Pack(_) => false,
+        }
+    }
+
     fn digest(&self, digest: &mut ValueDigest) {
         for elem in self.iter() {
             digest.xor(elem.bytes(&mut None));
@@ -54,6 +65,10 @@ impl DataType for ZsetValue {
 
     fn len(&self) -> usize {
         self.len()
+    }
+
+    fn discard(&mut self, elements: usize) -> bool {
+        self.discard(elements)
     }
 
     fn digest(&self, digest: &mut ValueDigest) {
@@ -77,6 +92,13 @@ impl DataType for HashValue {
 
     fn len(&self) -> usize {
         self.len()
+    }
+
+    fn discard(&mut self, elements: usize) -> bool {
+        match self {
+            HashValue::Table(table) => table.discard(elements),
+            HashValue::Pack(_) => false,
+        }
     }
 
     fn digest(&self, digest: &mut ValueDigest) {

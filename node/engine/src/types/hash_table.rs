@@ -82,6 +82,12 @@ impl<E> Table<E> {
         }
     }
 
+    /// Frees up to `n` entries. The table is then fit for nothing but more of this, and to be dropped. Whether there is more.
+    pub fn discard(&mut self, n: usize) -> bool {
+        self.slots.truncate(self.slots.len().saturating_sub(n));
+        !self.slots.is_empty()
+    }
+
     /// Number of entries.
     pub fn len(&self) -> usize {
         self.slots.len()

@@ -232,6 +232,19 @@ impl Quicklist {
 }
 
 impl ListValue {
+    /// Frees nodes with about `n` elements from the tail, of a list that will not be used again. Whether there is more.
+    pub fn discard(&mut self, n: usize) -> bool {
+        match self {
+            ListValue::Pack(_) => false,
+            ListValue::Quick(list) => {
+                // A node holds some 8 KiB.
+                let nodes = list.nodes.len().saturating_sub(n.div_ceil(64));
+                list.nodes.truncate(nodes);
+                nodes > 0
+            }
+        }
+    }
+
     /// An empty list in the small form.
     pub fn new() -> Self {
         ListValue::Pack(Listpack::new())

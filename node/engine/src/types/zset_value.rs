@@ -167,6 +167,18 @@ impl Default for ZsetValue {
 }
 
 impl ZsetValue {
+    /// Frees up to `n` members of a sorted set that will not be used again. Whether there is more.
+    pub fn discard(&mut self, n: usize) -> bool {
+        match self {
+            ZsetValue::Pack(_) => false,
+            ZsetValue::Ordered(set) => {
+                let keep = set.slab.len().saturating_sub(n);
+                set.slab.truncate(keep);
+                keep > 0
+            }
+        }
+    }
+
     /// An empty sorted set in the small form.
     pub fn new() -> Self {
         ZsetValue::Pack(Listpack::new())
