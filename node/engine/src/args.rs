@@ -202,6 +202,19 @@ pub fn reply_empty_scan(call: &mut Call<'_>) {
     call.reply_array(0);
 }
 
+/// Most draws of one `HRANDFIELD`, `SRANDMEMBER` or `ZRANDMEMBER` with repetition: what a reply can hold at all.
+const DRAWS_MAX: usize = 1 << 27;
+
+/// The count of a random pick: how many, and whether with repetition (negative).
+pub fn draws(call: &Call<'_>, index: usize) -> Result<(usize, bool), CmdError> {
+    let count = negatable_int(call, index)?;
+    let n = usize::try_from(count.unsigned_abs()).unwrap_or(usize::MAX);
+    if count < 0 && n > DRAWS_MAX {
+        return Err(CmdError::Static("ERR value is out of range"));
+    }
+    Ok((n, count < 0))
+}
+
 /// A range of indexes as `LRANGE` and its kin mean it (negative: from the end), cut to `len` elements.
 pub fn index_range(start: i64, stop: i64, len: usize) -> std::ops::Range<usize> {
     let n = len as i64;

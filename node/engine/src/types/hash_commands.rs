@@ -487,22 +487,21 @@ fn hrandfield(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
         }
         return DONE;
     }
-    let count = args::negatable_int(call, 2)?;
+    let (n, repeat) = args::draws(call, 2)?;
     let with_values = match call.argv.len() {
         3 => false,
         4 if call.arg_is(3, "WITHVALUES") => true,
         _ => return Err(CmdError::SYNTAX),
     };
-    if with_values && count.unsigned_abs() > i64::MAX as u64 / 2 {
+    if with_values && n > i64::MAX as usize / 2 {
         return Err(CmdError::Static("ERR value is out of range"));
     }
     let Some(hash) = engine.read::<HashValue>(call, key)? else {
         call.reply_array(0);
         return DONE;
     };
-    let n = usize::try_from(count.unsigned_abs()).unwrap_or(usize::MAX);
     // A negative count draws with repetition, in random order.
-    let picks = if count < 0 {
+    let picks = if repeat {
         None
     } else {
         Some(args::distinct_indexes(call, hash.len(), n))

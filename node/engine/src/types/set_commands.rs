@@ -467,7 +467,7 @@ fn srandmember(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
     let key = call.arg(1);
     let count = match call.argv.len() {
         2 => None,
-        3 => Some(args::negatable_int(call, 2)?),
+        3 => Some(args::draws(call, 2)?),
         _ => return Err(CmdError::SYNTAX),
     };
     let Some(set) = engine.read::<SetValue>(call, key)? else {
@@ -477,16 +477,15 @@ fn srandmember(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
         }
         return DONE;
     };
-    let Some(count) = count else {
+    let Some((n, repeat)) = count else {
         let member = set
             .at(call.rng.index(set.len()))
             .ok_or(CmdError::NO_SUCH_KEY)?;
         call.reply_bulk(member.bytes(&mut None));
         return DONE;
     };
-    let n = usize::try_from(count.unsigned_abs()).unwrap_or(usize::MAX);
     // A negative count draws with repetition, in random order.
-    let picks = if count < 0 {
+    let picks = if repeat {
         None
     } else {
         Some(args::distinct_indexes(call, set.len(), n))

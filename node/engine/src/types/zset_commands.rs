@@ -363,7 +363,12 @@ fn add(engine: &mut Engine, call: &mut Call<'_>, mut options: AddOptions) -> Cmd
             "ERR XX and NX options at the same time are not compatible",
         ));
     }
-    if (o.greater && o.absent_only) || (o.less && o.absent_only) || (o.greater && o.less) {
+    if [o.greater, o.less, o.absent_only]
+        .iter()
+        .filter(|set| **set)
+        .count()
+        > 1
+    {
         return Err(CmdError::Static(
             "ERR GT, LT, and/or NX options at the same time are not compatible",
         ));
@@ -523,6 +528,9 @@ impl Where {
     }
 }
 
+/// A member and its score.
+type Scored = (Box<[u8]>, f64);
+
 /// Pops up to `n` members of a sorted set that is there; the key goes with its last member.
 fn take(
     engine: &mut Engine,
@@ -530,7 +538,7 @@ fn take(
     key: &[u8],
     end: Where,
     n: usize,
-) -> Result<Vec<(Box<[u8]>, f64)>, CmdError> {
+) -> Result<Vec<Scored>, CmdError> {
     let zset = engine
         .write::<ZsetValue>(call, key)?
         .ok_or(CmdError::NO_SUCH_KEY)?;
@@ -584,7 +592,7 @@ fn pop(engine: &mut Engine, call: &mut Call<'_>, end: Where) -> CmdResult {
     DONE
 }
 
-fn reply_pairs(call: &mut Call<'_>, pairs: &[(Box<[u8]>, f64)], nested: bool) {
+fn reply_pairs(call: &mut Call<'_>, pairs: &[Scored], nested: bool) {
     for (member, score) in pairs {
         if nested {
             call.reply_array(2);
@@ -695,22 +703,21 @@ fn zrandmember(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
         }
         return DONE;
     }
-    let count = args::negatable_int(call, 2)?;
+    let (n, repeat) = args::draws(call, 2)?;
     let with_scores = match call.argv.len() {
         3 => false,
         4 if call.arg_is(3, "WITHSCORES") => true,
         _ => return Err(CmdError::SYNTAX),
     };
-    if with_scores && count.unsigned_abs() > i64::MAX as u64 / 2 {
+    if with_scores && n > i64::MAX as usize / 2 {
         return Err(CmdError::Static("ERR value is out of range"));
     }
     let Some(zset) = engine.read::<ZsetValue>(call, key)? else {
         call.reply_array(0);
         return DONE;
     };
-    let n = usize::try_from(count.unsigned_abs()).unwrap_or(usize::MAX);
     // A negative count draws with repetition, in random order.
-    let picks = if count < 0 {
+    let picks = if repeat {
         None
     } else {
         Some(args::distinct_indexes(call, zset.len(), n))
@@ -783,7 +790,7 @@ mod tests {
     #[test]
     fn seventeen_digits_as_c_prints_them() {
         for (value, want) in [
-            (3.14, "3.1400000000000001"),
+            (2.72, "2.7200000000000002"),
             (2.0, "2"),
             (-0.5, "-0.5"),
             (1e20, "1e+20"),
