@@ -48,7 +48,14 @@ async fn unmute(core: Arc<Core>) {
     if let Some(until) = core.mute_until {
         let me = core.config.me;
         // The only voter has promised nobody anything.
-        if core.membership().voter_ids().any(|voter| voter != me) {
+        let others = core.raft.with_raft_state(move |state| {
+            state
+                .membership_state
+                .effective()
+                .voter_ids()
+                .any(|voter| voter != me)
+        });
+        if others.await.unwrap_or(true) {
             sleep(until.saturating_duration_since(Instant::now())).await;
         }
     }

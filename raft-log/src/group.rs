@@ -242,7 +242,7 @@ impl Group {
 
     /// Whether this node has ever been told of the group's members.
     pub fn is_initialized(&self) -> bool {
-        self.core.membership().nodes().next().is_some()
+        self.core.log.last().is_some()
     }
 
     /// Makes this node the only voter of a new group. Once in the life of a shard.

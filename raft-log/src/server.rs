@@ -70,17 +70,16 @@ impl RaftServer {
         .max_encoding_message_size(MESSAGE_MAX);
         let window = 16 << 20;
         let mut serving = tokio::task::spawn(async move {
-            let serve = tonic::transport::Server::builder()
+            // Connections are told to go away when it stops; dropping it would leave them served.
+            tonic::transport::Server::builder()
                 .tcp_nodelay(true)
                 .initial_stream_window_size(window)
                 .initial_connection_window_size(window)
                 .add_service(service)
-                .serve(addr);
-            tokio::select! {
-                biased;
-                _ = stopped => Ok(()),
-                result = serve => result,
-            }
+                .serve_with_shutdown(addr, async move {
+                    let _ = stopped.await;
+                })
+                .await
         });
         match tokio::time::timeout(LISTEN_GRACE, &mut serving).await {
             Err(_) => Ok(RaftServer { shared }),

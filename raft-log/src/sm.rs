@@ -158,7 +158,9 @@ impl StateMachine {
                 payload: entry.data().cloned(),
             });
         }
-        self.app().apply(entries).await?;
+        if self.role == Role::Data {
+            self.app().apply(entries).await?;
+        }
         for (entry, responder) in batch.drain(..) {
             let len = entry.data().map_or(0, |data| data.len() as u64);
             (self.on_applied)(entry.id.leader_id, entry.id.index, len);
