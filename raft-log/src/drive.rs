@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use openraft::ServerState;
+#[cfg(not(madsim))]
 use openraft::async_runtime::Instant as _;
 use openraft::async_runtime::watch::WatchReceiver;
 use tokio::sync::mpsc;
@@ -14,6 +15,7 @@ use tokio::time::{sleep, timeout};
 use crate::group::{Core, Desk, Metrics};
 use crate::ids::NodeId;
 use crate::net;
+use crate::planted::planted;
 use crate::propose::{Pending, Responder, Seat};
 use crate::raft::{Fence, LeaderId, Proposal, SnapshotMeta, id_bytes};
 use crate::snapshots::{Stored, header_of};
@@ -505,6 +507,11 @@ async fn cut_witness(core: &Core) -> Result<(), String> {
         .all_data_matched
         .load(Ordering::Relaxed)
         .checked_sub(1);
+    let matched = if planted("log_cut_too_early") {
+        Some(applied.index)
+    } else {
+        matched
+    };
     let covered = core.snapshots.current().map(|stored| stored.index());
     let purged = core.log.purged().map(|id| id.index);
     if let Some(matched) = matched {

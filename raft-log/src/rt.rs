@@ -9,6 +9,7 @@ pub use sim::SimRuntime as Runtime;
 mod sim {
     use std::future::Future;
     use std::pin::Pin;
+    use std::task::{Context, Poll};
     use std::time::{Duration, Instant};
 
     use openraft_rt::{AsyncRuntime, OptionalSend};
@@ -24,14 +25,42 @@ mod sim {
 
     type Boxed<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
+    /// The time was over.
+    #[derive(Debug)]
+    pub struct TimedOut;
+
+    impl std::fmt::Display for TimedOut {
+        fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str("the time is over")
+        }
+    }
+
+    impl std::error::Error for TimedOut {}
+
+    /// A future with a limit to its time.
+    pub struct Timeout<F> {
+        future: Pin<Box<F>>,
+        sleep: Boxed<()>,
+    }
+
+    impl<F: Future> Future for Timeout<F> {
+        type Output = Result<F::Output, TimedOut>;
+
+        fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+            if let Poll::Ready(output) = self.future.as_mut().poll(cx) {
+                return Poll::Ready(Ok(output));
+            }
+            self.sleep.as_mut().poll(cx).map(|()| Err(TimedOut))
+        }
+    }
+
     impl AsyncRuntime for SimRuntime {
         type JoinError = madsim::task::JoinError;
         type JoinHandle<T: OptionalSend + 'static> = madsim::task::JoinHandle<T>;
         type Sleep = Boxed<()>;
         type Instant = Instant;
-        type TimeoutError = madsim::time::error::Elapsed;
-        type Timeout<R, T: Future<Output = R> + OptionalSend> =
-            Pin<Box<dyn Future<Output = Result<R, madsim::time::error::Elapsed>> + Send>>;
+        type TimeoutError = TimedOut;
+        type Timeout<R, T: Future<Output = R> + OptionalSend> = Timeout<T>;
         type ThreadLocalRng = SmallRng;
         type Mpsc = TokioMpsc;
         type Watch = SimWatch;
@@ -60,7 +89,10 @@ mod sim {
         where
             F: Future<Output = R> + OptionalSend,
         {
-            Box::pin(madsim::time::timeout(duration, future))
+            Timeout {
+                future: Box::pin(future),
+                sleep: Self::sleep(duration),
+            }
         }
 
         fn timeout_at<R, F>(deadline: Self::Instant, future: F) -> Self::Timeout<R, F>

@@ -32,6 +32,7 @@ use super::format::{self, Record, SegmentHead, State};
 use super::recover::{self, Opened, Owner};
 use super::store::Shared;
 use crate::disk::Disk;
+use crate::planted::planted;
 use crate::raft::{Entry, LogId, Types, Vote};
 
 /// No more than this is written with one sync, if it comes in more than one piece.
@@ -182,8 +183,10 @@ impl Writer {
                     dones.push(Done::Append(done));
                 }
                 Command::Vote { vote, done } => {
-                    self.put(&mut buf, &Record::Vote(vote));
-                    self.state.vote = Some(vote);
+                    if !planted("vote_not_persisted") {
+                        self.put(&mut buf, &Record::Vote(vote));
+                        self.state.vote = Some(vote);
+                    }
                     dones.push(Done::Vote(done));
                 }
                 Command::Truncate { after } => {
@@ -284,7 +287,9 @@ impl Writer {
             }
         }
         self.shared.stall(None);
-        file.sync().await?;
+        if !planted("ack_before_fsync") {
+            file.sync().await?;
+        }
         self.offset += data.len() as u64;
         Ok(())
     }
