@@ -185,6 +185,22 @@ proptest! {
         }
     }
 
+    /// Noise as a value of each type, whole or as the bytes of a small encoding.
+    #[test]
+    fn noise_as_values_never_panics(kind in 0u8..25, framed in any::<bool>(), noise in prop::collection::vec(any::<u8>(), 0..60)) {
+        let mut payload = vec![kind];
+        if framed {
+            payload.push(noise.len() as u8);
+        }
+        payload.extend_from_slice(&noise);
+        payload.extend_from_slice(&[11, 0]);
+        let sum = holdfast_rdb::crc64(&payload);
+        payload.extend_from_slice(&sum.to_le_bytes());
+        if let Ok(v) = DumpCodec::default().decode(&payload) {
+            content(&v);
+        }
+    }
+
     #[test]
     fn noise_never_panics(mut noise in prop::collection::vec(any::<u8>(), 0..300)) {
         let _ = read(&noise, 7);

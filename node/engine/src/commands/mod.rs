@@ -16,6 +16,7 @@ pub(crate) const TABLES: &[&[Command]] = &[
     scan::COMMANDS,
     types::hash_commands::COMMANDS,
     types::list_commands::COMMANDS,
+    types::list_move_commands::COMMANDS,
     types::set_commands::COMMANDS,
     types::zset_commands::COMMANDS,
     types::zset_range_commands::COMMANDS,

@@ -1,4 +1,4 @@
-//! The commands of the hash type.
+//! The commands of hashes.
 
 use super::HashValue;
 use super::listpack::Elem;

@@ -1,118 +1,12 @@
-//! The commands of the list type.
+//! The commands of lists on one key. Those that move elements between keys or block are in `list_move_commands`.
 
 use super::list_value::{End, Quicklist};
 use super::{ListValue, TypeLimits};
-use crate::spec::{Acl, Begin, Command, CommandSpec, Find, Flags, Group, Key, KeySpec};
-use crate::{Call, CmdError, CmdResult, DONE, Engine, TimeoutReply, args};
-use holdfast_resp::format_i64;
-use std::time::Duration;
+use crate::spec::{Acl, Command, CommandSpec, Flags, Group, Key, KeySpec};
+use crate::{Call, CmdError, CmdResult, DONE, Engine, args};
 
 /// The rows.
 pub const COMMANDS: &[Command] = &[
-    Command::new(
-        CommandSpec {
-            name: "blmove",
-            arity: 6,
-            flags: Flags::WRITE.and(Flags::DENYOOM).and(Flags::BLOCKING),
-            categories: Acl::LIST,
-            keys: &[
-                KeySpec::range(Key::RW.and(Key::ACCESS).and(Key::DELETE), 1, 0, 1),
-                KeySpec::range(Key::RW.and(Key::INSERT), 2, 0, 1),
-            ],
-            group: Group::List,
-            since: "6.2.0",
-            complexity: "O(1)",
-            summary: "Pops an element from a list, pushes it to another list and returns it. Blocks until an element is available otherwise. Deletes the list if the last element was moved.",
-            args: "source:key destination:key#1 (LEFT | RIGHT)<wherefrom> (LEFT | RIGHT)<whereto> timeout:double",
-            ..CommandSpec::EMPTY
-        },
-        blmove,
-    ),
-    Command::new(
-        CommandSpec {
-            name: "blmpop",
-            arity: -5,
-            flags: Flags::WRITE.and(Flags::BLOCKING),
-            categories: Acl::LIST,
-            keys: &[KeySpec::new(
-                Key::RW.and(Key::ACCESS).and(Key::DELETE),
-                Begin::Index(2),
-                Find::KeyNum {
-                    num: 0,
-                    first: 1,
-                    step: 1,
-                },
-            )],
-            group: Group::List,
-            since: "7.0.0",
-            complexity: "O(N+M) where N is the number of provided keys and M is the number of elements returned.",
-            summary: "Pops the first element from one of multiple lists. Blocks until an element is available otherwise. Deletes the list if the last element was popped.",
-            args: "timeout:double numkeys:int key:key... (LEFT | RIGHT)<where> [COUNT=count:int]",
-            ..CommandSpec::EMPTY
-        },
-        blmpop,
-    ),
-    Command::new(
-        CommandSpec {
-            name: "blpop",
-            arity: -3,
-            flags: Flags::WRITE.and(Flags::BLOCKING),
-            categories: Acl::LIST,
-            keys: &[KeySpec::range(
-                Key::RW.and(Key::ACCESS).and(Key::DELETE),
-                1,
-                -2,
-                1,
-            )],
-            group: Group::List,
-            since: "2.0.0",
-            complexity: "O(N) where N is the number of provided keys.",
-            summary: "Removes and returns the first element in a list. Blocks until an element is available otherwise. Deletes the list if the last element was popped.",
-            args: "key:key... timeout:double",
-            ..CommandSpec::EMPTY
-        },
-        blpop,
-    ),
-    Command::new(
-        CommandSpec {
-            name: "brpop",
-            arity: -3,
-            flags: Flags::WRITE.and(Flags::BLOCKING),
-            categories: Acl::LIST,
-            keys: &[KeySpec::range(
-                Key::RW.and(Key::ACCESS).and(Key::DELETE),
-                1,
-                -2,
-                1,
-            )],
-            group: Group::List,
-            since: "2.0.0",
-            complexity: "O(N) where N is the number of provided keys.",
-            summary: "Removes and returns the last element in a list. Blocks until an element is available otherwise. Deletes the list if the last element was popped.",
-            args: "key:key... timeout:double",
-            ..CommandSpec::EMPTY
-        },
-        brpop,
-    ),
-    Command::new(
-        CommandSpec {
-            name: "brpoplpush",
-            arity: 4,
-            flags: Flags::WRITE.and(Flags::DENYOOM).and(Flags::BLOCKING),
-            categories: Acl::LIST,
-            keys: &[
-                KeySpec::range(Key::RW.and(Key::ACCESS).and(Key::DELETE), 1, 0, 1),
-                KeySpec::range(Key::RW.and(Key::INSERT), 2, 0, 1),
-            ],
-            group: Group::List,
-            since: "2.2.0",
-            complexity: "O(1)",
-            summary: "Pops an element from a list, pushes it to another list and returns it. Blocks until an element is available otherwise. Deletes the list if the last element was popped.",
-            args: "source:key destination:key#1 timeout:double",
-            ..CommandSpec::EMPTY
-        },
-        brpoplpush,
-    ),
     Command::new(
         CommandSpec {
             name: "lindex",
@@ -160,49 +54,6 @@ pub const COMMANDS: &[Command] = &[
             ..CommandSpec::EMPTY
         },
         llen,
-    ),
-    Command::new(
-        CommandSpec {
-            name: "lmove",
-            arity: 5,
-            flags: Flags::WRITE.and(Flags::DENYOOM),
-            categories: Acl::LIST,
-            keys: &[
-                KeySpec::range(Key::RW.and(Key::ACCESS).and(Key::DELETE), 1, 0, 1),
-                KeySpec::range(Key::RW.and(Key::INSERT), 2, 0, 1),
-            ],
-            group: Group::List,
-            since: "6.2.0",
-            complexity: "O(1)",
-            summary: "Returns an element after popping it from one list and pushing it to another. Deletes the list if the last element was moved.",
-            args: "source:key destination:key#1 (LEFT | RIGHT)<wherefrom> (LEFT | RIGHT)<whereto>",
-            ..CommandSpec::EMPTY
-        },
-        lmove,
-    ),
-    Command::new(
-        CommandSpec {
-            name: "lmpop",
-            arity: -4,
-            flags: Flags::WRITE,
-            categories: Acl::LIST,
-            keys: &[KeySpec::new(
-                Key::RW.and(Key::ACCESS).and(Key::DELETE),
-                Begin::Index(1),
-                Find::KeyNum {
-                    num: 0,
-                    first: 1,
-                    step: 1,
-                },
-            )],
-            group: Group::List,
-            since: "7.0.0",
-            complexity: "O(N+M) where N is the number of provided keys and M is the number of elements returned.",
-            summary: "Returns multiple elements from a list after removing them. Deletes the list if the last element was popped.",
-            args: "numkeys:int key:key... (LEFT | RIGHT)<where> [COUNT=count:int]",
-            ..CommandSpec::EMPTY
-        },
-        lmpop,
     ),
     Command::new(
         CommandSpec {
@@ -360,25 +211,6 @@ pub const COMMANDS: &[Command] = &[
     ),
     Command::new(
         CommandSpec {
-            name: "rpoplpush",
-            arity: 3,
-            flags: Flags::WRITE.and(Flags::DENYOOM),
-            categories: Acl::LIST,
-            keys: &[
-                KeySpec::range(Key::RW.and(Key::ACCESS).and(Key::DELETE), 1, 0, 1),
-                KeySpec::range(Key::RW.and(Key::INSERT), 2, 0, 1),
-            ],
-            group: Group::List,
-            since: "1.2.0",
-            complexity: "O(1)",
-            summary: "Returns the last element of a list after removing and pushing it to another list. Deletes the list if the last element was popped.",
-            args: "source:key destination:key#1",
-            ..CommandSpec::EMPTY
-        },
-        rpoplpush,
-    ),
-    Command::new(
-        CommandSpec {
             name: "rpush",
             arity: -3,
             flags: Flags::WRITE.and(Flags::DENYOOM).and(Flags::FAST),
@@ -490,7 +322,7 @@ fn pop(engine: &mut Engine, call: &mut Call<'_>, end: End, name: &str) -> CmdRes
 }
 
 /// Pops one element of a list that is there; the key goes with its last element.
-fn take(
+pub(super) fn take(
     engine: &mut Engine,
     call: &mut Call<'_>,
     key: &[u8],
@@ -510,7 +342,7 @@ fn take(
 }
 
 /// Pops up to `n` elements of a list that is there and answers them as an array; how many there were.
-fn take_many(
+pub(super) fn take_many(
     engine: &mut Engine,
     call: &mut Call<'_>,
     key: &[u8],
@@ -765,186 +597,6 @@ fn lpos(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
                 call.reply_len(at);
             }
         }
-    }
-    DONE
-}
-
-/// The argument `LEFT` or `RIGHT`.
-fn end_arg(call: &Call<'_>, index: usize) -> Result<End, CmdError> {
-    if call.arg_is(index, "LEFT") {
-        Ok(End::Left)
-    } else if call.arg_is(index, "RIGHT") {
-        Ok(End::Right)
-    } else {
-        Err(CmdError::SYNTAX)
-    }
-}
-
-fn lmove(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
-    let (from, to) = (end_arg(call, 3)?, end_arg(call, 4)?);
-    move_element(engine, call, from, to)
-}
-
-fn rpoplpush(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
-    move_element(engine, call, End::Right, End::Left)
-}
-
-fn move_element(engine: &mut Engine, call: &mut Call<'_>, from: End, to: End) -> CmdResult {
-    let (source, destination) = (call.arg(1), call.arg(2));
-    if engine.read::<ListValue>(call, source)?.is_none() {
-        call.reply_null();
-        return DONE;
-    }
-    // The destination's type is looked at before anything changes.
-    engine.read::<ListValue>(call, destination)?;
-    let limits = engine.limits();
-    let element = if source == destination {
-        let list = engine
-            .write::<ListValue>(call, source)?
-            .ok_or(CmdError::NO_SUCH_KEY)?;
-        let element = list.pop(from).ok_or(CmdError::NO_SUCH_KEY)?;
-        list.prepare(element.len(), 1, &limits);
-        list.push(to, &element, &limits);
-        list.shrink(&limits);
-        call.modified(source, 1);
-        element
-    } else {
-        let element = take(engine, call, source, from)?;
-        let list = engine.write_or_create(call, destination, ListValue::new)?;
-        list.prepare(element.len(), 1, &limits);
-        list.push(to, &element, &limits);
-        // Counted once, with the pop; the destination is named for WATCH and the gate.
-        call.modified(destination, 0);
-        element
-    };
-    call.reply_bulk(&element);
-    DONE
-}
-
-fn blmove(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
-    let (from, to) = (end_arg(call, 3)?, end_arg(call, 4)?);
-    let timeout = args::timeout(call, 5)?;
-    if let Some(wait) = wait_for_source(engine, call, timeout)? {
-        return wait;
-    }
-    let result = move_element(engine, call, from, to);
-    if result.is_ok() {
-        call.rewrite(&[b"LMOVE", call.arg(1), call.arg(2), call.arg(3), call.arg(4)]);
-    }
-    result
-}
-
-fn brpoplpush(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
-    let timeout = args::timeout(call, 3)?;
-    if let Some(wait) = wait_for_source(engine, call, timeout)? {
-        return wait;
-    }
-    let result = move_element(engine, call, End::Right, End::Left);
-    if result.is_ok() {
-        call.rewrite(&[b"RPOPLPUSH", call.arg(1), call.arg(2)]);
-    }
-    result
-}
-
-/// What `BLMOVE` and `BRPOPLPUSH` return while there is no source.
-fn wait_for_source(
-    engine: &mut Engine,
-    call: &mut Call<'_>,
-    timeout: Option<Duration>,
-) -> Result<Option<CmdResult>, CmdError> {
-    let source = call.arg(1);
-    Ok(match engine.read::<ListValue>(call, source)? {
-        Some(_) => None,
-        None => Some(args::block(call, &[source], timeout, TimeoutReply::Null)),
-    })
-}
-
-fn blpop(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
-    blocking_pop(engine, call, End::Left)
-}
-
-fn brpop(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
-    blocking_pop(engine, call, End::Right)
-}
-
-fn blocking_pop(engine: &mut Engine, call: &mut Call<'_>, end: End) -> CmdResult {
-    let last = call.argv.len() - 1;
-    let keys = &call.argv[1..last];
-    let timeout = args::timeout(call, last)?;
-    let Some(key) = first_list(engine, call, keys)? else {
-        return args::block(call, keys, timeout, TimeoutReply::NullArray);
-    };
-    let element = take(engine, call, key, end)?;
-    call.reply_array(2);
-    call.reply_bulk(key);
-    call.reply_bulk(&element);
-    call.rewrite(&[pop_name(end), key]);
-    DONE
-}
-
-fn pop_name(end: End) -> &'static [u8] {
-    match end {
-        End::Left => b"LPOP",
-        End::Right => b"RPOP",
-    }
-}
-
-/// The first of the keys that holds a list. One of another type before it is an error.
-fn first_list<'k>(
-    engine: &mut Engine,
-    call: &mut Call<'_>,
-    keys: &[&'k [u8]],
-) -> Result<Option<&'k [u8]>, CmdError> {
-    for key in keys {
-        if engine.read::<ListValue>(call, key)?.is_some() {
-            return Ok(Some(key));
-        }
-    }
-    Ok(None)
-}
-
-fn lmpop(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
-    pop_many(engine, call, 1, None)
-}
-
-fn blmpop(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
-    pop_many(engine, call, 2, Some(1))
-}
-
-fn pop_many(
-    engine: &mut Engine,
-    call: &mut Call<'_>,
-    keys_at: usize,
-    timeout_at: Option<usize>,
-) -> CmdResult {
-    let (keys, where_at) = args::keys_of(call, keys_at, "ERR numkeys should be greater than 0")?;
-    if where_at >= call.argv.len() {
-        return Err(CmdError::SYNTAX);
-    }
-    let end = end_arg(call, where_at)?;
-    let count = match call.argv.len() - where_at {
-        1 => 1,
-        3 if call.arg_is(where_at + 1, "COUNT") => {
-            let n = args::int_in(
-                call,
-                where_at + 2,
-                1..=i64::MAX,
-                "ERR count should be greater than 0",
-            )?;
-            usize::try_from(n).unwrap_or(usize::MAX)
-        }
-        _ => return Err(CmdError::SYNTAX),
-    };
-    let timeout = timeout_at.map(|i| args::timeout(call, i)).transpose()?;
-    match (first_list(engine, call, keys)?, timeout) {
-        (Some(key), _) => {
-            call.reply_array(2);
-            call.reply_bulk(key);
-            let n = take_many(engine, call, key, end, count)?;
-            call.rewrite(&[pop_name(end), key, format_i64(n as i64).as_bytes()]);
-        }
-        (None, None) => call.reply_null_array(),
-        (None, Some(timeout)) => return args::block(call, keys, timeout, TimeoutReply::NullArray),
     }
     DONE
 }

@@ -371,13 +371,14 @@ impl Listpack {
     /// Position of the first element equal to `s`, looking at every `stride`-th element from `from` on.
     pub fn find(&self, s: &[u8], from: Option<usize>, stride: usize) -> Option<usize> {
         let needle = Needle::new(s);
-        let mut at = from?;
+        let mut it = self.iter_from(Some(from?));
         loop {
-            if needle.is(self.get(at)) {
+            let at = it.pos();
+            if needle.is(it.next()?) {
                 return Some(at);
             }
-            for _ in 0..stride {
-                at = self.next(at)?;
+            for _ in 1..stride {
+                it.next()?;
             }
         }
     }

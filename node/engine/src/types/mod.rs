@@ -6,6 +6,7 @@ pub mod hash_table;
 pub mod hash_value;
 pub mod limits;
 pub mod list_commands;
+pub mod list_move_commands;
 pub mod list_value;
 pub mod listpack;
 pub mod set_commands;

@@ -1,4 +1,4 @@
-//! The commands of the set type.
+//! The commands of sets.
 
 use super::SetValue;
 use crate::args::{self, ScanArgs};

@@ -293,6 +293,9 @@ impl<'a> LexBound<'a> {
 }
 
 /// Members from a minimum to a maximum, among members of one score.
+///
+/// Among members of several scores Valkey leaves open what is in the range. Here it must be the same on every copy,
+/// whatever the shape of its tree: members of higher scores than the first are above every bound but `+`.
 struct LexRange<'a> {
     min: LexBound<'a>,
     max: LexBound<'a>,
@@ -307,8 +310,13 @@ impl<'a> LexRange<'a> {
     }
 
     fn ranks(&self, zset: &ZsetValue) -> Range<usize> {
-        let start = zset.partition_point(|_, m| self.min.is_above(m));
-        let end = zset.partition_point(|_, m| self.max.admits(m));
+        let Some((_, lowest)) = zset.at_rank(0) else {
+            return 0..0;
+        };
+        let all = |bound| matches!(bound, LexBound::Max);
+        let start =
+            zset.partition_point(|s, m| all(self.min) || (s == lowest && self.min.is_above(m)));
+        let end = zset.partition_point(|s, m| all(self.max) || (s == lowest && self.max.admits(m)));
         start..end.max(start)
     }
 }

@@ -339,16 +339,7 @@ impl<'a> Combine<'a> {
                         let member = member.bytes(&mut buf);
                         let score = not_nan(score * weight);
                         let score = match result.score(member) {
-                            Some(old) => {
-                                let score = self.aggregate.join(old, score);
-                                if score == old
-                                    && score.is_sign_negative() != old.is_sign_negative()
-                                {
-                                    // 0 in place of -0: to `insert` they are the same.
-                                    result.remove(member);
-                                }
-                                score
-                            }
+                            Some(old) => self.aggregate.join(old, score),
                             None => score,
                         };
                         result.insert(member, score, &limits);

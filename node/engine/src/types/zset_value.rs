@@ -56,13 +56,15 @@ fn score_of(e: Elem<'_>) -> Option<f64> {
             .ok()?
             .parse()
             .ok()
-            .filter(|f: &f64| !f.is_nan()),
+            .filter(|f: &f64| !f.is_nan())
+            .map(kept),
     }
 }
 
-/// The text of a score in a listpack, where -0 is 0, as in Valkey.
-fn packed_score(score: f64) -> String {
-    format_double(if score == 0.0 { 0.0 } else { score })
+/// The score as it is kept: -0 is 0. Valkey does so in its small form only; here, copies of a set that have different
+/// forms must hold the same.
+fn kept(score: f64) -> f64 {
+    if score == 0.0 { 0.0 } else { score }
 }
 
 fn order(a: (f64, &[u8]), b: (f64, &[u8])) -> Ordering {
@@ -224,7 +226,7 @@ impl ZsetValue {
                 let mut lp = Listpack::new();
                 for (m, s) in all.iter() {
                     lp.push_back(&m.to_vec());
-                    lp.push_back(packed_score(s).as_bytes());
+                    lp.push_back(format_double(s).as_bytes());
                 }
                 ZsetValue::Pack(lp)
             }
@@ -284,16 +286,18 @@ impl ZsetValue {
     }
 
     fn pack_insert(lp: &mut Listpack, member: &[u8], score: f64) {
-        let mut at = lp.first();
-        while let Some(p) = at {
-            let here = (Self::pack_score(lp, p), lp.get(p).to_boxed());
-            if order((here.0, &here.1), (score, member)) == Ordering::Greater {
-                break;
+        let mut it = lp.iter();
+        let at = loop {
+            let at = it.pos();
+            let (Some(m), Some(s)) = (it.next(), it.next()) else {
+                break lp.end();
+            };
+            let s = score_of(s).expect("scores of a sorted set are numbers");
+            if s > score || (s == score && m.bytes(&mut None) > member) {
+                break at;
             }
-            at = lp.next(p).and_then(|p| lp.next(p));
-        }
-        let at = at.unwrap_or(lp.end());
-        lp.insert(at, packed_score(score).as_bytes());
+        };
+        lp.insert(at, format_double(score).as_bytes());
         lp.insert(at, member);
     }
 
@@ -303,6 +307,7 @@ impl ZsetValue {
     /// When the score is NaN.
     pub fn insert(&mut self, member: &[u8], score: f64, limits: &TypeLimits) -> Inserted {
         assert!(!score.is_nan(), "scores are numbers");
+        let score = kept(score);
         if let ZsetValue::Pack(lp) = self {
             if let Some(at) = lp.find(member, lp.first(), 2) {
                 if Self::pack_score(lp, at) == score {
@@ -368,13 +373,13 @@ impl ZsetValue {
         match self {
             ZsetValue::Pack(lp) => {
                 let at = lp.find(member, lp.first(), 2)?;
-                let mut p = lp.first();
-                let mut rank = 0;
-                while let Some(here) = p.filter(|&p| p != at) {
-                    rank += 1;
-                    p = lp.next(here).and_then(|p| lp.next(p));
+                let mut it = lp.iter();
+                let mut before = 0;
+                while it.pos() < at {
+                    it.next()?;
+                    before += 1;
                 }
-                Some(rank)
+                Some(before / 2)
             }
             ZsetValue::Ordered(o) => {
                 let (_, id) = o.find(member)?;
@@ -475,7 +480,7 @@ impl ZsetValue {
         let mut lp = Listpack::new();
         for (m, s) in self.iter() {
             lp.push_back(&m.to_vec());
-            lp.push_back(packed_score(s).as_bytes());
+            lp.push_back(format_double(s).as_bytes());
         }
         *self = ZsetValue::Pack(lp);
     }
