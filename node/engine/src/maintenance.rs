@@ -21,6 +21,11 @@ pub(crate) struct Garbage {
 }
 
 impl Engine {
+    /// Whether no database holds a key.
+    pub fn is_empty(&self) -> bool {
+        self.dbs.iter().all(|space| space.len() == 0)
+    }
+
     /// Deletes keys whose time has passed, at most `budget` of them; each deletion is an effect of its own. Whether
     /// there may be more. Only a primary does this; the others wait for the deletions to arrive.
     pub fn active_expire_step(&mut self, now_ms: u64, budget: usize, fx: &mut Effects) -> bool {

@@ -7,9 +7,9 @@ pub mod bus;
 pub mod cluster;
 pub mod commands;
 pub mod config;
-#[cfg(not(madsim))]
 pub mod control;
 pub mod driver;
+pub mod durable;
 pub mod executor;
 pub mod gate;
 pub mod glob;

@@ -6,12 +6,14 @@ use crate::driver::mio::{MioDriver, prepare};
 use crate::executor::{Executor, Host};
 use crate::logging;
 use crate::seam::{ControlOut, ExecutorHandle, ToExecutor};
+use holdfast_raft_log::disk::StdDisk;
 use holdfast_rdb::DumpCodec;
 use std::ffi::OsString;
 use std::fs::File;
 use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 const USAGE: &str = "\
@@ -90,9 +92,26 @@ fn start(config: Config) -> io::Result<()> {
     let pidfile = PidFile::create(&config);
     let clock = Clock::default();
     let (handle, parts) = prepare()?;
-    let control = crate::control::start(&config, &handle)?;
-    let executor = executor(config, control, clock)?;
+    let mut control = ControlOut::default();
+    let mut control_inbox = None;
+    if crate::control::is_needed(&config) {
+        let (out, inbox) = crate::seam::control_queue();
+        control = out;
+        control_inbox = Some(inbox);
+    }
+    let executor = executor(config.clone(), control, clock)?;
+    let hash_seed = executor.engine.config().hash_seed;
     let driver = MioDriver::new(parts, executor, clock)?;
+    if let Some(inbox) = control_inbox {
+        crate::control::start(crate::control::Parts {
+            make_engine: crate::control::engines(&config, hash_seed),
+            config,
+            executor: handle.clone(),
+            inbox,
+            disk: Arc::new(StdDisk::new()),
+            now_ms: Arc::new(move || clock.now().unix_ms()),
+        })?;
+    }
     watch_signals(handle)?;
     tracing::info!("Server initialized");
     tracing::info!("Ready to accept connections tcp");

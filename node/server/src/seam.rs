@@ -122,15 +122,6 @@ pub struct ClientInfo {
 /// What the control thread is told.
 #[derive(Debug)]
 pub enum ToControl {
-    /// A turn's effects, to be committed by the quorum. Never reordered, never dropped.
-    Propose {
-        /// The term in which the executor held office when it executed them.
-        term: u64,
-        /// Position in front of them.
-        start: JournalPos,
-        /// The effects.
-        body: Bytes,
-    },
     /// A command that needs the bus, the log or a migration; answered by [`ToExecutor::Reply`].
     Command {
         /// To be given back.

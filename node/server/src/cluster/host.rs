@@ -1,7 +1,7 @@
 //! The cluster's part of the control thread: bus, CLUSTER commands, routing table, messages for subscribers.
 //!
 //! [`ClusterHost`] brings [`BusNode`] and [`ClusterCtl`] together with the executor. Its owner runs one loop, handing in
-//! the shard's [`ShardControl`] with each call; [`serve`] is that loop for a node under `durability async`.
+//! the shard's [`ShardControl`] with each call; see `control`.
 //!
 //! ```text
 //! loop {
@@ -19,12 +19,13 @@
 //! at the next step, so that a long script does not make this node look dead.
 
 use super::{
-    AsyncShard, Call, ClusterCtl, ClusterOptions, EndpointType, Outcome, ShardControl, ShardError,
-    Token, routing_of,
+    Call, ClusterCtl, ClusterOptions, EndpointType, Outcome, ShardControl, ShardError, Token,
+    routing_of,
 };
 use crate::bus::{BusEvent, BusNode, BusOutput, BusStartError};
 use crate::config::Config;
-use crate::seam::{ClientInfo, ControlInbox, DeferredToken, ExecutorHandle, ToControl, ToExecutor};
+use crate::executor::Executor;
+use crate::seam::{ClientInfo, DeferredToken, ExecutorHandle, ToExecutor};
 use bytes::Bytes;
 use holdfast_cluster_bus::{BusConfig, NodeId};
 use holdfast_raft_log::disk::Disk;
@@ -346,12 +347,10 @@ impl ClusterHost {
                 }
                 BusOutput::SlotsLost(slots) => {
                     let lost: Vec<u16> = slots.iter().collect();
-                    self.replies
-                        .push_back(ToExecutor::Task(Box::new(move |executor| {
-                            let mut set = holdfast_engine::SlotSet::new();
-                            lost.into_iter().for_each(|slot| set.insert(slot));
-                            executor.engine.flush_slots(&set);
-                        })));
+                    let task = move |executor: &mut Executor| {
+                        executor.lose_slots(lost.into_iter().collect());
+                    };
+                    self.replies.push_back(ToExecutor::Task(Box::new(task)));
                 }
             }
         }
@@ -374,43 +373,5 @@ impl ClusterHost {
             }
         }
         Ok(())
-    }
-}
-
-/// The control thread's work on a clustered node under `durability async`. Returns when the process is to end.
-pub async fn serve(
-    config: &Config,
-    disk: Arc<dyn Disk>,
-    executor: ExecutorHandle,
-    inbox: &mut ControlInbox,
-) -> Result<(), BusStartError> {
-    let mut shard = AsyncShard;
-    let mut host = ClusterHost::start(config, disk, executor.clone(), "", None).await?;
-    let conf_error =
-        |error| BusStartError::Io(config.path(config.get("cluster-config-file")), error);
-    loop {
-        host.settle().await.map_err(conf_error)?;
-        tokio::select! {
-            biased;
-            message = inbox.recv() => match message {
-                None => return Ok(()),
-                Some(ToControl::Command { token, argv, client }) => {
-                    host.on_command(token, argv, client, &mut shard).await;
-                }
-                Some(ToControl::Publish { channel, message, sharded }) => {
-                    host.node.bus.publish(sharded, &channel, &message);
-                }
-                Some(ToControl::Config(changed)) => host.on_config(&changed),
-                // There is no log to propose to.
-                Some(ToControl::Propose { .. }) => {}
-                Some(ToControl::Shutdown) => {
-                    host.node.save_conf().await.map_err(conf_error)?;
-                    // The executor takes it when it has room; if it has ended already, so have we.
-                    let _ = executor.send(ToExecutor::Exit).await;
-                    return Ok(());
-                }
-            },
-            event = host.next_event() => host.on_event(event, &mut shard).await,
-        }
     }
 }

@@ -18,5 +18,5 @@ mod table;
 
 pub use command::{Call, ClusterCtl, ClusterOptions, Completed, EndpointType, Outcome};
 pub use control::{AsyncShard, ShardControl, ShardError, ShardRequest, Token};
-pub use host::{ClusterHost, HostEvent, LookedUp, bus_config, cluster_options, serve};
+pub use host::{ClusterHost, HostEvent, LookedUp, bus_config, cluster_options};
 pub use table::routing_of;

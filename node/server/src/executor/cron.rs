@@ -58,6 +58,10 @@ impl Executor {
         if !self.fx.bytes().is_empty() {
             self.journal.append(self.fx.bytes());
             self.fx.clear_turn();
+            if self.gated {
+                // Each entry of a shard's log can be applied by itself.
+                self.fx.reset_stream();
+            }
         }
     }
 

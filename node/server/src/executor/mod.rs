@@ -32,6 +32,7 @@ pub use stats::Stats;
 
 use crate::commands::Table;
 use crate::config::{Config, Settings};
+use crate::durable::exec::ShardSnapshot;
 use crate::gate::Gate;
 use crate::journal::{AsyncJournal, Journal};
 use crate::routing::Routing;
@@ -122,6 +123,8 @@ pub struct Executor {
     pub paused_slots: Option<SlotSet>,
     /// Copies of a committed write that are on the disks of voters other than this node; `WAIT` reports it.
     pub committed_copies: usize,
+    /// The snapshot of the shard that is being taken.
+    pub(crate) snapshot: Option<ShardSnapshot>,
     /// The clients.
     pub conns: Connections,
     /// Where effects go.
@@ -182,6 +185,11 @@ impl Executor {
         now: Now,
     ) -> Result<Executor, &'static str> {
         let settings = Settings::of(&config);
+        // Under `durability quorum` nothing is served before the shard's log has spoken.
+        let office = match settings.quorum {
+            true => Office::Follower { term: 0 },
+            false => Office::Standalone,
+        };
         let table = match config.renames() {
             [] => Table::shared(),
             renames => Box::leak(Box::new(Table::build(renames)?)),
@@ -202,12 +210,13 @@ impl Executor {
             owned_slots: None,
             paused_slots: None,
             committed_copies: 0,
+            snapshot: None,
             settings,
             config,
             conns: Connections::default(),
             journal: Box::new(AsyncJournal::default()),
             gate: Gate::default(),
-            office: Office::Standalone,
+            office,
             routing: None,
             control,
             host,
@@ -247,13 +256,15 @@ impl Executor {
     }
 
     /// Puts another engine in place: after losing office, or from a snapshot. What was known of the old one's keys is forgotten.
-    pub fn replace_engine(&mut self, engine: Engine) {
-        self.engine = engine;
+    /// Returns the old one: dropping it may take long.
+    pub fn replace_engine(&mut self, engine: Engine) -> Engine {
+        let old = std::mem::replace(&mut self.engine, engine);
         self.fx.reset_stream();
         self.gate.clear();
         for c in self.conns.iter_mut() {
             c.watch_broken |= !c.watched.is_empty();
         }
+        old
     }
 
     /// A fresh, empty engine with the present configuration.

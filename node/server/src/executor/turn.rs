@@ -28,7 +28,11 @@ impl Executor {
             } => {
                 self.deliver_published(&channel, &message, sharded);
             }
-            ToExecutor::Task(task) => task(self),
+            ToExecutor::Task(task) => {
+                // A task may end the office in which the turn so far was executed.
+                self.flush_effects();
+                task(self);
+            }
             ToExecutor::Shutdown => self.begin_shutdown(),
             ToExecutor::Exit => self.ending = Ending::Done,
         }

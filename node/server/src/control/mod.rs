@@ -1,0 +1,675 @@
+//! The control thread: bus, log, migrations. It is there only where one of them is.
+//!
+//! One loop owns the bus, this node's groups and whatever is under way; everything that takes longer than a moment is a
+//! task whose outcome comes back to the loop as a [`Completion`].
+
+mod names;
+mod settings;
+
+pub mod member;
+pub mod quorum;
+
+use crate::bus::BusStartError;
+use crate::cluster::{AsyncShard, ClusterHost, HostEvent, ShardError, ShardRequest, Token};
+use crate::config::Config;
+use crate::durable::app::{MakeEngine, ShardEvent};
+use crate::durable::waiters::Waiters;
+use crate::seam::{ControlInbox, ExecutorGone, ExecutorHandle, ToControl, ToExecutor};
+use holdfast_cluster_bus::{NodeId, ShardId, ShardRole, ShardTruth, SlotSet};
+use holdfast_engine::Engine;
+use holdfast_raft_log as raft;
+use holdfast_raft_log::disk::Disk;
+use holdfast_raft_log::{Group, Office, RaftServer};
+use holdfast_rdb::DumpCodec;
+use member::{Context, Member, MemberEvent};
+use quorum::{Completion, QuorumShard};
+use settings::Settings;
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tracing::{info, warn};
+
+/// News of groups, and outcomes of tasks, that wait for the loop.
+const EVENTS_MAX: usize = 256;
+/// How long a stopping primary tries to hand its office over.
+const HANDOVER_LIMIT: Duration = Duration::from_secs(2);
+
+/// What the control thread is made of.
+pub struct Parts {
+    /// The node's configuration.
+    pub config: Config,
+    /// The executor.
+    pub executor: ExecutorHandle,
+    /// What the executor says.
+    pub inbox: ControlInbox,
+    /// The node's disk.
+    pub disk: Arc<dyn Disk>,
+    /// Makes an empty engine.
+    pub make_engine: MakeEngine,
+    /// Unix time in milliseconds.
+    pub now_ms: Arc<dyn Fn() -> u64 + Send + Sync>,
+}
+
+/// Why the control thread ended before it was told to. The process must end with it.
+#[derive(Debug, thiserror::Error)]
+pub enum ControlError {
+    /// The bus did not start.
+    #[error("{0}")]
+    Bus(#[from] BusStartError),
+    /// A group did not start.
+    #[error("{0}")]
+    Member(#[from] member::MemberError),
+    /// The Raft server did not start.
+    #[error("{0}")]
+    Raft(#[from] raft::StartError),
+    /// The configuration makes no sense.
+    #[error("{0}")]
+    Config(String),
+    /// Files of the node contradict each other, or one is gone that must not be.
+    #[error("{0}")]
+    Files(String),
+    /// `nodes.conf` cannot be written, or another file cannot be read or written.
+    #[error("{0}")]
+    Disk(#[from] io::Error),
+    /// A group has failed.
+    #[error("{0}")]
+    Failed(String),
+    /// The executor has ended.
+    #[error("{0}")]
+    Executor(#[from] ExecutorGone),
+}
+
+/// Whether a configuration needs the control thread.
+pub fn is_needed(config: &Config) -> bool {
+    config.yes("cluster-enabled") || config.get("durability") == "quorum"
+}
+
+/// Makes engines with the settings of a configuration.
+///
+/// `hash_seed` is any number; engines of one process may share it.
+pub fn engines(config: &Config, hash_seed: [u64; 2]) -> MakeEngine {
+    let config = config.clone();
+    Arc::new(move || {
+        let settings = crate::config::Settings::of(&config);
+        let config = crate::executor::engine_config(&config, &settings, hash_seed);
+        let codec = DumpCodec {
+            limits: config.limits,
+            ..DumpCodec::default()
+        };
+        Engine::new(config, Box::new(codec))
+    })
+}
+
+/// Starts the control thread.
+///
+/// # Errors
+/// The thread cannot be started.
+#[cfg(not(madsim))]
+pub fn start(parts: Parts) -> io::Result<()> {
+    std::thread::Builder::new()
+        .name("control".into())
+        .spawn(move || {
+            let runtime = match tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+            {
+                Ok(runtime) => runtime,
+                Err(error) => {
+                    tracing::error!("The control thread cannot run: {error}");
+                    std::process::abort();
+                }
+            };
+            if let Err(error) = runtime.block_on(run(parts)) {
+                tracing::error!("{error}");
+                eprintln!("{error}");
+                std::process::exit(1);
+            }
+        })?;
+    Ok(())
+}
+
+/// The control thread's work, as a task. Returns when the process is to end.
+///
+/// # Errors
+/// See [`ControlError`]; the process must end.
+pub async fn run(parts: Parts) -> Result<(), ControlError> {
+    let executor = parts.executor.clone();
+    match Control::start(parts).await?.serve().await {
+        Err(ControlError::Executor(ExecutorGone)) => Ok(()),
+        Err(error) => Err(error),
+        Ok(()) => {
+            // If the executor has gone already, so be it.
+            let _ = executor.send(ToExecutor::Exit).await;
+            Ok(())
+        }
+    }
+}
+
+struct Control {
+    settings: Settings,
+    executor: ExecutorHandle,
+    inbox: ControlInbox,
+    /// The cluster's part, unless this node stands alone.
+    host: Option<ClusterHost>,
+    /// Under `durability quorum`.
+    context: Option<Context>,
+    shard: QuorumShard,
+    member: Option<Member>,
+    office: Office,
+    witness: BTreeMap<raft::ShardId, Group>,
+    waiters: Waiters,
+    members: mpsc::Receiver<MemberEvent>,
+    completions: mpsc::Receiver<Completion>,
+    completed: mpsc::Sender<Completion>,
+    disk: Arc<dyn Disk>,
+}
+
+fn raft_node(id: &NodeId) -> Option<raft::NodeId> {
+    id.to_bytes().map(raft::NodeId::from_bytes)
+}
+
+fn raft_shard(id: &ShardId) -> Option<raft::ShardId> {
+    id.to_bytes().map(raft::ShardId::from_bytes)
+}
+
+impl Control {
+    async fn start(parts: Parts) -> Result<Control, ControlError> {
+        let Parts {
+            config,
+            executor,
+            inbox,
+            disk,
+            make_engine,
+            now_ms,
+        } = parts;
+        let settings = Settings::of(&config).map_err(ControlError::Config)?;
+        let (events, members) = mpsc::channel(EVENTS_MAX);
+        let (completed, completions) = mpsc::channel(EVENTS_MAX);
+        let mut control = Control {
+            executor: executor.clone(),
+            inbox,
+            host: None,
+            context: None,
+            shard: QuorumShard::default(),
+            member: None,
+            office: Office::Follower {
+                leader: None,
+                term: 0,
+            },
+            witness: BTreeMap::new(),
+            waiters: Waiters::default(),
+            members,
+            completions,
+            completed,
+            disk: disk.clone(),
+            settings,
+        };
+        let settings = &control.settings;
+        let named = names::read(&*disk, &settings.name_file).await?;
+        let had_conf = disk.stat(&settings.nodes_conf).await?.is_some();
+        let names = if settings.cluster {
+            let id = match &named {
+                Some(name) if settings.quorum => Some(NodeId::from_bytes(*name.as_bytes())),
+                _ => None,
+            };
+            let raft_addr = if settings.quorum {
+                settings.advertise.as_str()
+            } else {
+                ""
+            };
+            let host =
+                ClusterHost::start(&config, disk.clone(), executor.clone(), raft_addr, id).await?;
+            let bus = &host.node.bus;
+            let names = (raft_node(&bus.my_id()), raft_shard(&bus.my_shard()));
+            control.host = Some(host);
+            names
+        } else {
+            let id = named.unwrap_or_else(|| raft::NodeId::from_bytes(rand::random()));
+            (Some(id), None)
+        };
+        if !control.settings.quorum {
+            return Ok(control);
+        }
+        let settings = &control.settings;
+        let me = names.0.ok_or_else(|| {
+            ControlError::Files(format!(
+                "{}: this node's name is not 40 hexadecimal digits",
+                settings.nodes_conf.display()
+            ))
+        })?;
+        let server = RaftServer::listen(settings.raft_listen).await?;
+        let context = Context {
+            me,
+            executor,
+            disk: disk.clone(),
+            raft_dir: settings.raft_dir.clone(),
+            advertise: settings.advertise.clone(),
+            server,
+            make_engine,
+            now_ms,
+            tune: settings.tune.clone(),
+            events,
+        };
+        control
+            .start_groups(context, named, names.1, had_conf)
+            .await?;
+        Ok(control)
+    }
+
+    /// Starts the groups that this node is in; forms its first one if the node is new.
+    async fn start_groups(
+        &mut self,
+        context: Context,
+        named: Option<raft::NodeId>,
+        shard: Option<raft::ShardId>,
+        had_conf: bool,
+    ) -> Result<(), ControlError> {
+        let settings = &self.settings;
+        let known = context.known_shards().await?;
+        if let Some(name) = named
+            && name != context.me
+        {
+            return Err(ControlError::Files(format!(
+                "{}: it is of node {name}, but {} says that this is node {}",
+                settings.name_file.display(),
+                settings.nodes_conf.display(),
+                context.me
+            )));
+        }
+        if named.is_none() && had_conf {
+            return Err(ControlError::Files(format!(
+                "{} names node {}, but its log is gone from {}. A node that has lost its log may not vote again under \
+                 its old name: remove {} to start as a new node, join it with CLUSTER MEET and CLUSTER REPLICATE, and \
+                 CLUSTER FORGET the old one",
+                settings.nodes_conf.display(),
+                context.me,
+                settings.raft_dir.display(),
+                settings.nodes_conf.display()
+            )));
+        }
+        if settings.witness {
+            names::write(&*context.disk, &settings.name_file, context.me).await?;
+            for shard in known {
+                info!("Witness of shard {shard}");
+                self.witness
+                    .insert(shard, context.start_witness(shard).await?);
+            }
+            self.context = Some(context);
+            self.tell_bus(SlotSet::default());
+            return Ok(());
+        }
+        let shard = match (shard, known.as_slice()) {
+            (Some(shard), _) => shard,
+            (None, [only]) => *only,
+            (None, []) => raft::ShardId::from_bytes(rand::random()),
+            (None, _) => {
+                return Err(ControlError::Files(format!(
+                    "{}: there are several shards' logs in it",
+                    settings.raft_dir.display()
+                )));
+            }
+        };
+        if named.is_some() && !known.contains(&shard) {
+            return Err(ControlError::Files(format!(
+                "{}: the log of shard {shard} is gone. A node that has lost its log may not vote again under its old \
+                 name: empty its directory to start as a new node, join it with CLUSTER MEET and CLUSTER REPLICATE, and \
+                 CLUSTER FORGET the old one",
+                context.dir(shard).display()
+            )));
+        }
+        let member = context.start_member(shard).await?;
+        if !member.group.is_initialized() {
+            if named.is_none() {
+                member
+                    .group
+                    .initialize()
+                    .await
+                    .map_err(member::MemberError::from)?;
+            } else {
+                info!("Shard {shard} has not taken this node in yet; say CLUSTER REPLICATE again");
+            }
+        }
+        // Last, so that a crash before this line leaves a node that may begin anew.
+        names::write(&*context.disk, &settings.name_file, context.me).await?;
+        self.member = Some(member);
+        self.context = Some(context);
+        Ok(())
+    }
+
+    async fn serve(mut self) -> Result<(), ControlError> {
+        loop {
+            self.settle().await?;
+            tokio::select! {
+                biased;
+                event = self.members.recv(), if self.context.is_some() => {
+                    if let Some(event) = event {
+                        self.on_member(event).await?;
+                    }
+                }
+                completion = self.completions.recv() => {
+                    if let Some(completion) = completion {
+                        self.on_completion(completion).await?;
+                    }
+                }
+                event = next_host_event(&mut self.host) => {
+                    if let Some(host) = &mut self.host {
+                        match self.settings.quorum {
+                            true => host.on_event(event, &mut self.shard).await,
+                            false => host.on_event(event, &mut AsyncShard).await,
+                        }
+                    }
+                }
+                message = self.inbox.recv() => match message {
+                    None => return Ok(()),
+                    Some(ToControl::Shutdown) => {
+                        self.shut_down().await;
+                        return Ok(());
+                    }
+                    Some(message) => self.on_message(message).await?,
+                },
+            }
+        }
+    }
+
+    async fn on_member(&mut self, event: MemberEvent) -> Result<(), ControlError> {
+        match event {
+            MemberEvent::Failed(why) => return Err(ControlError::Failed(why)),
+            MemberEvent::Shard(ShardEvent::Record(record)) => self.waiters.on_applied(&record),
+            MemberEvent::Shard(ShardEvent::Replaced) => {}
+            MemberEvent::Office(shard, office) => {
+                if self
+                    .member
+                    .as_ref()
+                    .is_none_or(|member| member.group.shard() != shard)
+                {
+                    return Ok(());
+                }
+                match office {
+                    Office::Leader(id) => info!("Leading shard {shard} in term {}", id.term),
+                    Office::Follower {
+                        leader: Some(leader),
+                        term,
+                    } => {
+                        info!("Following {leader} in shard {shard}, term {term}");
+                    }
+                    Office::Follower { leader: None, .. } => info!("Shard {shard} has no leader"),
+                }
+                self.office = office;
+                self.shard.leads = matches!(office, Office::Leader(_));
+            }
+        }
+        self.refresh_truth().await
+    }
+
+    /// Tells the bus what the shard's log says.
+    async fn refresh_truth(&mut self) -> Result<(), ControlError> {
+        if self.member.is_none() {
+            return Ok(());
+        }
+        let copies = self
+            .member
+            .as_ref()
+            .map_or(0, |m| m.group.status().voters().count() / 2);
+        let slots = self
+            .executor
+            .run(move |executor| {
+                executor.committed_copies = copies;
+                executor
+                    .quorum()
+                    .map(|journal| journal.replica().slots().owned().iter().collect())
+            })
+            .await?;
+        self.tell_bus(slots.unwrap_or_default());
+        Ok(())
+    }
+
+    fn tell_bus(&mut self, slots: SlotSet) {
+        let Some(host) = &mut self.host else { return };
+        let node = &mut host.node;
+        let shard = match &self.member {
+            Some(member) => ShardId::from_bytes(*member.group.shard().as_bytes()),
+            None => node.bus.my_shard(),
+        };
+        let role = match self.office {
+            _ if self.settings.witness => ShardRole::Witness,
+            Office::Leader(_) => ShardRole::Leader,
+            Office::Follower { leader, .. } => ShardRole::Follower {
+                leader: leader.map(|id| NodeId::from_bytes(*id.as_bytes())),
+            },
+        };
+        let now = node.now();
+        node.bus.set_self(ShardTruth { shard, role, slots }, now);
+    }
+
+    async fn on_message(&mut self, message: ToControl) -> Result<(), ControlError> {
+        let Some(host) = &mut self.host else {
+            if let ToControl::Command { token, .. } = message {
+                let bytes = b"-ERR This instance has cluster support disabled\r\n".to_vec();
+                self.executor
+                    .send(ToExecutor::Reply { token, bytes })
+                    .await?;
+            }
+            return Ok(());
+        };
+        match message {
+            ToControl::Command {
+                token,
+                argv,
+                client,
+            } => match self.settings.quorum {
+                true => host.on_command(token, argv, client, &mut self.shard).await,
+                false => host.on_command(token, argv, client, &mut AsyncShard).await,
+            },
+            ToControl::Publish {
+                channel,
+                message,
+                sharded,
+            } => {
+                host.node.bus.publish(sharded, &channel, &message);
+            }
+            ToControl::Config(changed) => host.on_config(&changed),
+            ToControl::Shutdown => {}
+        }
+        Ok(())
+    }
+
+    /// Starts what was asked for, and carries out what the bus wants.
+    async fn settle(&mut self) -> Result<(), ControlError> {
+        while let Some((token, request)) = self.shard.queue.pop_front() {
+            self.begin(token, request);
+        }
+        if let Some(host) = &mut self.host {
+            let file = &self.settings.nodes_conf;
+            host.settle()
+                .await
+                .map_err(|error| BusStartError::Io(file.clone(), error))?;
+        }
+        Ok(())
+    }
+
+    /// Starts a request; its outcome comes as a [`Completion`].
+    fn begin(&mut self, token: Token, request: ShardRequest) {
+        let Some(context) = self.context.clone() else {
+            return;
+        };
+        let completed = self.completed.clone();
+        let executor = self.executor.clone();
+        let waiters = self.waiters.clone();
+        let finish = move |completion: Completion| async move {
+            // The loop ends before its tasks do; then nobody waits.
+            let _ = completed.send(completion).await;
+        };
+        if let Some(record) = quorum::record_of(&request) {
+            tokio::spawn(async move {
+                let result = match record {
+                    Ok(record) => quorum::commit(&executor, &waiters, record).await,
+                    Err(error) => Err(error),
+                };
+                finish(Completion::plain(token, result)).await;
+            });
+            return;
+        }
+        let refuse = |text: &str| Err(ShardError::Refused(text.into()));
+        match request {
+            ShardRequest::Join {
+                shard, raft_addr, ..
+            } if self.settings.witness => {
+                let known = raft_shard(&shard).and_then(|shard| self.witness.get(&shard).cloned());
+                tokio::spawn(async move {
+                    let (result, witness) =
+                        quorum::join_as_witness(context, known, shard, raft_addr).await;
+                    finish(Completion {
+                        witness,
+                        ..Completion::plain(token, result)
+                    })
+                    .await;
+                });
+            }
+            ShardRequest::Join {
+                shard, raft_addr, ..
+            } => match self.member.take() {
+                Some(old) => {
+                    tokio::spawn(async move {
+                        let (result, member) =
+                            quorum::join_shard(context, old, shard, raft_addr).await;
+                        finish(Completion {
+                            member,
+                            ..Completion::plain(token, result)
+                        })
+                        .await;
+                    });
+                }
+                None => {
+                    tokio::spawn(finish(Completion::plain(
+                        token,
+                        refuse("A change of shard is under way"),
+                    )));
+                }
+            },
+            ShardRequest::LeaveAndReset { node, shard } => match self.member.take() {
+                Some(old) => {
+                    tokio::spawn(async move {
+                        let (result, member, renamed) =
+                            quorum::leave_and_reset(context, old, node, shard).await;
+                        finish(Completion {
+                            member,
+                            renamed,
+                            ..Completion::plain(token, result)
+                        })
+                        .await;
+                    });
+                }
+                None => {
+                    tokio::spawn(finish(Completion::plain(
+                        token,
+                        refuse("A change of shard is under way"),
+                    )));
+                }
+            },
+            ShardRequest::DropSlots(slots) => {
+                tokio::spawn(async move {
+                    let result = quorum::drop_slots(&executor, &waiters, slots).await;
+                    finish(Completion::plain(token, result)).await;
+                });
+            }
+            ShardRequest::RemoveMember(node) => {
+                let groups: Vec<Group> = self.groups();
+                tokio::spawn(async move {
+                    let mut result = Ok(());
+                    for group in groups {
+                        result = result.and(quorum::remove_member(group, node).await);
+                    }
+                    finish(Completion::plain(token, result)).await;
+                });
+            }
+            ShardRequest::TakeLeadership { .. } => {
+                tokio::spawn(finish(Completion::plain(
+                    token,
+                    refuse("Failover by command is not supported yet"),
+                )));
+            }
+            ShardRequest::TakeSlot { .. } | ShardRequest::GiveSlot { .. } => {
+                tokio::spawn(finish(Completion::plain(
+                    token,
+                    refuse("Moving slots is not supported yet"),
+                )));
+            }
+            // The log alone decides these; see above.
+            ShardRequest::OwnSlots(_)
+            | ShardRequest::SetMigrating { .. }
+            | ShardRequest::SetImporting { .. }
+            | ShardRequest::SetStable(_) => {}
+        }
+    }
+
+    fn groups(&self) -> Vec<Group> {
+        let data = self.member.iter().map(|member| member.group.clone());
+        data.chain(self.witness.values().cloned()).collect()
+    }
+
+    async fn on_completion(&mut self, completion: Completion) -> Result<(), ControlError> {
+        let Completion {
+            token,
+            result,
+            member,
+            witness,
+            renamed,
+        } = completion;
+        if let Some(context) = renamed {
+            names::write(&*self.disk, &self.settings.name_file, context.me).await?;
+            self.context = Some(context);
+        }
+        if let Some(group) = witness {
+            self.witness.insert(group.shard(), group);
+        }
+        if let Some(member) = member {
+            self.office = member.group.office().get();
+            self.shard.leads = matches!(self.office, Office::Leader(_));
+            self.member = Some(member);
+        }
+        if let Some(host) = &mut self.host {
+            host.complete(token, result);
+        }
+        self.refresh_truth().await
+    }
+
+    /// Hands the office over if there is somebody to take it, so that the shard need not wait for an election.
+    async fn shut_down(&mut self) {
+        if let Some(member) = self.member.take() {
+            let status = member.group.status();
+            let next = status
+                .voters()
+                .filter(|voter| {
+                    voter.node != member.group.me() && voter.member.role == raft::Role::Data
+                })
+                .max_by_key(|voter| voter.matched)
+                .map(|voter| voter.node);
+            if let (Office::Leader(_), Some(next)) = (status.office, next) {
+                match tokio::time::timeout(HANDOVER_LIMIT, member.group.transfer_to(next)).await {
+                    Ok(Ok(())) => info!("Handed the shard over to {next}"),
+                    Ok(Err(error)) => warn!("The shard was not handed over: {error}"),
+                    Err(_) => warn!("The shard was not handed over in time"),
+                }
+            }
+            member.stop().await;
+        }
+        for group in std::mem::take(&mut self.witness).into_values() {
+            group.stop().await;
+        }
+        if let Some(host) = &mut self.host
+            && let Err(error) = host.node.save_conf().await
+        {
+            warn!("error saving the cluster node config: {error}");
+        }
+    }
+}
+
+/// The next event of the cluster's part; never, without one.
+async fn next_host_event(host: &mut Option<ClusterHost>) -> HostEvent {
+    match host {
+        Some(host) => host.next_event().await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,131 @@
+//! What the control thread takes from the configuration.
+
+use crate::config::Config;
+use holdfast_raft_log::GroupConfig;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The Raft port lies so far above the clients' port unless `raft-port` says otherwise.
+const RAFT_PORT_OFFSET: u32 = 20_000;
+
+/// See the module's description.
+pub struct Settings {
+    /// `cluster-enabled`.
+    pub cluster: bool,
+    /// `durability quorum`.
+    pub quorum: bool,
+    /// `witness`.
+    pub witness: bool,
+    /// `cluster-config-file`.
+    pub nodes_conf: PathBuf,
+    /// Directory of the groups' directories.
+    pub raft_dir: PathBuf,
+    /// The file with the name that the logs were written under.
+    pub name_file: PathBuf,
+    /// Where the Raft server listens.
+    pub raft_listen: SocketAddr,
+    /// Where others reach it.
+    pub advertise: String,
+    /// Puts the configuration's figures into a group's settings.
+    pub tune: Arc<dyn Fn(&mut GroupConfig) + Send + Sync>,
+}
+
+fn port(config: &Config, name: &str) -> u16 {
+    // The configuration has checked the range.
+    u16::try_from(config.int(name)).unwrap_or(0)
+}
+
+fn derived(config: &Config, name: &str, offset: u32) -> Result<u16, String> {
+    match port(config, name) {
+        0 => {
+            let base = u32::from(port(config, "port"));
+            u16::try_from(base + offset).map_err(|_| {
+                format!("port {base} leaves no room for a port {offset} above it: set '{name}'")
+            })
+        }
+        given => Ok(given),
+    }
+}
+
+fn milliseconds(config: &Config, name: &str) -> u64 {
+    u64::try_from(config.int(name)).unwrap_or(0)
+}
+
+impl Settings {
+    /// Reads the configuration.
+    ///
+    /// # Errors
+    /// Directives that contradict each other, in words.
+    pub fn of(config: &Config) -> Result<Settings, String> {
+        let cluster = config.yes("cluster-enabled");
+        let quorum = config.get("durability") == "quorum";
+        let witness = config.yes("witness");
+        if witness && !(cluster && quorum) {
+            return Err("'witness yes' needs 'cluster-enabled yes' and 'durability quorum'".into());
+        }
+        let bind: Vec<String> = config
+            .get("bind")
+            .split_whitespace()
+            .map(str::to_owned)
+            .collect();
+        let raft_port = derived(config, "raft-port", RAFT_PORT_OFFSET);
+        let raft_port = if quorum { raft_port? } else { 0 };
+        let concrete = bind.iter().find_map(|address| {
+            address
+                .trim_start_matches('-')
+                .parse::<IpAddr>()
+                .ok()
+                .filter(|ip| !ip.is_unspecified())
+        });
+        let announced = [
+            config.get("raft-announce-ip"),
+            config.get("cluster-announce-ip"),
+        ]
+        .into_iter()
+        .find(|host| !host.is_empty());
+        let host = match announced {
+            Some(host) => host.to_owned(),
+            None => concrete
+                .unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST))
+                .to_string(),
+        };
+        let announced_port = match port(config, "raft-announce-port") {
+            0 => raft_port,
+            given => given,
+        };
+        let advertise = match host.parse::<IpAddr>() {
+            Ok(ip) => SocketAddr::new(ip, announced_port).to_string(),
+            Err(_) => format!("{host}:{announced_port}"),
+        };
+        let listen_ip = match bind.len() {
+            1 => concrete.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)),
+            _ => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        };
+        let election = Duration::from_millis(milliseconds(config, "raft-election-timeout"));
+        let segment = config.size("raft-segment-bytes") as u64;
+        let log_max = config.size("raft-log-max-bytes") as u64;
+        let tune = move |group: &mut GroupConfig| {
+            group.election_max = election;
+            group.election_min = election / 2;
+            group.heartbeat = (election / 8).max(Duration::from_millis(10));
+            group.lease_margin = election / 6;
+            group.segment_bytes = segment;
+            group.log_bytes_max = log_max;
+            group.log_bytes_keep = (log_max / 4).min(group.log_bytes_keep);
+        };
+        let raft_dir = config.path("raft");
+        Ok(Settings {
+            cluster,
+            quorum,
+            witness,
+            nodes_conf: config.path(config.get("cluster-config-file")),
+            name_file: raft_dir.join("node"),
+            raft_dir,
+            raft_listen: SocketAddr::new(listen_ip, raft_port),
+            advertise,
+            tune: Arc::new(tune),
+        })
+    }
+}

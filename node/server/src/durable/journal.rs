@@ -1,0 +1,135 @@
+//! The executor's journal under `durability quorum`: entries go to the shard's log as proposals, and are durable
+//! once they come back committed.
+
+use super::replica::{Proposal, RecordId, Replica};
+use crate::journal::{Journal, JournalPos};
+use bytes::Bytes;
+use holdfast_raft_log::{Group, OfficeId, ProposeError};
+use holdfast_slot_migration::SlotRecord;
+use std::any::Any;
+use std::sync::Arc;
+use std::sync::OnceLock;
+use std::time::Instant;
+use tracing::warn;
+
+/// Bytes proposed and not yet committed beyond which writes are refused. Well below what ends the office
+/// (`GroupConfig::backlog_bytes_max`).
+pub const BACKLOG_BYTES_MAX: u64 = 256 << 20;
+
+/// The group, once it has been started: it and the executor begin independently of each other.
+pub type GroupCell = Arc<OnceLock<Group>>;
+
+/// See the module's description.
+pub struct QuorumJournal {
+    replica: Replica,
+    group: GroupCell,
+    /// Memory is being rebuilt, or may hold what never commits: nothing may be read from it.
+    distrusted: bool,
+}
+
+impl QuorumJournal {
+    /// A journal over what `replica` holds.
+    pub fn new(replica: Replica, group: GroupCell) -> QuorumJournal {
+        QuorumJournal {
+            replica,
+            group,
+            distrusted: false,
+        }
+    }
+
+    /// The bookkeeping.
+    pub fn replica(&self) -> &Replica {
+        &self.replica
+    }
+
+    /// The bookkeeping, to change.
+    pub fn replica_mut(&mut self) -> &mut Replica {
+        &mut self.replica
+    }
+
+    /// The shard's group, once started.
+    pub fn group(&self) -> Option<&Group> {
+        self.group.get()
+    }
+
+    /// The place where the shard's group is, once started.
+    pub fn group_cell(&self) -> GroupCell {
+        self.group.clone()
+    }
+
+    /// Marks the memory as not to be read until it has been rebuilt.
+    pub fn distrust(&mut self) {
+        self.distrusted = true;
+    }
+
+    /// Whether a follower may answer reads from memory: all of it is committed.
+    pub fn readable(&self) -> bool {
+        !self.distrusted && (self.replica.pending_len() == 0 || self.replica.serving().is_some())
+    }
+
+    /// Proposes a slot record behind everything executed so far.
+    pub fn propose_record(&mut self, record: SlotRecord) -> Option<RecordId> {
+        let (id, proposal) = self.replica.propose_record(record).ok()?;
+        self.send(proposal);
+        Some(id)
+    }
+
+    fn send(&self, proposal: Proposal) {
+        // A refusal ends the office, now and for everything behind it; the entries stay pending until a later
+        // office shows that they are lost.
+        if let Err(error) = propose(&self.group, proposal.office, proposal.payload) {
+            warn!("the log refused an entry: {error}");
+        }
+    }
+}
+
+fn propose(group: &GroupCell, office: OfficeId, payload: Bytes) -> Result<(), ProposeError> {
+    group
+        .get()
+        .ok_or(ProposeError::Stopped)?
+        .propose(office, payload)
+}
+
+impl Journal for QuorumJournal {
+    fn append(&mut self, effects: &[u8]) -> JournalPos {
+        match self
+            .replica
+            .propose_effects(Bytes::copy_from_slice(effects))
+        {
+            Ok(proposal) => self.send(proposal),
+            // The executor writes in office only, and the office changes between turns.
+            Err(_) => panic!("effects were executed on a node that does not serve its shard"),
+        }
+        self.replica.position()
+    }
+
+    fn position(&self) -> JournalPos {
+        self.replica.position()
+    }
+
+    fn durable(&self) -> JournalPos {
+        self.replica.committed()
+    }
+
+    fn on_durable(&mut self, _: JournalPos) {
+        // The replica learned it when the entry was applied.
+    }
+
+    fn wants_effects(&self) -> bool {
+        true
+    }
+
+    fn gates_replies(&self) -> bool {
+        true
+    }
+
+    fn lease_valid(&self) -> bool {
+        self.group
+            .get()
+            .is_some_and(|group| group.lease_valid(Instant::now()))
+    }
+
+    fn as_any(&mut self) -> &mut dyn Any {
+        self
+    }
+}
