@@ -1,6 +1,7 @@
 //! The seam between "executed" and "acknowledged": one way to append a turn's effects, one way to
 //! learn how far they are durable.
 
+use holdfast_slot_migration::{ShardSlots, SlotRecord};
 use std::any::Any;
 use std::fmt;
 
@@ -38,6 +39,21 @@ pub trait Journal: Send {
 
     /// Whether, by a clock read now, this node may still answer reads. Asked after they have executed.
     fn lease_valid(&self) -> bool;
+
+    /// The shard's slots as its log has decided them; `None` where there is no such log.
+    fn slots(&self) -> Option<&ShardSlots> {
+        None
+    }
+
+    /// The term in which this node serves its shard, with everything before the term applied; `None` if it does not.
+    fn serving(&self) -> Option<u64> {
+        None
+    }
+
+    /// Proposes a slot record, behind all effects appended so far. `false` if this node does not serve.
+    fn propose_slots(&mut self, _: SlotRecord) -> bool {
+        false
+    }
 
     /// Adds `name:value` lines of its own to `INFO durability`.
     fn info(&self, _out: &mut String) {}

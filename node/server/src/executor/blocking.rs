@@ -114,6 +114,15 @@ impl Executor {
         Some(blocked)
     }
 
+    /// Starts a waiting client's command over: its slot is served elsewhere now.
+    pub(crate) fn rerun_blocked_command(&mut self, id: ConnId) {
+        if let Some(blocked) = self.stop_waiting(id) {
+            self.execute_owned(id, &blocked.argv);
+            self.mark_dirty(id);
+            self.unblocked.push(id);
+        }
+    }
+
     /// The connection goes away.
     pub(super) fn unblock_quietly(&mut self, id: ConnId) {
         self.stop_waiting(id);

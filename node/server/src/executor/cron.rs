@@ -40,6 +40,7 @@ impl Executor {
             self.expire_keys();
         }
         self.flush_effects();
+        self.migrate_end_turn();
         if self.gated {
             self.release_held();
         }
@@ -56,6 +57,7 @@ impl Executor {
     /// Hands the effects so far to the journal, as one entry.
     pub fn flush_effects(&mut self) {
         if !self.fx.bytes().is_empty() {
+            self.tap_effects();
             self.journal.append(self.fx.bytes());
             self.fx.clear_turn();
             if self.gated {

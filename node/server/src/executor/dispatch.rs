@@ -28,6 +28,10 @@ impl Executor {
             return;
         };
         c.commands += 1;
+        if c.internal {
+            self.import_command(id, argv);
+            return self.after_effects();
+        }
         let start = c.out.buf.len();
         if c.reply == ReplyMode::SkipNext {
             c.reply = ReplyMode::Skip;
@@ -345,9 +349,6 @@ impl Executor {
         let Some(c) = self.conns.get(id) else {
             return Err(());
         };
-        if c.internal {
-            return Ok(());
-        }
         let mut scan = KeyScan::default();
         let mut write = entry.spec.flags.has(Flags::WRITE);
         let mut data = matches!(entry.run, Run::Data(_));
@@ -382,8 +383,27 @@ impl Executor {
                     .as_ref()
                     .and_then(|set| Some(set.contains(slot?))),
             };
+            if let Some(slot) = slot
+                && query.owned == Some(false)
+                && !query.crossslot
+                && self.migrate.is_leaving(slot)
+            {
+                // Its new owner is about to serve it.
+                let argv = argv.iter().map(|a| Box::from(*a)).collect();
+                self.park(id, argv);
+                return Err(());
+            }
+            let gone_to = slot
+                .filter(|_| query.owned == Some(false) && !query.crossslot && !asking)
+                .and_then(|slot| Some((slot, self.migrate.gone_to(slot)?)))
+                .and_then(|(slot, node)| {
+                    let mine = routing.owner(slot).is_some_and(|o| o.node == routing.me);
+                    let node = holdfast_cluster_bus::NodeId::from_bytes(node.0);
+                    mine.then(|| routing.endpoint(&node).map(|to| Route::Moved(slot, to)))?
+                });
             let presence = || self.presence(id, entry, argv);
-            match routing.route(&query, presence) {
+            let route = gone_to.unwrap_or_else(|| routing.route(&query, presence));
+            match route {
                 Route::Here => {
                     let paused = slot
                         .is_some_and(|s| self.paused_slots.as_ref().is_some_and(|p| p.contains(s)));

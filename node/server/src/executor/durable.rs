@@ -56,6 +56,19 @@ impl Executor {
         });
     }
 
+    /// Appends to a connection's output what depends on nothing.
+    pub(crate) fn append_free(&mut self, id: ConnId, bytes: &[u8]) {
+        let Some(c) = self.conns.get_mut(id) else {
+            return;
+        };
+        let start = c.out.buf.len();
+        c.out.buf.extend_from_slice(bytes);
+        if self.gated {
+            self.hold_reply(id, start, JournalPos(0), HeldKind::Free);
+        }
+        self.mark_dirty(id);
+    }
+
     fn replace_held(&mut self, mut f: impl FnMut(HeldKind, JournalPos) -> Option<&'static [u8]>) {
         for id in self.holding.clone() {
             if let Some(c) = self.conns.get_mut(id) {

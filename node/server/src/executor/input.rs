@@ -42,6 +42,7 @@ impl Executor {
         self.unblock_quietly(id);
         self.drop_subscriptions(id);
         self.unwatch(id);
+        self.migrate_on_closed(id);
         self.conns.remove(id);
     }
 

@@ -166,6 +166,8 @@ pub struct Executor {
     dirty: Vec<ConnId>,
     holding: Vec<ConnId>,
     parked: Vec<ConnId>,
+    /// Streams, links and pauses of slot migrations.
+    pub migrate: crate::migrate::exec::ExecMigrations,
     ending: Ending,
     next_client_id: u64,
     next_deferred: u64,
@@ -239,6 +241,7 @@ impl Executor {
             dirty: Vec::new(),
             holding: Vec::new(),
             parked: Vec::new(),
+            migrate: Default::default(),
             ending: Ending::Running,
             next_client_id: 1,
             next_deferred: 0,

@@ -7,7 +7,9 @@
 //! - [`commands`]: `CLUSTER MIGRATESLOTS` and its kind; [`records`]: slot decisions in the journal.
 
 pub mod commands;
+pub mod control;
 pub mod directory;
+pub mod exec;
 pub mod link;
 pub mod peer;
 pub mod records;
