@@ -397,7 +397,7 @@ pub(crate) fn write_tail(bus: &Bus, out: &mut String, ix: Ix, node: &Node, now: 
         .replica_of
         .map_or("-", |primary| table.node(primary).id.as_str());
     let unix = |at: Option<u64>| at.map_or(0, |at| now.unix_of(at));
-    let linked = node.link.is_some() || node.has(flags::MYSELF);
+    let linked = bus.is_linked(node) || node.has(flags::MYSELF);
     let _ = write!(
         out,
         " {} {primary} {} {} {} {}",

@@ -132,7 +132,7 @@ impl Bus {
             failed: node.has(flags::FAIL),
             suspect: node.has(flags::PFAIL),
             handshake: node.has(flags::HANDSHAKE),
-            connected: node.link.is_some() || node.has(flags::MYSELF),
+            connected: self.is_linked(node) || node.has(flags::MYSELF),
             offset: node.offset,
             epoch: self.table().epoch(ix),
             slots: node.slots.clone(),
@@ -268,7 +268,10 @@ impl Bus {
 
     fn line(&self, ix: Ix, node: &Node, now: Now) -> String {
         let view = self.view_of(ix, node);
-        let mut out = format!("{} {}:{}@{}", node.id, view.client_ip, view.port, node.bus_port);
+        let mut out = format!(
+            "{} {}:{}@{}",
+            node.id, view.client_ip, view.port, node.bus_port
+        );
         if !node.hostname.is_empty() {
             out.push(',');
             out.push_str(&node.hostname);

@@ -1,7 +1,7 @@
 //! Roles, slots and epochs that others claim; votes.
 
 use super::{Bus, Ix, flags};
-use crate::api::Action;
+use crate::api::{Action, ShardRole};
 use crate::ids::{NodeId, Now, SLOTS};
 use crate::slots::{BITMAP_LEN, SlotSet};
 use crate::wire::{Header, mflags};
@@ -127,11 +127,12 @@ impl Bus {
         }
     }
 
-    /// Whether the shard's log holds `slot`, so that no epoch heard on the bus may move it to a node outside of the shard.
+    /// Whether the own shard's log holds `slot`, so that no epoch heard on the bus may move it to a node outside of the shard.
+    /// A witness holds none: it guards the logs of several shards, and speaks for no one.
     fn is_held(&self, slot: u16) -> bool {
         self.truth
             .as_ref()
-            .is_some_and(|truth| truth.slots.contains(slot))
+            .is_some_and(|truth| truth.role != ShardRole::Witness && truth.slots.contains(slot))
     }
 
     /// A primary claims slots under an epoch. The greater epoch wins, but never against our own shard's log.

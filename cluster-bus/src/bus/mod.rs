@@ -425,6 +425,13 @@ impl Bus {
         (self.current_epoch, self.last_vote_epoch)
     }
 
+    /// Whether a link of ours to the node stands.
+    pub(crate) fn is_linked(&self, node: &Node) -> bool {
+        node.link
+            .and_then(|link| self.links.get(&link))
+            .is_some_and(|link| link.up)
+    }
+
     pub(crate) fn link_facts(&self, id: LinkId) -> Option<(bool, u64, u64)> {
         self.links
             .get(&id)
