@@ -127,15 +127,18 @@ impl Context {
         let group = Group::start(config, self.disk.clone(), app, &self.server).await?;
         // Nobody else has the cell before this returns.
         let _ = cell.set(group.clone());
-        let watcher = tokio::spawn(watch_office(
-            state.clone(),
-            group.clone(),
-            self.events.clone(),
-        ));
+        let watchers = [
+            tokio::spawn(watch_office(
+                state.clone(),
+                group.clone(),
+                self.events.clone(),
+            )),
+            tokio::spawn(watch_failure(group.clone(), self.events.clone())),
+        ];
         Ok(Member {
             shard: state,
             group,
-            watcher,
+            watchers,
         })
     }
 
