@@ -507,14 +507,8 @@ impl<'a> Iterator for Iter<'a> {
     fn next(&mut self) -> Option<Elem<'a>> {
         let at = self.at?;
         let (elem, next) = match self.list.pack(self.node) {
-            Some(lp) => (
-                lp.get(at),
-                if self.reverse {
-                    lp.prev(at)
-                } else {
-                    lp.next(at)
-                },
-            ),
+            Some(lp) if self.reverse => (lp.get(at), lp.prev(at)),
+            Some(lp) => lp.get_and_next(at),
             None => match self.list {
                 ListValue::Quick(q) => match q.nodes.get(self.node)? {
                     Node::Plain(s) => (Elem::Str(s), None),

@@ -100,29 +100,8 @@ impl Default for Listpack {
     }
 }
 
-/// An element looked for: its bytes, and the integer that they spell.
-struct Needle<'a> {
-    bytes: &'a [u8],
-    int: Option<i64>,
-}
-
-impl<'a> Needle<'a> {
-    fn new(bytes: &'a [u8]) -> Self {
-        Needle {
-            bytes,
-            int: parse_i64(bytes),
-        }
-    }
-
-    fn is(&self, e: Elem<'_>) -> bool {
-        match e {
-            Elem::Str(s) => s == self.bytes,
-            Elem::Int(v) => self.int == Some(v),
-        }
-    }
-}
-
 /// Bytes that the backlen of an entry of `len` bytes takes.
+#[inline]
 fn backlen_size(len: usize) -> usize {
     match len {
         0..=127 => 1,
@@ -144,6 +123,13 @@ fn push_backlen(out: &mut Vec<u8>, len: usize) {
 /// Appends an entry, backlen included.
 fn encode(out: &mut Vec<u8>, s: &[u8]) {
     let start = out.len();
+    encode_value(out, s);
+    let len = out.len() - start;
+    push_backlen(out, len);
+}
+
+/// Appends an entry without its backlen. Equal elements have equal bytes, and none is the beginning of another.
+fn encode_value(out: &mut Vec<u8>, s: &[u8]) {
     match parse_i64(s) {
         Some(v) => encode_int(out, v),
         None => {
@@ -158,8 +144,6 @@ fn encode(out: &mut Vec<u8>, s: &[u8]) {
             out.extend_from_slice(s);
         }
     }
-    let len = out.len() - start;
-    push_backlen(out, len);
 }
 
 fn encode_int(out: &mut Vec<u8>, v: i64) {
@@ -196,6 +180,7 @@ pub fn entry_size_max(s: &[u8]) -> usize {
 
 /// Reads the entry at the start of `b`: the element and the length without the backlen.
 /// `None` when the bytes are not a whole entry.
+#[inline]
 fn decode(b: &[u8]) -> Option<(Elem<'_>, usize)> {
     let first = *b.first()?;
     let int = |n: usize| -> Option<(Elem<'static>, usize)> {
@@ -252,10 +237,16 @@ impl Listpack {
             return Err("listpack without end mark");
         }
         let end = buf.len() - 1;
-        let (mut at, mut count) = (HEADER, 0usize);
-        let mut back = Vec::with_capacity(5);
+        let (mut at, mut count, mut canonical) = (HEADER, 0usize, true);
+        let (mut back, mut own) = (Vec::with_capacity(5), Vec::new());
         while at < end {
-            let (_, n) = decode(&buf[at..end]).ok_or("listpack entry malformed")?;
+            let (elem, n) = decode(&buf[at..end]).ok_or("listpack entry malformed")?;
+            own.clear();
+            match elem {
+                Elem::Int(v) => encode_int(&mut own, v),
+                Elem::Str(s) => encode_value(&mut own, s),
+            }
+            canonical &= own == buf[at..at + n];
             back.clear();
             push_backlen(&mut back, n);
             at += n;
@@ -271,6 +262,12 @@ impl Listpack {
         }
         let mut lp = Listpack { buf };
         lp.set_count(count);
+        if !canonical {
+            // Another writer's choice of encodings; here equal elements have equal bytes.
+            let mut own = Listpack::new();
+            lp.iter().for_each(|e| own.push_back(e.bytes(&mut None)));
+            return Ok(own);
+        }
         Ok(lp)
     }
 
@@ -313,7 +310,14 @@ impl Listpack {
     }
 
     /// Length of the entry at `at`, backlen included.
+    #[inline]
     fn entry_len(&self, at: usize) -> usize {
+        match self.buf[at] {
+            0..=0x7f => return 2,
+            b @ 0x80..=0xbf => return 2 + usize::from(b & 0x3f),
+            0xc0..=0xdf => return 3,
+            _ => {}
+        }
         let (_, n) = decode(&self.buf[at..]).expect("listpack position");
         n + backlen_size(n)
     }
@@ -340,6 +344,14 @@ impl Listpack {
             shift += 7;
         }
         Some(p - len)
+    }
+
+    /// The element at `at`, and the position of the one behind it, if there is one.
+    #[inline]
+    pub fn get_and_next(&self, at: usize) -> (Elem<'_>, Option<usize>) {
+        let (elem, n) = decode(&self.buf[at..]).expect("listpack position");
+        let next = at + n + backlen_size(n);
+        (elem, (next < self.end()).then_some(next))
     }
 
     /// The element at `at`.
@@ -370,17 +382,21 @@ impl Listpack {
 
     /// Position of the first element equal to `s`, looking at every `stride`-th element from `from` on.
     pub fn find(&self, s: &[u8], from: Option<usize>, stride: usize) -> Option<usize> {
-        let needle = Needle::new(s);
-        let mut it = self.iter_from(Some(from?));
-        loop {
-            let at = it.pos();
-            if needle.is(it.next()?) {
+        let mut needle = Vec::with_capacity(entry_size_max(s).max(10));
+        encode_value(&mut needle, s);
+        let (mut at, end) = (from?, self.end());
+        while at < end {
+            if self.buf[at..].starts_with(&needle) {
                 return Some(at);
             }
-            for _ in 1..stride {
-                it.next()?;
+            for _ in 0..stride {
+                if at >= end {
+                    break;
+                }
+                at += self.entry_len(at);
             }
         }
+        None
     }
 
     fn set_count(&mut self, n: usize) {
@@ -411,6 +427,15 @@ impl Listpack {
             self.buf.splice(at..at, entry);
         }
         self.fix_header(1);
+    }
+
+    /// Inserts `a` and `b` before the position `at` (which may be [`Listpack::end`]); `a` is then at `at`.
+    pub fn insert_pair(&mut self, at: usize, a: &[u8], b: &[u8]) {
+        let mut entries = Vec::with_capacity((entry_size_max(a) + entry_size_max(b)).max(20));
+        encode(&mut entries, a);
+        encode(&mut entries, b);
+        self.buf.splice(at..at, entries);
+        self.fix_header(2);
     }
 
     /// Appends `s`.

@@ -286,19 +286,16 @@ impl ZsetValue {
     }
 
     fn pack_insert(lp: &mut Listpack, member: &[u8], score: f64) {
-        let mut it = lp.iter();
-        let at = loop {
-            let at = it.pos();
-            let (Some(m), Some(s)) = (it.next(), it.next()) else {
-                break lp.end();
-            };
-            let s = score_of(s).expect("scores of a sorted set are numbers");
-            if s > score || (s == score && m.bytes(&mut None) > member) {
-                break at;
+        let mut at = lp.first();
+        while let Some(p) = at {
+            let here = Self::pack_score(lp, p);
+            if here > score || (here == score && lp.get(p).bytes(&mut None) > member) {
+                break;
             }
-        };
-        lp.insert(at, format_double(score).as_bytes());
-        lp.insert(at, member);
+            at = lp.next(p).and_then(|p| lp.next(p));
+        }
+        let at = at.unwrap_or(lp.end());
+        lp.insert_pair(at, member, format_double(score).as_bytes());
     }
 
     /// Gives `member` this score, adding it if it is absent.
