@@ -9,7 +9,7 @@ use crate::keyspace::entry::Entry;
 use crate::keyspace::{ExpiryIndex, place};
 use crate::slots::{SlotFilter, SlotSet};
 use crate::snapshot::{SnapshotId, SnapshotProgress, SnapshotSink};
-use crate::value::{Value, ValueRef};
+use crate::value::{Type, Value, ValueRef};
 
 /// What has been removed and is still to be freed.
 #[derive(Default)]
@@ -234,17 +234,20 @@ impl Engine {
     }
 
     /// The digest of one key's value (`DEBUG DIGEST-VALUE`); zeros if it is absent.
-    pub fn digest_value(&self, call: &Call<'_>, key: &[u8]) -> [u8; 20] {
+    pub fn digest_value(&self, db: u16, key: &[u8]) -> [u8; 20] {
         let mut one = ValueDigest::new();
-        let place = self.place(call, key);
-        if let Some(entry) = self
-            .dbs
-            .get(usize::from(call.db))
-            .and_then(|db| db.find(place, key))
-        {
+        let place = place(self.hasher, self.config.cluster, None, key);
+        if let Some(entry) = self.dbs.get(usize::from(db)).and_then(|db| db.find(place, key)) {
             value_digest(entry, &mut one);
         }
         one.0
+    }
+
+    /// The type of a key's value, if it is there and its time has not passed. Whether it is what a blocked client waits for.
+    pub fn key_type(&self, db: u16, key: &[u8], now_ms: u64) -> Option<Type> {
+        let place = place(self.hasher, self.config.cluster, None, key);
+        let entry = self.dbs.get(usize::from(db))?.find(place, key)?;
+        (entry.expire_at_ms() >= now_ms).then(|| entry.value().ty())
     }
 
     /// What `DEBUG OBJECT` and tests want to know of a key.

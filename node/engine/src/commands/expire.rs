@@ -19,6 +19,7 @@ pub(super) fn delete_as_expired(
     key: &[u8],
 ) {
     engine.remove(call.db, place, key);
+    engine.stats.expired_keys += 1;
     let verb: &[u8] = if engine.config().lazyfree_lazy_expire {
         b"UNLINK"
     } else {

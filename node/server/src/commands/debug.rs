@@ -16,6 +16,8 @@ fn debug(ex: &mut Executor, id: ConnId, argv: &[&[u8]]) {
             &[
                 "DIGEST",
                 "    Output a hex signature representing the current DB content.",
+                "DIGEST-VALUE <key> [<key> ...]",
+                "    Output a hex signature of the values of all the specified keys.",
                 "JMAP",
                 "    Accepted and ignored.",
                 "LOG <message>",
@@ -46,6 +48,15 @@ fn debug(ex: &mut Executor, id: ConnId, argv: &[&[u8]]) {
                 .map(|b| format!("{b:02x}"))
                 .collect();
             write::simple(ex.out(id), &hex);
+        }
+        [b"digest-value", ..] => {
+            let db = ex.conns.get(id).map_or(0, |c| c.db);
+            write::array(ex.out(id), argv.len() - 2);
+            for key in &argv[2..] {
+                let digest = ex.engine.digest_value(db, key);
+                let hex: String = digest.iter().map(|b| format!("{b:02x}")).collect();
+                write::simple(ex.out(id), &hex);
+            }
         }
         [b"set-active-expire", n] => {
             ex.active_expire = *n != b"0";

@@ -1,7 +1,7 @@
 //! Clients that wait for a key: first come, first served, for each key.
 
 use super::{Blocked, Close, ConnId, Executor, OwnedArgv, State};
-use holdfast_engine::{Block, Call, Mode, Outcome};
+use holdfast_engine::{Block, Call, Group, Mode, Outcome, Type};
 use smallvec::SmallVec;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -145,14 +145,18 @@ impl Executor {
                     continue;
                 };
                 for id in queue.clone() {
-                    self.try_serve(id);
+                    // What was ready may be gone again, or be of another type by now.
+                    let found = self.engine.key_type(key.0, &key.1, self.now.unix_ms());
+                    if let Some(found) = found {
+                        self.try_serve(id, found);
+                    }
                 }
             }
         }
     }
 
-    /// Executes a waiting client's command anew.
-    fn try_serve(&mut self, id: ConnId) {
+    /// Executes a waiting client's command anew, if a key with a value of this type is what it waits for.
+    fn try_serve(&mut self, id: ConnId, ready: Type) {
         let Some(c) = self.conns.get_mut(id) else {
             return;
         };
@@ -168,6 +172,13 @@ impl Executor {
         let crate::commands::Run::Data(command) = entry.run else {
             return;
         };
+        let wanted = match command.spec.group {
+            Group::SortedSet => Type::Zset,
+            _ => Type::List,
+        };
+        if ready != wanted {
+            return;
+        }
         let start = c.out.buf.len();
         let before = self.fx.bytes().len();
         self.depends = Default::default();
