@@ -104,8 +104,8 @@ pub enum Applied {
     Claimed(JobId),
     /// The claim is off; its keys stay.
     ClaimDropped(JobId, Claim),
-    /// A hand-off is confirmed.
-    Forgotten(JobId),
+    /// A hand-off is confirmed: the slots may be said to be the target's.
+    Forgotten(JobId, HandedOff),
     /// The migrating or importing state of one slot has changed.
     SlotMarked(u16),
 }
@@ -533,8 +533,8 @@ impl ShardSlots {
                 }
             }
             SlotRecord::Forget { job } => {
-                self.handed_off.remove(job);
-                Applied::Forgotten(*job)
+                let handed_off = self.handed_off.remove(job);
+                Applied::Forgotten(*job, handed_off.ok_or(SlotError::UnknownJob(*job))?)
             }
             SlotRecord::SetMigrating { slot, node } => {
                 self.migrating.insert(*slot, *node);

@@ -156,7 +156,7 @@ impl World {
             | Applied::StagingBegun(..)
             | Applied::Staged(_)
             | Applied::Claimed(_)
-            | Applied::Forgotten(_)
+            | Applied::Forgotten(..)
             | Applied::SlotMarked(_) => {}
         }
     }

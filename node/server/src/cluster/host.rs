@@ -327,10 +327,15 @@ impl ClusterHost {
 
     /// Carries out what the bus wants, publishes a new routing table if there is one, and hands replies to the executor.
     /// An error is `nodes.conf` that cannot be written; the process must stop.
-    pub async fn settle(&mut self) -> io::Result<()> {
+    /// Returns whether the bus's view has changed.
+    pub async fn settle(&mut self) -> io::Result<bool> {
+        let mut changed = false;
         for output in self.node.carry_out().await? {
             match output {
-                BusOutput::ViewChanged => self.routing_due = true,
+                BusOutput::ViewChanged => {
+                    self.routing_due = true;
+                    changed = true;
+                }
                 BusOutput::Publish {
                     sharded,
                     channel,
@@ -372,6 +377,6 @@ impl ClusterHost {
                 }
             }
         }
-        Ok(())
+        Ok(changed)
     }
 }

@@ -14,6 +14,8 @@ use crate::cluster::{AsyncShard, ClusterHost, HostEvent, ShardError, ShardReques
 use crate::config::Config;
 use crate::durable::app::{MakeEngine, ShardEvent};
 use crate::durable::waiters::Waiters;
+use crate::migrate::control::{Migration, MigrationContext};
+use crate::migrate::directory::{Directory, SharedDirectory};
 use crate::seam::{ControlInbox, ExecutorGone, ExecutorHandle, ToControl, ToExecutor};
 use holdfast_cluster_bus::{NodeId, ShardId, ShardRole, ShardTruth, SlotSet};
 use holdfast_engine::Engine;
@@ -21,6 +23,7 @@ use holdfast_raft_log as raft;
 use holdfast_raft_log::disk::Disk;
 use holdfast_raft_log::{Group, Office, RaftServer};
 use holdfast_rdb::DumpCodec;
+use holdfast_slot_migration::{Applied, ShardSlots};
 use member::{Context, Member, MemberEvent};
 use quorum::{Completion, QuorumShard};
 use settings::Settings;
@@ -160,10 +163,23 @@ struct Control {
     office: Office,
     witness: BTreeMap<raft::ShardId, Group>,
     waiters: Waiters,
+    /// Slot migrations, on a data node of a cluster.
+    migration: Option<Migration>,
+    directory: SharedDirectory,
     members: mpsc::Receiver<MemberEvent>,
     completions: mpsc::Receiver<Completion>,
     completed: mpsc::Sender<Completion>,
     disk: Arc<dyn Disk>,
+}
+
+/// The slots that the shard speaks for on the bus: its own, and what it has handed off and nobody has confirmed yet. Until
+/// then the bus must not take them for nobody's.
+fn spoken_for(slots: &ShardSlots) -> SlotSet {
+    let given = slots
+        .handed_off()
+        .values()
+        .flat_map(|given| given.slots.iter());
+    slots.owned().iter().chain(given).collect()
 }
 
 fn raft_node(id: &NodeId) -> Option<raft::NodeId> {
@@ -200,6 +216,8 @@ impl Control {
             },
             witness: BTreeMap::new(),
             waiters: Waiters::default(),
+            migration: None,
+            directory: SharedDirectory::default(),
             members,
             completions,
             completed,
@@ -335,6 +353,24 @@ impl Control {
         names::write(&*context.disk, &settings.name_file, context.me).await?;
         self.member = Some(member);
         self.context = Some(context);
+        self.start_migrations().await
+    }
+
+    /// Slots move between shards of a cluster. Again after the node has taken another name.
+    async fn start_migrations(&mut self) -> Result<(), ControlError> {
+        let (Some(host), Some(context)) = (&self.host, &self.context) else {
+            return Ok(());
+        };
+        self.directory.set(Directory::of(&host.node.bus));
+        let context = MigrationContext {
+            me: holdfast_slot_migration::NodeId(*context.me.as_bytes()),
+            executor: self.executor.clone(),
+            directory: self.directory.clone(),
+            credentials: self.settings.credentials.clone(),
+            limits: self.settings.migration_limits,
+            log_max: self.settings.migration_log_max,
+        };
+        self.migration = Some(Migration::start(context).await?);
         Ok(())
     }
 
@@ -376,7 +412,16 @@ impl Control {
     async fn on_member(&mut self, event: MemberEvent) -> Result<(), ControlError> {
         match event {
             MemberEvent::Failed(why) => return Err(ControlError::Failed(why)),
-            MemberEvent::Shard(ShardEvent::Record(record)) => self.waiters.on_applied(&record),
+            MemberEvent::Shard(ShardEvent::Record(record)) => {
+                self.waiters.on_applied(&record);
+                if let (Ok(Applied::Forgotten(_, given)), Some(host)) =
+                    (&record.outcome, &mut self.host)
+                {
+                    let to = NodeId::from_bytes(given.target_node.0);
+                    let slots = given.slots.iter().collect();
+                    host.node.bus.hand_over(&slots, &to);
+                }
+            }
             MemberEvent::Shard(ShardEvent::Replaced) => {}
             MemberEvent::Office(shard, office) => {
                 if self
@@ -418,7 +463,7 @@ impl Control {
                 executor.committed_copies = copies;
                 executor
                     .quorum()
-                    .map(|journal| journal.replica().slots().owned().iter().collect())
+                    .map(|journal| spoken_for(journal.replica().slots()))
             })
             .await?;
         self.tell_bus(slots.unwrap_or_default());
@@ -459,6 +504,18 @@ impl Control {
                 argv,
                 client,
             } => match self.settings.quorum {
+                true if Migration::is_ours(&argv) => match &self.migration {
+                    Some(migration) => {
+                        self.directory.set(Directory::of(&host.node.bus));
+                        migration.command(token, argv, client.proto);
+                    }
+                    None => {
+                        let bytes = b"-ERR A witness holds no slots\r\n".to_vec();
+                        self.executor
+                            .send(ToExecutor::Reply { token, bytes })
+                            .await?;
+                    }
+                },
                 true => host.on_command(token, argv, client, &mut self.shard).await,
                 false => host.on_command(token, argv, client, &mut AsyncShard).await,
             },
@@ -482,9 +539,13 @@ impl Control {
         }
         if let Some(host) = &mut self.host {
             let file = &self.settings.nodes_conf;
-            host.settle()
+            let changed = host
+                .settle()
                 .await
                 .map_err(|error| BusStartError::Io(file.clone(), error))?;
+            if changed && self.migration.is_some() {
+                self.directory.set(Directory::of(&host.node.bus));
+            }
         }
         Ok(())
     }
@@ -590,11 +651,44 @@ impl Control {
                     refuse("Failover by command is not supported yet"),
                 )));
             }
+            ShardRequest::TakeSlot { slot, from: None } => {
+                let record =
+                    quorum::record_of(&ShardRequest::OwnSlots([slot].into_iter().collect()));
+                tokio::spawn(async move {
+                    let result = match record {
+                        Some(Ok(record)) => quorum::commit(&executor, &waiters, record).await,
+                        Some(Err(error)) => Err(error),
+                        None => refuse("The slot cannot be taken"),
+                    };
+                    finish(Completion::plain(token, result)).await;
+                });
+            }
             ShardRequest::TakeSlot { .. } | ShardRequest::GiveSlot { .. } => {
-                tokio::spawn(finish(Completion::plain(
-                    token,
-                    refuse("Moving slots is not supported yet"),
-                )));
+                let migration = self.migration.clone();
+                tokio::spawn(async move {
+                    let result = match (migration, request) {
+                        (
+                            Some(it),
+                            ShardRequest::TakeSlot {
+                                slot,
+                                from: Some(from),
+                            },
+                        ) => {
+                            let from = from.to_bytes().map(holdfast_slot_migration::NodeId);
+                            match from {
+                                Some(from) => it.take_slot(slot, from).await,
+                                None => Err("The slot's owner is not known".into()),
+                            }
+                        }
+                        (Some(it), ShardRequest::GiveSlot { slot, .. }) => it.give_slot(slot).await,
+                        _ => Err("Slots cannot be moved here".into()),
+                    };
+                    finish(Completion::plain(
+                        token,
+                        result.map_err(ShardError::Refused),
+                    ))
+                    .await;
+                });
             }
             // The log alone decides these; see above.
             ShardRequest::OwnSlots(_)

@@ -1,7 +1,9 @@
 //! What the control thread takes from the configuration.
 
 use crate::config::Config;
+use crate::migrate::peer::Credentials;
 use holdfast_raft_log::GroupConfig;
+use holdfast_slot_migration::Limits;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -30,6 +32,28 @@ pub struct Settings {
     pub advertise: String,
     /// Puts the configuration's figures into a group's settings.
     pub tune: Arc<dyn Fn(&mut GroupConfig) + Send + Sync>,
+    /// How nodes authenticate with each other's clients' ports.
+    pub credentials: Credentials,
+    /// Limits of slot migrations.
+    pub migration_limits: Limits,
+    /// Finished slot migrations that are shown.
+    pub migration_log_max: usize,
+}
+
+/// Limits of slot migrations. A figure for `slot-migration-max-failover-repl-bytes` below the built-in one counts as
+/// that: with none at all, constant writes would put the end off for ever.
+fn migration_limits(config: &Config) -> Limits {
+    let default = Limits::default();
+    let lag = config.int("slot-migration-max-failover-repl-bytes");
+    Limits {
+        pause_timeout_ms: milliseconds(config, "cluster-manual-failover-timeout").max(1),
+        silence_timeout_ms: milliseconds(config, "repl-timeout").max(1) * 1000,
+        pause_lag_bytes: match u64::try_from(lag) {
+            Ok(lag) => lag.clamp(default.pause_lag_bytes, default.pause_lag_bytes_max),
+            Err(_) => default.pause_lag_bytes_max,
+        },
+        ..default
+    }
 }
 
 fn port(config: &Config, name: &str) -> u16 {
@@ -115,6 +139,11 @@ impl Settings {
             group.log_bytes_max = log_max;
             group.log_bytes_keep = (log_max / 4).min(group.log_bytes_keep);
         };
+        let text = |name: &str| Some(config.get(name).to_owned()).filter(|text| !text.is_empty());
+        let credentials = Credentials {
+            user: text("primaryuser"),
+            password: text("primaryauth"),
+        };
         let raft_dir = config.path("raft");
         Ok(Settings {
             cluster,
@@ -126,6 +155,9 @@ impl Settings {
             raft_listen: SocketAddr::new(listen_ip, raft_port),
             advertise,
             tune: Arc::new(tune),
+            credentials,
+            migration_limits: migration_limits(config),
+            migration_log_max: config.size("cluster-slot-migration-log-max-len"),
         })
     }
 }

@@ -107,7 +107,7 @@ fn follow(engine: &mut Engine, replica: &Replica, applied: &Applied) {
         | Applied::Staged(_)
         | Applied::Claimed(_)
         | Applied::ClaimDropped(..)
-        | Applied::Forgotten(_)
+        | Applied::Forgotten(..)
         | Applied::SlotMarked(_) => {}
     }
 }

@@ -91,7 +91,10 @@ impl Executor {
             self.on_durable(upto);
         }
         if batch.records.iter().any(|record| record.outcome.is_ok()) {
-            self.show_slots();
+            self.own_slots();
+        }
+        for applied in &batch.records {
+            self.migrate_on_record(&applied.record, &applied.outcome);
         }
         batch
     }
@@ -119,6 +122,7 @@ impl Executor {
             (None, Office::Follower { term, .. }) => ServingOffice::Follower { term: *term },
         };
         self.on_office(office);
+        self.migrate_on_office();
     }
 
     /// Makes this node a member of a shard of which it holds nothing yet. The old engine is dropped here: it is empty,
@@ -137,11 +141,15 @@ impl Executor {
 
     /// Routing follows what the log has decided about slots.
     fn show_slots(&mut self) {
+        self.own_slots();
+        self.retry_parked();
+    }
+
+    fn own_slots(&mut self) {
         let owned = self
             .replica()
             .map(|replica| replica.slots().owned().iter().collect());
         self.owned_slots = owned;
-        self.retry_parked();
     }
 
     /// Replaces the state of this node, after a rebuild or by a snapshot. Returns the old engine, to be dropped

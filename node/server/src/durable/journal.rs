@@ -5,7 +5,7 @@ use super::replica::{Proposal, RecordId, Replica};
 use crate::journal::{Journal, JournalPos};
 use bytes::Bytes;
 use holdfast_raft_log::{Group, OfficeId, ProposeError};
-use holdfast_slot_migration::SlotRecord;
+use holdfast_slot_migration::{ShardSlots, SlotRecord};
 use std::any::Any;
 use std::sync::Arc;
 use std::sync::OnceLock;
@@ -127,6 +127,18 @@ impl Journal for QuorumJournal {
         self.group
             .get()
             .is_some_and(|group| group.lease_valid(Instant::now()))
+    }
+
+    fn slots(&self) -> Option<&ShardSlots> {
+        Some(self.replica.slots())
+    }
+
+    fn serving(&self) -> Option<u64> {
+        self.replica.serving().map(|office| office.term)
+    }
+
+    fn propose_slots(&mut self, record: SlotRecord) -> bool {
+        self.propose_record(record).is_some()
     }
 
     fn as_any(&mut self) -> &mut dyn Any {

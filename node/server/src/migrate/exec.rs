@@ -209,7 +209,7 @@ impl Executor {
                     self.show_pauses();
                     self.rerun_blocked(&handed_off.slots);
                 }
-                Ok(Applied::Forgotten(job)) => {
+                Ok(Applied::Forgotten(job, _)) => {
                     self.migrate.leaving.remove(job);
                 }
                 Ok(Applied::Adopted(_, slots)) => {
