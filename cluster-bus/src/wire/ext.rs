@@ -106,7 +106,7 @@ impl Extensions {
             };
             let len = u32::from_be_bytes([head[0], head[1], head[2], head[3]]) as usize;
             let kind = u16::from_be_bytes([head[4], head[5]]);
-            if len % 8 != 0 || len < 8 || len > data.len() {
+            if !len.is_multiple_of(8) || len < 8 || len > data.len() {
                 return Err(DropReason::BadExtension);
             }
             let (ext, rest) = data.split_at(len);
@@ -205,7 +205,8 @@ impl Extensions {
             put(SHARD_ID, shard.as_bytes());
         }
         if let Some(info) = &self.holdfast {
-            let bits = u8::from(info.witness) * WITNESS_BIT | u8::from(info.quorum) * QUORUM_BIT;
+            let bits =
+                (u8::from(info.witness) * WITNESS_BIT) | (u8::from(info.quorum) * QUORUM_BIT);
             let head = [bits, 0, 0, 0, 0, 0, 0, 0];
             put(
                 HOLDFAST_INFO,
