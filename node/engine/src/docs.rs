@@ -202,6 +202,28 @@ pub fn write_info<F>(
     parent: Option<&CommandSpec>,
     command: &Command<F>,
 ) {
+    let spec = &command.spec;
+    begin_info(
+        out,
+        proto,
+        &full_name(parent, spec),
+        spec,
+        command.subcommands.len(),
+    );
+    command
+        .subcommands
+        .iter()
+        .for_each(|sub| write_info(out, proto, Some(spec), sub));
+}
+
+/// Writes a command as `COMMAND INFO` does, up to its subcommands: as many have to be written behind it.
+pub fn begin_info(
+    out: &mut Vec<u8>,
+    proto: Proto,
+    full_name: &str,
+    spec: &CommandSpec,
+    subcommands: usize,
+) {
     /// Flags that are for ourselves.
     const HIDDEN: Flags = Flags::MAY_REPLICATE
         .and(Flags::SENTINEL)
@@ -210,9 +232,8 @@ pub fn write_info<F>(
         .and(Flags::TOUCHES_ARBITRARY_KEYS)
         .and(Flags::INTERNAL)
         .and(Flags::ALL_DBS);
-    let spec = &command.spec;
     write::array(out, 10);
-    write::bulk(out, full_name(parent, spec).as_bytes());
+    write::bulk(out, full_name.as_bytes());
     write::int(out, i64::from(spec.arity));
     let flags = if spec.movable_keys() {
         spec.flags.and(Flags::MOVABLE_KEYS)
@@ -241,11 +262,7 @@ pub fn write_info<F>(
     spec.keys
         .iter()
         .for_each(|keys| write_key_spec(out, proto, keys));
-    write::array(out, command.subcommands.len());
-    command
-        .subcommands
-        .iter()
-        .for_each(|sub| write_info(out, proto, Some(spec), sub));
+    write::array(out, subcommands);
 }
 
 fn write_key_spec(out: &mut Vec<u8>, proto: Proto, keys: &KeySpec) {
@@ -304,32 +321,46 @@ pub fn write_docs<F>(
     command: &Command<F>,
 ) {
     let spec = &command.spec;
-    write::bulk(out, full_name(parent, spec).as_bytes());
-    let args = arguments(spec.args).filter(|args| !args.is_empty());
-    let complexity = !spec.complexity.is_empty();
-    let containers = !command.subcommands.is_empty();
-    write::map(
+    begin_docs(
         out,
         proto,
-        3 + usize::from(complexity) + usize::from(args.is_some()) + usize::from(containers),
+        &full_name(parent, spec),
+        spec,
+        command.subcommands.len(),
     );
-    text(out, "summary", spec.summary);
-    text(out, "since", spec.since);
-    text(out, "group", spec.group.name());
-    if complexity {
-        text(out, "complexity", spec.complexity);
-    }
+    command
+        .subcommands
+        .iter()
+        .for_each(|sub| write_docs(out, proto, Some(spec), sub));
+}
+
+/// Writes what `COMMAND DOCS` says of a command, up to its subcommands: as many have to be written behind it.
+pub fn begin_docs(
+    out: &mut Vec<u8>,
+    proto: Proto,
+    full_name: &str,
+    spec: &CommandSpec,
+    subcommands: usize,
+) {
+    write::bulk(out, full_name.as_bytes());
+    let fields = [
+        ("summary", spec.summary),
+        ("since", spec.since),
+        ("group", spec.group.name()),
+        ("complexity", spec.complexity),
+    ];
+    let present = fields.iter().filter(|(_, value)| !value.is_empty());
+    let args = arguments(spec.args).filter(|args| !args.is_empty());
+    let further = usize::from(args.is_some()) + usize::from(subcommands > 0);
+    write::map(out, proto, present.clone().count() + further);
+    present.for_each(|(name, value)| text(out, name, value));
     if let Some(args) = &args {
         write::bulk(out, b"arguments");
         write_args(out, proto, args);
     }
-    if containers {
+    if subcommands > 0 {
         write::bulk(out, b"subcommands");
-        write::map(out, proto, command.subcommands.len());
-        command
-            .subcommands
-            .iter()
-            .for_each(|sub| write_docs(out, proto, Some(spec), sub));
+        write::map(out, proto, subcommands);
     }
 }
 

@@ -237,7 +237,11 @@ impl Engine {
     pub fn digest_value(&self, db: u16, key: &[u8]) -> [u8; 20] {
         let mut one = ValueDigest::new();
         let place = place(self.hasher, self.config.cluster, None, key);
-        if let Some(entry) = self.dbs.get(usize::from(db)).and_then(|db| db.find(place, key)) {
+        if let Some(entry) = self
+            .dbs
+            .get(usize::from(db))
+            .and_then(|db| db.find(place, key))
+        {
             value_digest(entry, &mut one);
         }
         one.0

@@ -4,7 +4,7 @@ use super::rows::*;
 use super::{Entry, ServerCommand};
 use crate::executor::{ConnId, Executor};
 use crate::glob;
-use holdfast_engine::{Begin, Find};
+use holdfast_engine::docs;
 use holdfast_resp::{Proto, write};
 
 fn command(ex: &mut Executor, id: ConnId, _: &[&[u8]]) {
@@ -23,94 +23,9 @@ fn command(ex: &mut Executor, id: ConnId, _: &[&[u8]]) {
 }
 
 fn describe(out: &mut Vec<u8>, proto: Proto, table: &super::Table, e: &Entry) {
-    let spec = e.spec;
-    let (first, last, step) = spec.legacy_range();
-    write::array(out, 10);
-    write::bulk(out, e.full_name.as_bytes());
-    write::int(out, i64::from(spec.arity));
-    let flags: Vec<&str> = spec
-        .flags
-        .names()
-        .filter(|n| !matches!(*n, "sentinel" | "only_sentinel" | "internal" | "protected"))
-        .collect();
-    write::set(out, proto, flags.len());
-    flags.iter().for_each(|f| write::simple(out, f));
-    write::int(out, first);
-    write::int(out, last);
-    write::int(out, step);
-    let categories: Vec<&str> = spec.acl_categories().names().collect();
-    write::set(out, proto, categories.len());
-    categories
-        .iter()
-        .for_each(|c| write::simple(out, &format!("@{c}")));
-    write::array(out, spec.tips.len());
-    spec.tips
-        .iter()
-        .for_each(|t| write::bulk(out, t.as_bytes()));
-    write::array(out, spec.keys.len());
-    for key in spec.keys {
-        describe_key_spec(out, proto, key);
-    }
-    write::array(out, e.subs.len());
+    docs::begin_info(out, proto, &e.full_name, e.spec, e.subs.len());
     for sub in &e.subs {
         describe(out, proto, table, table.entry(*sub));
-    }
-}
-
-fn describe_key_spec(out: &mut Vec<u8>, proto: Proto, key: &KeySpec) {
-    write::map(out, proto, 3);
-    write::bulk(out, b"flags");
-    let names: Vec<&str> = key.flags.names().collect();
-    write::set(out, proto, names.len());
-    names.iter().for_each(|n| write::simple(out, n));
-    write::bulk(out, b"begin_search");
-    let part = |out: &mut Vec<u8>, kind: &str, fields: &[(&str, i64)]| {
-        write::map(out, proto, 2);
-        write::bulk(out, b"type");
-        write::bulk(out, kind.as_bytes());
-        write::bulk(out, b"spec");
-        write::map(out, proto, fields.len());
-        for (name, value) in fields {
-            write::bulk(out, name.as_bytes());
-            write::int(out, *value);
-        }
-    };
-    match key.begin {
-        Begin::Index(at) => part(out, "index", &[("index", i64::from(at))]),
-        Begin::Keyword { word, from } => {
-            write::map(out, proto, 2);
-            write::bulk(out, b"type");
-            write::bulk(out, b"keyword");
-            write::bulk(out, b"spec");
-            write::map(out, proto, 2);
-            write::bulk(out, b"keyword");
-            write::bulk(out, word.as_bytes());
-            write::bulk(out, b"startfrom");
-            write::int(out, i64::from(from));
-        }
-        Begin::Unknown => part(out, "unknown", &[]),
-    }
-    write::bulk(out, b"find_keys");
-    match key.find {
-        Find::Range { last, step, limit } => part(
-            out,
-            "range",
-            &[
-                ("lastkey", i64::from(last)),
-                ("keystep", i64::from(step)),
-                ("limit", i64::from(limit)),
-            ],
-        ),
-        Find::KeyNum { num, first, step } => part(
-            out,
-            "keynum",
-            &[
-                ("keynumidx", i64::from(num)),
-                ("firstkey", i64::from(first)),
-                ("keystep", i64::from(step)),
-            ],
-        ),
-        Find::Unknown => part(out, "unknown", &[]),
     }
 }
 
@@ -155,33 +70,14 @@ fn command_docs(ex: &mut Executor, id: ConnId, argv: &[&[u8]]) {
     let out = ex.out(id);
     write::map(out, proto, chosen.len());
     for e in chosen {
-        write::bulk(out, e.full_name.as_bytes());
         document(out, proto, table, e);
     }
 }
 
 fn document(out: &mut Vec<u8>, proto: Proto, table: &super::Table, e: &Entry) {
-    let spec = e.spec;
-    let fields = [
-        ("summary", spec.summary),
-        ("since", spec.since),
-        ("group", spec.group.name()),
-        ("complexity", spec.complexity),
-    ];
-    let present: Vec<_> = fields.iter().filter(|(_, v)| !v.is_empty()).collect();
-    write::map(out, proto, present.len() + usize::from(!e.subs.is_empty()));
-    for (name, value) in present {
-        write::bulk(out, name.as_bytes());
-        write::bulk(out, value.as_bytes());
-    }
-    if !e.subs.is_empty() {
-        write::bulk(out, b"subcommands");
-        write::map(out, proto, e.subs.len());
-        for sub in &e.subs {
-            let sub = table.entry(*sub);
-            write::bulk(out, sub.full_name.as_bytes());
-            document(out, proto, table, sub);
-        }
+    docs::begin_docs(out, proto, &e.full_name, e.spec, e.subs.len());
+    for sub in &e.subs {
+        document(out, proto, table, table.entry(*sub));
     }
 }
 
