@@ -4,9 +4,10 @@
 use super::replica::{Proposal, RecordId, Replica};
 use crate::journal::{Journal, JournalPos};
 use bytes::Bytes;
-use holdfast_raft_log::{Group, OfficeId, ProposeError};
+use holdfast_raft_log::{Group, GroupStatus, OfficeId, ProposeError, Role};
 use holdfast_slot_migration::{ShardSlots, SlotRecord};
 use std::any::Any;
+use std::fmt::{Display, Write};
 use std::sync::Arc;
 use std::sync::OnceLock;
 use std::time::Instant;
@@ -141,7 +142,64 @@ impl Journal for QuorumJournal {
         self.propose_record(record).is_some()
     }
 
+    fn info(&self, out: &mut String) {
+        if let Some(group) = self.group.get() {
+            describe(&group.status(), out);
+        }
+    }
+
     fn as_any(&mut self) -> &mut dyn Any {
         self
+    }
+}
+
+/// The group's part of `INFO durability`. Offsets in the log are indexes of entries; `-` is none yet.
+fn describe(status: &GroupStatus, out: &mut String) {
+    let mut line = |name: &str, value: &dyn Display| {
+        // Writing to a string does not fail.
+        let _ = write!(out, "durability_{name}:{value}\r\n");
+    };
+    let index = |index: Option<u64>| index.map_or_else(|| "-".to_owned(), |i| i.to_string());
+    let voters: Vec<_> = status.members.iter().filter(|m| m.voter).collect();
+    let witnesses = voters
+        .iter()
+        .filter(|m| m.member.role == Role::Witness)
+        .count();
+    match status.leader {
+        Some(leader) => line("leader", &leader),
+        None => line("leader", &"-"),
+    }
+    line("voters", &voters.len());
+    line("witnesses", &witnesses);
+    line("learners", &(status.members.len() - voters.len()));
+    line("log_appended", &index(status.appended));
+    line("log_flushed", &index(status.flushed));
+    line("log_committed", &index(status.committed));
+    line("log_applied", &index(status.applied));
+    line("log_snapshot", &index(status.snapshot));
+    line("log_bytes", &status.log_bytes);
+    line("log_backlog_bytes", &status.backlog_bytes);
+    line(
+        "log_state",
+        &status
+            .failed
+            .as_ref()
+            .or(status.stalled.as_ref())
+            .map_or("ok", |s| s.as_str()),
+    );
+    line("lease_remaining_ms", &status.lease_remaining.as_millis());
+    for (number, member) in status.members.iter().enumerate() {
+        let role = match (member.voter, member.member.role) {
+            (true, Role::Data) => "data",
+            (true, Role::Witness) => "witness",
+            (false, _) => "learner",
+        };
+        let value = format!(
+            "id={},role={role},addr={},matched={}",
+            member.node,
+            member.member.addr,
+            index(member.matched)
+        );
+        line(&format!("member{number}"), &value);
     }
 }

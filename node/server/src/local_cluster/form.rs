@@ -210,7 +210,7 @@ fn data_node_is_well(client: &mut Client, quorum: bool) -> Result<Health, Client
 /// How many voters the node's shard has, by `INFO durability`.
 fn voters_of(client: &mut Client) -> Result<u16, ClientError> {
     let info = client.text(&["INFO", "durability"])?;
-    Ok(view::field(&info, "voters")
+    Ok(view::field(&info, "durability_voters")
         .and_then(|v| v.parse().ok())
         .unwrap_or(0))
 }

@@ -408,7 +408,9 @@ impl Cluster {
     pub fn wait_voters(&mut self, primaries: &[NodeRef], voters: usize) {
         self.wait(&format!("{voters} voters"), |cluster| {
             primaries.iter().all(|node| {
-                let count = cluster.client(*node).info("durability", "voters");
+                let count = cluster
+                    .client(*node)
+                    .info("durability", "durability_voters");
                 count.and_then(|v| v.parse::<usize>().ok()) == Some(voters)
             })
         });
