@@ -42,7 +42,13 @@ pub fn negatable_int(call: &Call<'_>, index: usize) -> Result<i64, CmdError> {
 
 /// The timeout of a blocking command in seconds; `None` for ever.
 pub fn timeout(call: &Call<'_>, index: usize) -> Result<Option<Duration>, CmdError> {
-    let seconds = parse_f64(call.arg(index)).ok_or(CmdError::Static(
+    let text = call.arg(index);
+    // Hexadecimal integers are numbers to Valkey here.
+    let hex = || {
+        let digits = std::str::from_utf8(text).ok()?.strip_prefix("0x")?;
+        u64::from_str_radix(digits, 16).ok().map(|v| v as f64)
+    };
+    let seconds = parse_f64(text).or_else(hex).ok_or(CmdError::Static(
         "ERR timeout is not a float or out of range",
     ))?;
     let ms = (seconds * 1000.0).ceil();

@@ -77,6 +77,27 @@ pub const COMMANDS: &[Command] = &[
     ),
     Command::new(
         CommandSpec {
+            name: "hgetdel",
+            arity: -5,
+            flags: Flags::WRITE.and(Flags::FAST),
+            categories: Acl::HASH,
+            keys: &[KeySpec::range(
+                Key::RW.and(Key::ACCESS).and(Key::DELETE),
+                1,
+                0,
+                1,
+            )],
+            group: Group::Hash,
+            since: "9.1.0",
+            complexity: "O(N) where N is the number of fields to be retrieved and deleted.",
+            summary: "Returns the values of one or more fields and deletes them from a hash.",
+            args: "key:key FIELDS={numfields:int field...}<fields>",
+            ..CommandSpec::EMPTY
+        },
+        hgetdel,
+    ),
+    Command::new(
+        CommandSpec {
             name: "hincrby",
             arity: 4,
             flags: Flags::WRITE.and(Flags::DENYOOM).and(Flags::FAST),
@@ -417,6 +438,33 @@ fn hdel(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
         call.modified(key, removed as u64);
     }
     call.reply_len(removed);
+    DONE
+}
+
+fn hgetdel(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
+    let key = call.arg(1);
+    if !call.arg_is(2, "FIELDS") {
+        return Err(CmdError::SYNTAX);
+    }
+    let fields = &call.argv[4..];
+    if call.int_arg(3)? != fields.len() as i64 {
+        return Err(CmdError::Static(
+            "ERR numfields should be greater than 0 and match the provided number of fields",
+        ));
+    }
+    let mut hash = engine.write::<HashValue>(call, key)?;
+    let mut removed = 0;
+    call.reply_array(fields.len());
+    for field in fields {
+        reply_field(call, hash.as_deref(), field);
+        removed += u64::from(hash.as_deref_mut().is_some_and(|h| h.remove(field)));
+    }
+    if removed > 0 {
+        if hash.is_some_and(|h| h.is_empty()) {
+            engine.delete(call, key);
+        }
+        call.modified(key, removed);
+    }
     DONE
 }
 
