@@ -240,6 +240,11 @@ pub struct GroupStatus {
 }
 
 impl GroupStatus {
+    /// Everyone who votes, data nodes and witnesses.
+    pub fn all_voters(&self) -> impl Iterator<Item = &MemberStatus> {
+        self.members.iter().filter(|m| m.voter)
+    }
+
     /// The data nodes that vote.
     pub fn voters(&self) -> impl Iterator<Item = &MemberStatus> {
         self.members

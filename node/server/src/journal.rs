@@ -55,6 +55,11 @@ pub trait Journal: Send {
         false
     }
 
+    /// Why no data command (`write`: no write) may be executed now, as the text of the error.
+    fn refusal(&self, _write: bool) -> Option<&'static str> {
+        None
+    }
+
     /// Adds `name:value` lines of its own to `INFO durability`.
     fn info(&self, _out: &mut String) {}
 

@@ -456,7 +456,7 @@ impl Control {
         let copies = self
             .member
             .as_ref()
-            .map_or(0, |m| m.group.status().voters().count() / 2);
+            .map_or(0, |m| m.group.status().all_voters().count() / 2);
         let slots = self
             .executor
             .run(move |executor| {

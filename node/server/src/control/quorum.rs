@@ -256,7 +256,7 @@ pub async fn leave_and_reset(
     shard: ShardId,
 ) -> (Result<(), ShardError>, Option<Member>, Option<Context>) {
     let before = old.group.shard();
-    if old.group.status().voters().count() > 1 {
+    if old.group.status().members.len() > 1 {
         let left = tokio::time::timeout(JOIN_LIMIT, old.group.leave()).await;
         if let Err(error) = left.unwrap_or_else(|_| Err(ChangeError::Busy("no answer".into()))) {
             return (Err(change_error(error)), Some(old), None);

@@ -17,6 +17,12 @@ use tracing::warn;
 /// (`GroupConfig::backlog_bytes_max`).
 pub const BACKLOG_BYTES_MAX: u64 = 256 << 20;
 
+/// Memory is being rebuilt, or may hold what never commits.
+const REBUILDING: &str = "LOADING This node has lost its office and does not know yet which of its writes were committed";
+/// Too much waits for the quorum.
+const BEHIND: &str =
+    "NOREPLICAS Too many writes wait for the quorum of this shard. Try again later.";
+
 /// The group, once it has been started: it and the executor begin independently of each other.
 pub type GroupCell = Arc<OnceLock<Group>>;
 
@@ -140,6 +146,15 @@ impl Journal for QuorumJournal {
 
     fn propose_slots(&mut self, record: SlotRecord) -> bool {
         self.propose_record(record).is_some()
+    }
+
+    fn refusal(&self, write: bool) -> Option<&'static str> {
+        if !self.readable() {
+            return Some(REBUILDING);
+        }
+        let uncommitted = self.replica.position().0 - self.replica.committed().0;
+        let behind = write && uncommitted > BACKLOG_BYTES_MAX;
+        behind.then_some(BEHIND)
     }
 
     fn info(&self, out: &mut String) {

@@ -428,6 +428,16 @@ impl Executor {
             }
             served_as_replica = routing.role == MyRole::Replica;
         }
+        if data
+            && self.gated
+            && let Some(text) = self.journal.refusal(write)
+        {
+            self.reject(id, entry, text);
+            if entry.special == Special::Exec {
+                self.discard(id);
+            }
+            return Err(());
+        }
         if data && matches!(self.office, Office::Follower { .. }) {
             let error = if write && (scan.slot.is_none() || served_as_replica) {
                 Some(READ_ONLY)
