@@ -123,6 +123,10 @@ impl CmdError {
     /// An index is outside the list.
     pub const INDEX_OUT_OF_RANGE: CmdError = CmdError::Static("ERR index out of range");
 
+    /// A reply would exceed the output buffer limit.
+    pub const REPLY_TOO_LONG: CmdError =
+        CmdError::Static("ERR reply exceeds the output buffer limit");
+
     /// An error with a text of its own, code word included.
     pub fn text(text: impl Into<Vec<u8>>) -> CmdError {
         CmdError::Text(text.into().into_boxed_slice())

@@ -31,6 +31,9 @@ pub struct EngineConfig {
     pub lazyfree_lazy_expire: bool,
     /// `DEL` frees in the background as `UNLINK` does (`lazyfree-lazy-user-del`).
     pub lazyfree_lazy_user_del: bool,
+    /// The longest reply of a command that repeats what it draws (`HRANDFIELD h -1000000000`), in bytes: beyond it
+    /// the command fails.
+    pub reply_bytes_max: usize,
     /// Encodings of small values.
     pub limits: TypeLimits,
 }
@@ -44,6 +47,7 @@ impl Default for EngineConfig {
             bulk_bytes_max: 512 * 1024 * 1024,
             lazyfree_lazy_expire: true,
             lazyfree_lazy_user_del: true,
+            reply_bytes_max: 1 << 30,
             limits: TypeLimits::default(),
         }
     }

@@ -502,3 +502,16 @@ fn large_values_are_freed_in_steps() {
         }
     }
 }
+
+#[test]
+fn draws_do_not_fill_the_memory() {
+    let mut node = Node::new(false, 1);
+    node.engine.config_mut().reply_bytes_max = 10_000;
+    node.script(
+        "HSET h f v => 1\nSADD s m => 1\nZADD z 1 m => 1\n\
+         HRANDFIELD h -100000000 => (error) ERR reply exceeds the output buffer limit\n\
+         SRANDMEMBER s -100000000 => (error) ERR reply exceeds the output buffer limit\n\
+         ZRANDMEMBER z -100000000 => (error) ERR reply exceeds the output buffer limit\n\
+         SRANDMEMBER s -2 => [\"m\" \"m\"]",
+    );
+}

@@ -522,6 +522,7 @@ fn hincrbyfloat(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
 }
 
 fn hrandfield(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
+    let reply_max = engine.config().reply_bytes_max;
     let key = call.arg(1);
     if call.argv.len() == 2 {
         match engine.read::<HashValue>(call, key)? {
@@ -558,6 +559,9 @@ fn hrandfield(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
     let flat = with_values && call.proto == Proto::Resp2;
     call.reply_array(if flat { total * 2 } else { total });
     for i in 0..total {
+        if call.reply.len() > reply_max {
+            return Err(CmdError::REPLY_TOO_LONG);
+        }
         let index = match &picks {
             Some(picks) => picks[i],
             None => call.rng.index(hash.len()),

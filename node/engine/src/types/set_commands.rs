@@ -464,6 +464,7 @@ fn spop(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
 }
 
 fn srandmember(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
+    let reply_max = engine.config().reply_bytes_max;
     let key = call.arg(1);
     let count = match call.argv.len() {
         2 => None,
@@ -493,6 +494,9 @@ fn srandmember(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
     let total = picks.as_ref().map_or(n, Vec::len);
     call.reply_array(total);
     for i in 0..total {
+        if call.reply.len() > reply_max {
+            return Err(CmdError::REPLY_TOO_LONG);
+        }
         let index = match &picks {
             Some(picks) => picks[i],
             None => call.rng.index(set.len()),

@@ -690,6 +690,7 @@ fn pop_many(
 }
 
 fn zrandmember(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
+    let reply_max = engine.config().reply_bytes_max;
     let key = call.arg(1);
     if call.argv.len() == 2 {
         match engine.read::<ZsetValue>(call, key)? {
@@ -726,6 +727,9 @@ fn zrandmember(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
     let flat = with_scores && call.proto == Proto::Resp2;
     call.reply_array(if flat { total * 2 } else { total });
     for i in 0..total {
+        if call.reply.len() > reply_max {
+            return Err(CmdError::REPLY_TOO_LONG);
+        }
         let index = match &picks {
             Some(picks) => picks[i],
             None => call.rng.index(zset.len()),

@@ -346,6 +346,7 @@ pub fn engine_config(c: &Config, settings: &Settings, hash_seed: [u64; 2]) -> En
         databases: settings.databases,
         hash_seed,
         bulk_bytes_max: settings.bulk_bytes_max,
+        reply_bytes_max: EngineConfig::default().reply_bytes_max,
         lazyfree_lazy_expire: c.yes("lazyfree-lazy-expire"),
         lazyfree_lazy_user_del: c.yes("lazyfree-lazy-user-del"),
         limits: TypeLimits {
