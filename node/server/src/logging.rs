@@ -89,9 +89,10 @@ impl Visit for Text {
 impl Subscriber for Log {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
         let ours = metadata.target().starts_with("holdfast");
-        // Of other crates only what they think is worth a warning.
+        // Other crates warn at every attempt to reach a node that is down; what matters of it we say ourselves.
         let level = rank(metadata.level());
-        level >= LEVEL.load(Ordering::Relaxed) && (ours || level >= 3)
+        let lowest = LEVEL.load(Ordering::Relaxed);
+        level >= lowest && (ours || (level >= 3 && lowest < 2))
     }
 
     fn register_callsite(&self, _: &'static Metadata<'static>) -> Interest {
