@@ -64,6 +64,8 @@ impl Valkey {
                 &NODE_TIMEOUT_MS.to_string(),
                 "--save",
                 "",
+                "--logfile",
+                "log",
                 "--dir",
             ])
             .arg(dir)
@@ -263,6 +265,12 @@ fn greeting_from_either_side() {
             })
             .await;
             agree(&valkey, &node, &id);
+            // Our own extensions go to Holdfast nodes only.
+            let log = std::fs::read_to_string(dir.path().join("valkey/log")).unwrap_or_default();
+            assert!(
+                log.contains("Ready to accept connections") && !log.contains("unknown extension"),
+                "{log}"
+            );
         }
     });
 }
@@ -362,4 +370,105 @@ fn a_dead_peer_is_noticed_and_a_restarted_node_finds_its_way_back() {
         })
         .await;
     });
+}
+
+/// Servers, killed at the end of the test.
+struct Servers(Vec<(Child, u16)>);
+
+impl Drop for Servers {
+    fn drop(&mut self) {
+        for (process, _) in &mut self.0 {
+            let _ = process.kill();
+            let _ = process.wait();
+        }
+    }
+}
+
+fn cluster_tool(args: &[&str]) -> (bool, String) {
+    let output = Command::new("valkey-cli")
+        .arg("--cluster")
+        .args(args)
+        .output()
+        .expect("valkey-cli");
+    (
+        output.status.success(),
+        String::from_utf8_lossy(&output.stdout).into_owned(),
+    )
+}
+
+/// Two of our servers and a Valkey, made into one cluster by Valkey's own tool.
+#[test]
+fn valkeys_tool_makes_and_checks_a_mixed_cluster() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let theirs = dir.path().join("valkey");
+    std::fs::create_dir_all(&theirs).expect("a folder");
+    let Some(valkey) = Valkey::start(&theirs) else {
+        return;
+    };
+    let mut servers = Servers(Vec::new());
+    for name in ["a", "b"] {
+        let own = dir.path().join(name);
+        std::fs::create_dir_all(&own).expect("a folder");
+        let port = free_port();
+        let process = Command::new(env!("CARGO_BIN_EXE_holdfast-server"))
+            .args([
+                "--port",
+                &port.to_string(),
+                "--bind",
+                "127.0.0.1",
+                "--cluster-enabled",
+                "yes",
+            ])
+            .args([
+                "--cluster-node-timeout",
+                &NODE_TIMEOUT_MS.to_string(),
+                "--dir",
+            ])
+            .arg(&own)
+            .stdout(Stdio::null())
+            .spawn()
+            .expect("our server starts");
+        servers.0.push((process, port));
+    }
+    std::thread::sleep(Duration::from_secs(1));
+    let addresses: Vec<String> = [valkey.port, servers.0[0].1, servers.0[1].1]
+        .iter()
+        .map(|port| format!("127.0.0.1:{port}"))
+        .collect();
+    let (good, text) = cluster_tool(&[
+        "create",
+        &addresses[0],
+        &addresses[1],
+        &addresses[2],
+        "--cluster-yes",
+    ]);
+    assert!(
+        good && text.contains("[OK] All 16384 slots covered."),
+        "{text}"
+    );
+    let deadline = Instant::now() + Duration::from_secs(15);
+    for address in &addresses {
+        loop {
+            let (good, text) = cluster_tool(&["check", address]);
+            if good
+                && text.contains("All nodes agree about slots configuration")
+                && text.contains("All 16384 slots covered")
+            {
+                break;
+            }
+            assert!(Instant::now() < deadline, "{text}");
+            std::thread::sleep(Duration::from_millis(200));
+        }
+    }
+    // A client that follows redirections reaches every slot through any node.
+    for address in &addresses {
+        let port = address.rsplit(':').next().unwrap_or_default();
+        for key in ["a", "b", "c", "d", "e", "f"] {
+            let output = Command::new("valkey-cli")
+                .args(["-c", "-p", port, "SET", key, "value"])
+                .output()
+                .expect("valkey-cli");
+            assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), "OK");
+        }
+    }
 }

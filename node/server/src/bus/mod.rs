@@ -34,7 +34,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 /// The bus's clock.
 const TICK: Duration = Duration::from_millis(100);
@@ -333,6 +333,10 @@ impl BusNode {
     }
 
     fn log_drop(&mut self, reason: DropReason) {
+        if reason == DropReason::UnknownSender {
+            // Part of every greeting: the other node's pings come before it is known here.
+            return debug!("Dropped a message on the cluster bus: {reason}");
+        }
         let (last, dropped) = self.drops.entry(reason).or_insert((self.started, 0));
         *dropped += 1;
         if *dropped == 1 || last.elapsed() >= DROP_LOG_INTERVAL {
