@@ -10,6 +10,7 @@ mod config;
 mod connection;
 mod debug;
 mod info;
+mod migrate;
 mod pubsub;
 mod rows;
 mod transactions;
@@ -226,6 +227,7 @@ fn server_tables() -> &'static [&'static [ServerCommand]] {
         transactions::COMMANDS,
         pubsub::COMMANDS,
         cluster::COMMANDS,
+        migrate::COMMANDS,
     ]
 }
 

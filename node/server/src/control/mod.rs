@@ -14,6 +14,7 @@ use crate::cluster::{AsyncShard, ClusterHost, HostEvent, ShardError, ShardReques
 use crate::config::Config;
 use crate::durable::app::{MakeEngine, ShardEvent};
 use crate::durable::waiters::Waiters;
+use crate::migrate;
 use crate::migrate::control::{Migration, MigrationContext};
 use crate::migrate::directory::{Directory, SharedDirectory};
 use crate::seam::{ControlInbox, ExecutorGone, ExecutorHandle, ToControl, ToExecutor};
@@ -489,6 +490,24 @@ impl Control {
     }
 
     async fn on_message(&mut self, message: ToControl) -> Result<(), ControlError> {
+        let message = match message {
+            ToControl::Command {
+                token,
+                argv,
+                client,
+            } if argv
+                .first()
+                .is_some_and(|name| name.eq_ignore_ascii_case(b"migrate")) =>
+            {
+                let executor = self.executor.clone();
+                let asking = self.settings.cluster;
+                tokio::spawn(migrate::command::run(
+                    executor, token, argv, client.db, asking,
+                ));
+                return Ok(());
+            }
+            other => other,
+        };
         let Some(host) = &mut self.host else {
             if let ToControl::Command { token, .. } = message {
                 let bytes = b"-ERR This instance has cluster support disabled\r\n".to_vec();

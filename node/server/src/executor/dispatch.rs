@@ -674,7 +674,9 @@ impl KeyScan {
         // Arguments that fit no rule are refused by the command itself.
         let _ = entry.spec.each_key(argv, &mut |i, flags| {
             self.channels |= flags.has(Key::NOT_KEY);
-            if let Some(key) = argv.get(i) {
+            if let Some(key) = argv.get(i)
+                && !(key.is_empty() && entry.spec.name == "migrate")
+            {
                 let slot = key_slot(key);
                 self.crossslot |= *self.slot.get_or_insert(slot) != slot;
             }

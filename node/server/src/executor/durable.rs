@@ -58,13 +58,24 @@ impl Executor {
 
     /// Appends to a connection's output what depends on nothing.
     pub(crate) fn append_free(&mut self, id: ConnId, bytes: &[u8]) {
+        self.append_held(id, bytes, JournalPos(0), HeldKind::Free);
+    }
+
+    /// Appends to a connection's output what depends on a position.
+    pub(crate) fn append_held(
+        &mut self,
+        id: ConnId,
+        bytes: &[u8],
+        needs: JournalPos,
+        kind: HeldKind,
+    ) {
         let Some(c) = self.conns.get_mut(id) else {
             return;
         };
         let start = c.out.buf.len();
         c.out.buf.extend_from_slice(bytes);
         if self.gated {
-            self.hold_reply(id, start, JournalPos(0), HeldKind::Free);
+            self.hold_reply(id, start, needs, kind);
         }
         self.mark_dirty(id);
     }

@@ -60,9 +60,9 @@ impl Executor {
         }
         c.state = State::Ready;
         if c.close != Close::Now {
-            c.out.buf.extend_from_slice(bytes);
+            // Behind replies that are held still.
+            self.append_free(id, bytes);
         }
-        self.mark_dirty(id);
         self.resume(id);
     }
 }

@@ -345,6 +345,11 @@ impl Executor {
         export.stream.position()
     }
 
+    /// Whether writes wait for this reason.
+    pub(crate) fn is_paused_for(&self, id: PauseId) -> bool {
+        self.migrate.paused.contains_key(&id)
+    }
+
     /// Lets the writes go on.
     pub(crate) fn resume_slots(&mut self, id: PauseId) {
         if self.migrate.paused.remove(&id).is_some() {

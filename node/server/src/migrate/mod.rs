@@ -4,8 +4,9 @@
 //! - [`exec`]: what the executor does for them: streams, imports, pauses, proposals.
 //! - [`stream`]: the data of a job on its way out; [`link`]: the connection that carries it.
 //! - [`peer`]: questions to other shards; [`directory`]: where they are.
-//! - [`commands`]: `CLUSTER MIGRATESLOTS` and its kind; [`records`]: slot decisions in the journal.
+//! - [`command`]: `MIGRATE`; [`commands`]: `CLUSTER MIGRATESLOTS` and its kind; [`records`]: slot decisions in the journal.
 
+pub mod command;
 pub mod commands;
 pub mod control;
 pub mod directory;

@@ -14,12 +14,21 @@ pub const ANSWER_LIMIT: Duration = Duration::from_secs(10);
 const ANSWER_BYTES_MAX: usize = 1 << 20;
 
 /// How nodes authenticate with each other (`primaryuser`, `primaryauth`).
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct Credentials {
     /// User, if not the default one.
     pub user: Option<String>,
     /// Password; `None` for no authentication.
     pub password: Option<String>,
+}
+
+impl std::fmt::Debug for Credentials {
+    /// Without the password: this ends up in logs.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Credentials")
+            .field("user", &self.user)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Credentials {

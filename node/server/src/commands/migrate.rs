@@ -1,0 +1,55 @@
+//! `MIGRATE`: checked here, carried out by the control thread.
+
+use super::ServerCommand;
+use super::rows::*;
+use crate::executor::{ConnId, Executor};
+use crate::migrate::command::Migrate;
+use holdfast_engine::{Begin, Find};
+
+fn migrate(ex: &mut Executor, id: ConnId, argv: &[&[u8]]) {
+    if let Err(error) = Migrate::parse(argv) {
+        return ex.reply_error(id, &error);
+    }
+    if ex.is_executing_transaction() {
+        return ex.reply_error(id, "ERR MIGRATE is not allowed inside a transaction");
+    }
+    if !ex.control.is_present() {
+        let text = "ERR MIGRATE needs 'cluster-enabled yes' or 'durability quorum'";
+        return ex.reply_error(id, text);
+    }
+    ex.defer(id, argv);
+}
+
+const MOVED: Key = Key::RW.and(Key::ACCESS).and(Key::DELETE);
+
+/// The rows of this file.
+pub(super) const COMMANDS: &[ServerCommand] = &[Command::new(
+    CommandSpec {
+        name: "migrate",
+        arity: -6,
+        flags: flags([Flags::WRITE, Flags::MOVABLE_KEYS]),
+        categories: acl([Acl::KEYSPACE, Acl::DANGEROUS]),
+        // The first is empty where KEYS is given; routing leaves an empty one out.
+        keys: &[
+            KeySpec::range(MOVED, 3, 0, 1),
+            KeySpec::new(
+                MOVED.and(Key::INCOMPLETE),
+                Begin::Keyword {
+                    word: "KEYS",
+                    from: -2,
+                },
+                Find::Range {
+                    last: -1,
+                    step: 1,
+                    limit: 0,
+                },
+            ),
+        ],
+        group: Group::Generic,
+        since: "2.6.0",
+        complexity: "This command actually executes a DUMP+DEL in the source instance, and a RESTORE in the target instance. See the pages of these commands for time complexity. Also an O(N) data transfer between the two instances is performed.",
+        summary: "Atomically transfers a key from one instance to another.",
+        ..CommandSpec::EMPTY
+    },
+    migrate as ServerFn,
+)];
