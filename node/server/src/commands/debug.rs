@@ -22,6 +22,10 @@ fn debug(ex: &mut Executor, id: ConnId, argv: &[&[u8]]) {
                 "    Accepted and ignored.",
                 "LOG <message>",
                 "    Write <message> to the server log.",
+                "OBJECT <key>",
+                "    Show low level info about <key> and associated value.",
+                "PAUSE-CRON <0|1>",
+                "    Stop periodic cron job processing.",
                 "PROTOCOL <type>",
                 "    Reply with a test value of the specified type.",
                 "SET-ACTIVE-EXPIRE <0|1>",
@@ -62,12 +66,43 @@ fn debug(ex: &mut Executor, id: ConnId, argv: &[&[u8]]) {
             ex.active_expire = *n != b"0";
             write::ok(ex.out(id));
         }
+        [b"digest-value", keys @ ..] => {
+            let n = keys.len();
+            write::array(ex.out(id), n);
+            let db = ex.conns[id].db;
+            for key in &argv[2..] {
+                let digest = ex.key_digest(db, key);
+                let hex: String = digest.iter().map(|b| format!("{b:02x}")).collect();
+                write::simple(ex.out(id), &hex);
+            }
+        }
+        [b"object", _] => {
+            let db = ex.conns[id].db;
+            match ex.key_info(db, argv[2]) {
+                Some(i) => {
+                    let text = format!(
+                        "Value at:0x0 refcount:1 encoding:{} serializedlength:{} lru:0 lru_seconds_idle:{}",
+                        i.encoding, i.entry_bytes, i.idle_s
+                    );
+                    write::simple(ex.out(id), &text);
+                }
+                None => ex.reply_error(id, "ERR no such key"),
+            }
+        }
+        [b"pause-cron", n] => {
+            ex.cron_paused = *n != b"0";
+            write::ok(ex.out(id));
+        }
         [b"log", message] => {
             tracing::warn!("DEBUG LOG: {}", String::from_utf8_lossy(message));
             write::ok(ex.out(id));
         }
         [
-            b"jmap" | b"quicklist-packed-threshold" | b"set-disable-deny-scripts" | b"replicate",
+            b"jmap"
+            | b"client-enforce-reply-list"
+            | b"quicklist-packed-threshold"
+            | b"set-disable-deny-scripts"
+            | b"replicate",
             ..,
         ] => {
             write::ok(ex.out(id));

@@ -249,10 +249,10 @@ pub fn canonical(d: &Directive, words: &[&str], old: &str) -> Result<String, Str
 }
 
 fn save(words: &[&str]) -> Result<String, String> {
-    if words.len() == 1 && words[0].is_empty() {
+    if matches!(words, [] | [""]) {
         return Ok(String::new());
     }
-    if words.is_empty() || words.len() % 2 != 0 {
+    if !words.len().is_multiple_of(2) {
         return Err("Invalid save parameters".into());
     }
     for pair in words.chunks_exact(2) {
@@ -266,7 +266,7 @@ fn save(words: &[&str]) -> Result<String, String> {
 }
 
 fn output_limits(words: &[&str], old: &str) -> Result<String, String> {
-    if words.is_empty() || words.len() % 4 != 0 {
+    if words.is_empty() || !words.len().is_multiple_of(4) {
         return Err("Wrong number of arguments in buffer limit configuration.".into());
     }
     let mut limits: Vec<[String; 3]> = vec![Default::default(); 3];

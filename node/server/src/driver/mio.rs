@@ -426,6 +426,8 @@ impl MioDriver {
     }
 
     fn write_one(&mut self, id: ConnId) {
+        // A reply above the limit is not sent in part: the connection is closed instead.
+        self.executor.check_output_limit(id);
         let mut written = 0;
         let mut failed = false;
         loop {
@@ -472,7 +474,7 @@ impl MioDriver {
             return;
         };
         let done = c.close == Close::AfterReplies && c.out.is_empty();
-        if failed || done || self.executor.check_output_limit(id) {
+        if failed || done {
             self.close(id.index);
         }
     }

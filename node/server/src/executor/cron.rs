@@ -33,7 +33,9 @@ impl Executor {
             self.expire_waiting();
         }
         if now >= self.next_cron_ms {
-            self.cron();
+            if !self.cron_paused {
+                self.cron();
+            }
             self.next_cron_ms = now + 1000 / self.settings.hz;
         }
         if self.expire_more {
@@ -176,5 +178,6 @@ fn over_soft_limit(bytes: usize, limit: OutputLimit, since: &mut Option<u64>, no
         return false;
     }
     let start = *since.get_or_insert(now);
-    now.saturating_sub(start) >= limit.soft_seconds * 1000
+    // Whole seconds, as Valkey counts them: never early.
+    now.saturating_sub(start) / 1000 > limit.soft_seconds
 }

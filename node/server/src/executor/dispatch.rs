@@ -490,12 +490,17 @@ impl Executor {
 
     /// Whether a key is there and has not expired. Changes nothing.
     pub(crate) fn key_exists(&mut self, db: u16, key: &[u8]) -> bool {
-        let Some(exists) = holdfast_engine::Engine::command(b"exists") else {
-            return false;
-        };
+        self.peek(db, &[b"exists", key]) == b":1\r\n"
+    }
+
+    /// The encoded reply of a reading command of the engine, for ourselves. Changes nothing.
+    fn peek(&mut self, db: u16, argv: &[&[u8]]) -> Vec<u8> {
         let mut reply = Vec::new();
+        let Some(command) = holdfast_engine::Engine::command(argv[0]) else {
+            return reply;
+        };
         let mut call = Call {
-            argv: &[b"exists", key],
+            argv,
             db,
             slot: None,
             proto: Proto::Resp2,
@@ -506,8 +511,46 @@ impl Executor {
             reply: &mut reply,
             fx: &mut self.fx,
         };
-        self.engine.execute(exists, &mut call);
-        reply == b":1\r\n"
+        self.engine.execute(command, &mut call);
+        reply
+    }
+
+    /// What the engine knows of a key, if it is there.
+    pub(crate) fn key_info(&mut self, db: u16, key: &[u8]) -> Option<holdfast_engine::KeyInfo> {
+        let mut reply = Vec::new();
+        let now_ms = self.now.unix_ms();
+        let call = Call {
+            argv: &[],
+            db,
+            slot: None,
+            proto: Proto::Resp2,
+            now_ms,
+            mode: Mode::Replica,
+            may_block: false,
+            rng: &mut self.rng,
+            reply: &mut reply,
+            fx: &mut self.fx,
+        };
+        self.engine.key_info(&call, key)
+    }
+
+    /// The digest of one key's value.
+    pub(crate) fn key_digest(&mut self, db: u16, key: &[u8]) -> [u8; 20] {
+        let mut reply = Vec::new();
+        let now_ms = self.now.unix_ms();
+        let call = Call {
+            argv: &[],
+            db,
+            slot: None,
+            proto: Proto::Resp2,
+            now_ms,
+            mode: Mode::Replica,
+            may_block: false,
+            rng: &mut self.rng,
+            reply: &mut reply,
+            fx: &mut self.fx,
+        };
+        self.engine.digest_value(&call, key)
     }
 
     fn queue(&mut self, id: ConnId, argv: &[&[u8]]) {

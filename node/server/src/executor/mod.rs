@@ -160,6 +160,8 @@ pub struct Executor {
     pub config_changed: Vec<&'static str>,
     /// Cleared by `DEBUG SET-ACTIVE-EXPIRE 0`.
     pub(crate) active_expire: bool,
+    /// Set by `DEBUG PAUSE-CRON 1`.
+    pub(crate) cron_paused: bool,
     expire_more: bool,
     unblocked: Vec<ConnId>,
     was_congested: bool,
@@ -235,6 +237,7 @@ impl Executor {
             started: now,
             config_changed: Vec::new(),
             active_expire: true,
+            cron_paused: false,
             expire_more: false,
             unblocked: Vec::new(),
             was_congested: false,
