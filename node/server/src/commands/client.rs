@@ -56,8 +56,8 @@ fn kind_of(c: &Connection) -> &'static str {
     }
 }
 
-/// One line of `CLIENT LIST`.
-fn describe(ex: &Executor, c: &Connection) -> String {
+/// The letters of a client's state.
+fn flags_of(c: &Connection) -> String {
     let mut flags = String::new();
     if c.is_subscriber() {
         flags.push('P');
@@ -94,6 +94,12 @@ fn describe(ex: &Executor, c: &Connection) -> String {
     if flags.is_empty() {
         flags.push('N');
     }
+    flags
+}
+
+/// One line of `CLIENT LIST`.
+fn describe(ex: &Executor, c: &Connection) -> String {
+    let flags = flags_of(c);
     let (subs, psubs, ssubs) = c.subs.as_ref().map_or((0, 0, 0), |s| {
         (s.channels.len(), s.patterns.len(), s.shard_channels.len())
     });
@@ -149,18 +155,28 @@ fn client_info(ex: &mut Executor, id: ConnId, _: &[&[u8]]) {
     write::verbatim(&mut c.out.buf, c.proto, b"txt", line.as_bytes());
 }
 
-/// Which clients `LIST` and `KILL` mean.
+/// One condition of `LIST` and `KILL`.
+enum Condition {
+    Ids(Vec<u64>),
+    Kind(&'static str),
+    User,
+    Addr(Vec<u8>),
+    Laddr(Vec<u8>),
+    Ip(Vec<u8>),
+    Name(Vec<u8>),
+    Lib(&'static str, Vec<u8>),
+    Flags(String),
+    /// No client has told a capability that we know.
+    Capa,
+    MaxAge(u64),
+    Idle(u64),
+    Db(u16),
+}
+
+/// Which clients `LIST` and `KILL` mean: those for which all conditions hold, or, for the second half of the pair, do not.
 #[derive(Default)]
 struct Filter {
-    ids: Option<Vec<u64>>,
-    kind: Option<&'static str>,
-    user: Option<Vec<u8>>,
-    addr: Option<Vec<u8>>,
-    laddr: Option<Vec<u8>>,
-    name: Option<Vec<u8>>,
-    max_age_s: Option<u64>,
-    idle_s: Option<u64>,
-    db: Option<u16>,
+    conditions: Vec<(Condition, bool)>,
     skip_me: Option<bool>,
 }
 
@@ -174,8 +190,18 @@ fn kind_by_name(word: &[u8]) -> Option<&'static str> {
     }
 }
 
+/// A whole number above zero, for the option `what`.
+fn positive(word: &[u8], what: &str) -> Result<u64, String> {
+    let n =
+        parse_i64(word).ok_or_else(|| format!("ERR {what} is not an integer or out of range"))?;
+    u64::try_from(n)
+        .ok()
+        .filter(|n| *n > 0)
+        .ok_or_else(|| format!("ERR {what} should be greater than 0"))
+}
+
 impl Filter {
-    /// Reads `ID n… TYPE t …` pairs.
+    /// Reads `ID n… TYPE t …`, each possibly with `NOT-` in front.
     fn parse(args: &[&[u8]]) -> Result<Filter, String> {
         let mut f = Filter::default();
         let mut i = 0;
@@ -185,94 +211,116 @@ impl Filter {
                 return Err("ERR syntax error".into());
             };
             i += 2;
-            match word.as_slice() {
+            let (word, holds) = match word.strip_prefix(b"not-") {
+                Some(rest) if !matches!(rest, b"skipme" | b"maxage" | b"idle") => (rest, false),
+                _ => (word.as_slice(), true),
+            };
+            let condition = match word {
                 b"id" => {
-                    let ids = f.ids.get_or_insert_default();
-                    i -= 1;
-                    let first = i;
-                    while let Some(n) = args.get(i).and_then(|a| parse_i64(a)) {
-                        match u64::try_from(n) {
-                            Ok(n) if n > 0 => ids.push(n),
-                            _ => return Err("ERR client-id should be greater than 0".into()),
+                    let mut ids = vec![positive(value, "client-id").map_err(|e| {
+                        if parse_i64(value).is_some() {
+                            e
+                        } else {
+                            "ERR Invalid client ID".into()
                         }
+                    })?];
+                    while let Some(n) = args.get(i).and_then(|a| parse_i64(a)) {
+                        ids.push(
+                            u64::try_from(n)
+                                .ok()
+                                .filter(|n| *n > 0)
+                                .ok_or("ERR client-id should be greater than 0")?,
+                        );
                         i += 1;
                     }
-                    if i == first {
-                        return Err("ERR Invalid client ID".into());
-                    }
+                    Condition::Ids(ids)
                 }
-                b"type" => {
-                    let kind = kind_by_name(value).ok_or_else(|| {
-                        format!(
-                            "ERR Unknown client type '{}'",
-                            String::from_utf8_lossy(value)
-                        )
-                    })?;
-                    f.kind = Some(kind);
-                }
-                b"user" if *value == b"default" => f.user = Some(value.to_vec()),
+                b"type" => Condition::Kind(kind_by_name(value).ok_or_else(|| {
+                    format!(
+                        "ERR Unknown client type '{}'",
+                        String::from_utf8_lossy(value)
+                    )
+                })?),
+                b"user" if *value == b"default" => Condition::User,
                 b"user" => {
                     return Err(format!(
                         "ERR No such user '{}'",
                         String::from_utf8_lossy(value)
                     ));
                 }
-                b"addr" => f.addr = Some(value.to_vec()),
-                b"laddr" => f.laddr = Some(value.to_vec()),
-                b"name" => f.name = Some(value.to_vec()),
+                b"addr" => Condition::Addr(value.to_vec()),
+                b"laddr" => Condition::Laddr(value.to_vec()),
+                b"ip" => Condition::Ip(value.to_vec()),
+                b"name" => Condition::Name(value.to_vec()),
+                b"lib-name" => Condition::Lib("lib-name", value.to_vec()),
+                b"lib-ver" => Condition::Lib("lib-ver", value.to_vec()),
+                b"capa" => Condition::Capa,
+                b"flags" => {
+                    let flags = String::from_utf8_lossy(value).into_owned();
+                    if let Some(bad) = flags
+                        .chars()
+                        .find(|c| !"OMSxPbducAUrNetTRBIiE".contains(*c))
+                    {
+                        return Err(format!(
+                            "ERR Unknown flags found in the provided filter: {bad}"
+                        ));
+                    }
+                    Condition::Flags(flags)
+                }
                 b"skipme" => {
                     f.skip_me = Some(match value.to_ascii_lowercase().as_slice() {
                         b"yes" => true,
                         b"no" => false,
                         _ => return Err("ERR syntax error".into()),
                     });
+                    continue;
                 }
-                b"maxage" => {
-                    let n =
-                        parse_i64(value).ok_or("ERR maxage is not an integer or out of range")?;
-                    f.max_age_s = Some(
-                        u64::try_from(n)
-                            .ok()
-                            .filter(|n| *n > 0)
-                            .ok_or("ERR maxage should be greater than 0")?,
-                    );
-                }
-                b"idle" => {
-                    let n = parse_i64(value).ok_or("ERR idle is not an integer or out of range")?;
-                    f.idle_s = Some(
-                        u64::try_from(n)
-                            .ok()
-                            .filter(|n| *n > 0)
-                            .ok_or("ERR idle should be greater than 0")?,
-                    );
-                }
+                b"maxage" => Condition::MaxAge(positive(value, "maxage")?),
+                b"idle" => Condition::Idle(positive(value, "idle")?),
                 b"db" => {
                     let n = parse_i64(value).and_then(|n| u16::try_from(n).ok());
-                    f.db = Some(n.ok_or("ERR DB index is out of range")?);
+                    Condition::Db(n.ok_or("ERR DB index is out of range")?)
                 }
                 _ => return Err("ERR syntax error".into()),
-            }
+            };
+            f.conditions.push((condition, holds));
         }
         Ok(f)
     }
 
     fn selects(&self, ex: &Executor, c: &Connection) -> bool {
-        let is = |want: &Option<Vec<u8>>, have: Option<std::net::SocketAddr>| {
-            want.as_ref()
-                .is_none_or(|w| have.is_some_and(|h| h.to_string().as_bytes() == &w[..]))
+        self.conditions
+            .iter()
+            .all(|(condition, holds)| condition.is_met(ex, c) == *holds)
+    }
+}
+
+impl Condition {
+    fn is_met(&self, ex: &Executor, c: &Connection) -> bool {
+        let is = |want: &[u8], have: Option<std::net::SocketAddr>| {
+            have.is_some_and(|h| h.to_string().as_bytes() == want)
         };
-        self.ids.as_ref().is_none_or(|ids| ids.contains(&c.id))
-            && self.kind.is_none_or(|k| k == kind_of(c))
-            && is(&self.addr, c.info.peer)
-            && is(&self.laddr, c.info.local)
-            && self.name.as_ref().is_none_or(|n| n[..] == *c.name)
-            && self.db.is_none_or(|db| db == c.db)
-            && self
-                .max_age_s
-                .is_none_or(|a| ex.now.unix_ms().saturating_sub(c.created_ms) / 1000 >= a)
-            && self
-                .idle_s
-                .is_none_or(|a| ex.now.mono_ms().saturating_sub(c.last_seen_ms) / 1000 >= a)
+        match self {
+            Condition::Ids(ids) => ids.contains(&c.id),
+            Condition::Kind(kind) => *kind == kind_of(c),
+            Condition::User => true,
+            Condition::Addr(a) => is(a, c.info.peer),
+            Condition::Laddr(a) => is(a, c.info.local),
+            Condition::Ip(ip) => c
+                .info
+                .peer
+                .is_some_and(|p| p.ip().to_string().as_bytes() == &ip[..]),
+            Condition::Name(name) => name[..] == *c.name,
+            Condition::Lib(which, value) => c.lib.get(which).map_or(&[][..], |v| v) == &value[..],
+            Condition::Flags(wanted) => {
+                let flags = flags_of(c);
+                wanted.chars().all(|f| flags.contains(f))
+            }
+            Condition::Capa => false,
+            Condition::MaxAge(s) => ex.now.unix_ms().saturating_sub(c.created_ms) / 1000 >= *s,
+            Condition::Idle(s) => ex.now.mono_ms().saturating_sub(c.last_seen_ms) / 1000 >= *s,
+            Condition::Db(db) => *db == c.db,
+        }
     }
 }
 
@@ -317,8 +365,8 @@ fn kill_all(ex: &mut Executor, id: ConnId, filter: &Filter, skip_me: bool) -> i6
 fn client_kill(ex: &mut Executor, id: ConnId, argv: &[&[u8]]) {
     if let [_, _, addr] = argv {
         let filter = Filter {
-            addr: Some(addr.to_vec()),
-            ..Filter::default()
+            conditions: vec![(Condition::Addr(addr.to_vec()), true)],
+            skip_me: None,
         };
         if kill_all(ex, id, &filter, false) == 0 {
             return ex.reply_error(id, "ERR No such client");

@@ -66,16 +66,6 @@ fn debug(ex: &mut Executor, id: ConnId, argv: &[&[u8]]) {
             ex.active_expire = *n != b"0";
             write::ok(ex.out(id));
         }
-        [b"digest-value", keys @ ..] => {
-            let n = keys.len();
-            write::array(ex.out(id), n);
-            let db = ex.conns[id].db;
-            for key in &argv[2..] {
-                let digest = ex.key_digest(db, key);
-                let hex: String = digest.iter().map(|b| format!("{b:02x}")).collect();
-                write::simple(ex.out(id), &hex);
-            }
-        }
         [b"object", _] => {
             let db = ex.conns[id].db;
             match ex.key_info(db, argv[2]) {

@@ -534,25 +534,6 @@ impl Executor {
         self.engine.key_info(&call, key)
     }
 
-    /// The digest of one key's value.
-    pub(crate) fn key_digest(&mut self, db: u16, key: &[u8]) -> [u8; 20] {
-        let mut reply = Vec::new();
-        let now_ms = self.now.unix_ms();
-        let call = Call {
-            argv: &[],
-            db,
-            slot: None,
-            proto: Proto::Resp2,
-            now_ms,
-            mode: Mode::Replica,
-            may_block: false,
-            rng: &mut self.rng,
-            reply: &mut reply,
-            fx: &mut self.fx,
-        };
-        self.engine.digest_value(&call, key)
-    }
-
     fn queue(&mut self, id: ConnId, argv: &[&[u8]]) {
         let Some(c) = self.conns.get_mut(id) else {
             return;

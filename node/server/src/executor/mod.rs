@@ -19,6 +19,8 @@ mod input;
 mod output;
 mod pubsub;
 mod stats;
+#[cfg(test)]
+mod tests;
 mod transactions;
 mod turn;
 

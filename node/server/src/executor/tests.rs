@@ -1,0 +1,417 @@
+//! The executor driven by hand: bytes in, bytes out, the journal's answers when the test says so.
+
+use super::{AcceptInfo, ConnId, Executor, Host, Now};
+use crate::config::Config;
+use crate::journal::{Journal, JournalPos};
+use crate::seam::{ControlOut, Office};
+use holdfast_rdb::DumpCodec;
+use std::any::Any;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+struct TestHost;
+
+impl Host for TestHost {
+    fn sleep(&self, _: Duration) {}
+
+    fn memory(&self) -> (u64, u64) {
+        (0, 0)
+    }
+
+    fn cpu_seconds(&self) -> (f64, f64) {
+        (0.0, 0.0)
+    }
+
+    fn seed(&self) -> u64 {
+        7
+    }
+}
+
+/// A journal whose commits and lease the test decides.
+#[derive(Default)]
+struct ManualJournal {
+    position: JournalPos,
+    durable: JournalPos,
+    lease: Arc<AtomicBool>,
+    entries: Vec<Vec<u8>>,
+}
+
+impl Journal for ManualJournal {
+    fn append(&mut self, effects: &[u8]) -> JournalPos {
+        self.position.0 += effects.len() as u64;
+        self.entries.push(effects.to_vec());
+        self.position
+    }
+
+    fn position(&self) -> JournalPos {
+        self.position
+    }
+
+    fn durable(&self) -> JournalPos {
+        self.durable
+    }
+
+    fn on_durable(&mut self, upto: JournalPos) {
+        self.durable = self.durable.max(upto);
+    }
+
+    fn wants_effects(&self) -> bool {
+        true
+    }
+
+    fn gates_replies(&self) -> bool {
+        true
+    }
+
+    fn lease_valid(&self) -> bool {
+        self.lease.load(Ordering::Relaxed)
+    }
+
+    fn as_any(&mut self) -> &mut dyn Any {
+        self
+    }
+}
+
+struct Test {
+    ex: Executor,
+    now: Now,
+    lease: Arc<AtomicBool>,
+}
+
+impl Test {
+    fn new(gated: bool) -> Test {
+        let mut config = Config::default();
+        config.force("durability-timeout", "1000").unwrap();
+        let now = Now {
+            unix_us: 1_000_000_000,
+            mono_us: 0,
+        };
+        let codec = Box::new(DumpCodec::default());
+        let mut ex = Executor::new(
+            config,
+            codec,
+            ControlOut::default(),
+            Box::new(TestHost),
+            now,
+        )
+        .unwrap();
+        let lease = Arc::new(AtomicBool::new(true));
+        if gated {
+            ex.set_journal(Box::new(ManualJournal {
+                lease: lease.clone(),
+                ..Default::default()
+            }));
+            ex.on_office(Office::Leader { term: 1 });
+        }
+        Test { ex, now, lease }
+    }
+
+    fn connect(&mut self) -> ConnId {
+        self.ex.on_accept(AcceptInfo::default()).unwrap()
+    }
+
+    /// One turn in which these lines arrive.
+    fn send(&mut self, id: ConnId, lines: &str) {
+        self.ex.begin_turn(self.now);
+        self.ex.on_bytes(id, lines.replace('\n', "\r\n").as_bytes());
+        self.ex.end_turn();
+    }
+
+    /// What may be written, as text, with `\n` for line ends.
+    fn read(&mut self, id: ConnId) -> String {
+        let c = &mut self.ex.conns[id];
+        let text = String::from_utf8_lossy(c.out.ready()).replace("\r\n", "\n");
+        let n = c.out.ready().len();
+        c.out.on_written(n);
+        text
+    }
+
+    fn commit_all(&mut self) {
+        let upto = self.ex.journal.position();
+        self.ex.on_durable(upto);
+    }
+
+    fn pass(&mut self, ms: u64) {
+        self.now.mono_us += ms * 1000;
+        self.now.unix_us += ms * 1000;
+        self.ex.begin_turn(self.now);
+        self.ex.end_turn();
+    }
+
+    fn entries(&mut self) -> Vec<String> {
+        let journal = self
+            .ex
+            .journal
+            .as_any()
+            .downcast_mut::<ManualJournal>()
+            .unwrap();
+        journal
+            .entries
+            .drain(..)
+            .map(|e| String::from_utf8(e).unwrap())
+            .collect()
+    }
+}
+
+#[test]
+fn async_replies_leave_at_once() {
+    let mut t = Test::new(false);
+    let a = t.connect();
+    t.send(a, "SET k v\nGET k\nPING\n");
+    assert_eq!(t.read(a), "+OK\n$1\nv\n+PONG\n");
+}
+
+#[test]
+fn a_write_is_answered_when_it_is_committed() {
+    let mut t = Test::new(true);
+    let a = t.connect();
+    t.send(a, "SET k v\n");
+    assert_eq!(t.read(a), "");
+    assert_eq!(t.ex.held_replies(), 1);
+    t.commit_all();
+    assert_eq!(t.read(a), "+OK\n");
+}
+
+#[test]
+fn a_turn_is_one_entry_whoever_wrote() {
+    let mut t = Test::new(true);
+    let (a, b) = (t.connect(), t.connect());
+    t.ex.begin_turn(t.now);
+    t.ex.on_bytes(a, b"SET x 1\r\n");
+    t.ex.on_bytes(b, b"SET y 2\r\n");
+    t.ex.end_turn();
+    let entries = t.entries();
+    assert_eq!(entries.len(), 1);
+    assert!(entries[0].contains("x") && entries[0].contains("y"));
+}
+
+#[test]
+fn reads_wait_only_for_what_they_show() {
+    let mut t = Test::new(true);
+    let (a, b) = (t.connect(), t.connect());
+    t.send(a, "SET k v\n");
+    t.send(b, "GET other\n");
+    assert_eq!(t.read(b), "$-1\n");
+    t.send(b, "GET k\nPING\n");
+    assert_eq!(
+        t.read(b),
+        "",
+        "neither the read nor what follows it may overtake the commit"
+    );
+    t.send(b, "DBSIZE\n");
+    t.commit_all();
+    assert_eq!(t.read(b), "$1\nv\n+PONG\n:1\n");
+    t.send(b, "DBSIZE\n");
+    assert_eq!(t.read(b), ":1\n");
+}
+
+#[test]
+fn a_transaction_is_answered_as_a_whole() {
+    let mut t = Test::new(true);
+    let a = t.connect();
+    t.send(a, "MULTI\nGET k\nSET k v\nINCR n\n");
+    assert_eq!(t.read(a), "+OK\n+QUEUED\n+QUEUED\n+QUEUED\n");
+    t.send(a, "EXEC\n");
+    assert_eq!(t.read(a), "");
+    let entries = t.entries();
+    assert!(entries[0].contains("MULTI") && entries[0].contains("EXEC"));
+    let b = t.connect();
+    t.send(b, "GET n\n");
+    assert_eq!(t.read(b), "");
+    t.commit_all();
+    assert_eq!(t.read(a), "*3\n$-1\n+OK\n:1\n");
+    assert_eq!(t.read(b), "$1\n1\n");
+}
+
+#[test]
+fn without_a_lease_no_read_is_answered() {
+    let mut t = Test::new(true);
+    let a = t.connect();
+    t.lease.store(false, Ordering::Relaxed);
+    t.send(a, "GET k\n");
+    assert_eq!(t.read(a), "");
+    t.send(a, "PING\n");
+    assert_eq!(t.read(a), "");
+    t.lease.store(true, Ordering::Relaxed);
+    t.pass(1);
+    assert_eq!(t.read(a), "$-1\n+PONG\n");
+}
+
+#[test]
+fn losing_office_fails_reads_and_keeps_writes_waiting() {
+    let mut t = Test::new(true);
+    let (a, b) = (t.connect(), t.connect());
+    t.send(a, "SET k v\n");
+    t.send(b, "GET k\n");
+    t.ex.on_office(Office::Follower { term: 2 });
+    assert!(t.read(b).starts_with("-CLUSTERDOWN"));
+    assert_eq!(t.read(a), "");
+    // The next leader had the entry: the write did happen.
+    t.commit_all();
+    assert_eq!(t.read(a), "+OK\n");
+    t.send(a, "SET k w\n");
+    assert!(t.read(a).starts_with("-CLUSTERDOWN"));
+}
+
+#[test]
+fn a_new_term_never_confirms_an_old_write() {
+    let mut t = Test::new(true);
+    let a = t.connect();
+    t.send(a, "SET k v\n");
+    t.ex.on_office(Office::Follower { term: 2 });
+    t.ex.on_office(Office::Leader { term: 3 });
+    assert!(t.read(a).starts_with("-UNCERTAIN"));
+    t.commit_all();
+    assert_eq!(t.read(a), "");
+}
+
+#[test]
+fn a_write_that_is_not_confirmed_in_time_is_uncertain() {
+    let mut t = Test::new(true);
+    let a = t.connect();
+    t.send(a, "SET k v\nGET k\n");
+    t.pass(900);
+    assert_eq!(t.read(a), "");
+    t.pass(200);
+    let text = t.read(a);
+    assert!(text.starts_with("-UNCERTAIN"), "{text}");
+    assert!(
+        text.lines().nth(1).unwrap().starts_with("-CLUSTERDOWN"),
+        "{text}"
+    );
+}
+
+#[test]
+fn an_expired_key_found_by_a_read_is_a_write() {
+    let mut t = Test::new(true);
+    let a = t.connect();
+    t.ex.active_expire = false;
+    t.send(a, "SET k v PX 10\n");
+    t.commit_all();
+    t.read(a);
+    t.entries();
+    t.pass(20);
+    t.send(a, "GET k\n");
+    assert_eq!(t.read(a), "");
+    assert_eq!(t.entries().len(), 1);
+    t.commit_all();
+    assert_eq!(t.read(a), "$-1\n");
+}
+
+#[test]
+fn a_connection_may_choose_not_to_wait() {
+    let mut t = Test::new(true);
+    t.ex.settings.quorum = true;
+    let a = t.connect();
+    t.send(a, "CLIENT DURABILITY async\nSET k v\nGET k\n");
+    assert_eq!(t.read(a), "+OK\n+OK\n$1\nv\n");
+    t.send(a, "CLIENT DURABILITY quorum\nSET k w\n");
+    assert_eq!(t.read(a), "+OK\n");
+    t.commit_all();
+    assert_eq!(t.read(a), "+OK\n");
+}
+
+#[test]
+fn blocked_clients_are_served_in_order_and_wait_for_the_commit() {
+    let mut t = Test::new(true);
+    let (a, b, c) = (t.connect(), t.connect(), t.connect());
+    t.send(a, "BLPOP l 0\nPING\n");
+    t.send(b, "BLPOP l 0\n");
+    t.send(c, "RPUSH l 1 2\n");
+    assert_eq!((t.read(a), t.read(b)), (String::new(), String::new()));
+    t.commit_all();
+    assert_eq!(t.read(c), ":2\n");
+    assert_eq!(t.read(a), "*2\n$1\nl\n$1\n1\n+PONG\n");
+    assert_eq!(t.read(b), "*2\n$1\nl\n$1\n2\n");
+}
+
+#[test]
+fn a_blocked_client_is_answered_at_its_deadline() {
+    let mut t = Test::new(false);
+    let a = t.connect();
+    t.send(a, "BLPOP l 0.5\nPING\n");
+    assert!(t.ex.next_deadline_ms() <= 500);
+    t.pass(499);
+    assert_eq!(t.read(a), "");
+    t.pass(1);
+    assert_eq!(t.read(a), "*-1\n+PONG\n");
+}
+
+#[test]
+fn watch_sees_other_clients_only_when_they_change_the_key() {
+    let mut t = Test::new(false);
+    let (a, b) = (t.connect(), t.connect());
+    t.send(a, "WATCH k\n");
+    t.send(b, "SET other 1\n");
+    t.send(a, "MULTI\nSET k 1\nEXEC\n");
+    assert_eq!(t.read(a), "+OK\n+OK\n+QUEUED\n*1\n+OK\n");
+    t.send(a, "WATCH k\n");
+    t.send(b, "SET k 2\n");
+    t.send(a, "MULTI\nSET k 3\nEXEC\nGET k\n");
+    assert_eq!(t.read(a), "+OK\n+OK\n+QUEUED\n*-1\n$1\n2\n");
+}
+
+#[test]
+fn published_messages_reach_channels_and_patterns() {
+    let mut t = Test::new(false);
+    let (a, b) = (t.connect(), t.connect());
+    t.send(a, "SUBSCRIBE news\nPSUBSCRIBE n*\n");
+    t.read(a);
+    t.send(b, "PUBLISH news hi\n");
+    assert_eq!(t.read(b), ":2\n");
+    assert_eq!(
+        t.read(a),
+        "*3\n$7\nmessage\n$4\nnews\n$2\nhi\n*4\n$8\npmessage\n$2\nn*\n$4\nnews\n$2\nhi\n"
+    );
+    t.send(a, "GET k\n");
+    assert!(t.read(a).starts_with("-ERR Can't execute 'get'"));
+    t.ex.on_closed(a);
+    t.send(b, "PUBLISH news hi\n");
+    assert_eq!(t.read(b), ":0\n");
+}
+
+#[test]
+fn bad_input_gets_valkeys_errors() {
+    let mut t = Test::new(false);
+    let a = t.connect();
+    t.send(a, "FOO a b\nGET\nCONFIG nope\nCLIENT\nEXEC\nSELECT 99\n");
+    assert_eq!(
+        t.read(a),
+        "-ERR unknown command 'FOO', with args beginning with: 'a' 'b' \n\
+         -ERR wrong number of arguments for 'get' command\n\
+         -ERR unknown subcommand 'nope'. Try CONFIG HELP.\n\
+         -ERR wrong number of arguments for 'client' command\n\
+         -ERR EXEC without MULTI\n\
+         -ERR DB index is out of range\n"
+    );
+    t.send(a, "*1\n$x\n");
+    assert_eq!(t.read(a), "-ERR Protocol error: invalid bulk length\n");
+    assert_eq!(t.ex.conns[a].close, super::Close::AfterReplies);
+}
+
+#[test]
+fn strangers_authenticate_first() {
+    let mut t = Test::new(false);
+    t.ex.config.force("requirepass", "secret").unwrap();
+    t.ex.apply_config();
+    let a = t.connect();
+    t.send(a, "GET k\nAUTH wrong\nAUTH secret\nGET k\n");
+    assert_eq!(
+        t.read(a),
+        "-NOAUTH Authentication required.\n\
+         -WRONGPASS invalid username-password pair or user is disabled.\n+OK\n$-1\n"
+    );
+}
+
+#[test]
+fn commands_in_pieces_are_put_together() {
+    let mut t = Test::new(false);
+    let a = t.connect();
+    for byte in b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$5\r\nhello\r\n*2\r\n$3\r\nGET\r\n$1\r\nk\r\n" {
+        t.ex.begin_turn(t.now);
+        t.ex.on_bytes(a, &[*byte]);
+        t.ex.end_turn();
+    }
+    assert_eq!(t.read(a), "+OK\n$5\nhello\n");
+}
