@@ -66,7 +66,6 @@ impl Cluster {
         (self.tune)(&mut config);
         let group = Group::start(config, disk, app, &server).await?;
         Ok(Node {
-            n,
             group,
             server,
             list,

@@ -175,7 +175,7 @@ impl MemDisk {
             let keep = match crash {
                 Crash::LoseUnsynced => false,
                 Crash::KeepAll => true,
-                Crash::Torn(_) => next(&mut seed) % 2 == 0,
+                Crash::Torn(_) => next(&mut seed).is_multiple_of(2),
             };
             if keep {
                 match state.names.get(&path) {

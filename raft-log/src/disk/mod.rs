@@ -60,6 +60,7 @@ pub struct DirEntry {
 }
 
 /// An open file.
+#[allow(clippy::len_without_is_empty)]
 pub trait DiskFile: Send + Sync {
     /// Reads at most `len` bytes at `offset`; fewer only where the file ends.
     fn read_at(&self, offset: u64, len: usize) -> DiskFuture<'_, Vec<u8>>;

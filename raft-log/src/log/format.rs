@@ -42,7 +42,8 @@ pub const HEADER: usize = 32;
 pub const ALIGN: usize = 8;
 /// No body is longer: a proposal is at most about this long.
 pub const BODY_MAX: usize = 1 << 30;
-const _: () = assert!(HEADER % ALIGN == 0 && BODY_MAX < u32::MAX as usize - HEADER - ALIGN);
+const _: () =
+    assert!(HEADER.is_multiple_of(ALIGN) && BODY_MAX < u32::MAX as usize - HEADER - ALIGN);
 
 /// What a segment begins with: enough to forget all segments before it.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -80,6 +80,7 @@ impl Index {
     }
 
     /// Index of the first entry on disk.
+    #[cfg(test)]
     pub fn first(&self) -> Option<u64> {
         self.runs.front().map(|run| run.first)
     }
@@ -87,15 +88,6 @@ impl Index {
     /// Number of the segment that holds the first entry.
     pub fn first_segment(&self) -> Option<u64> {
         self.runs.front().map(|run| run.segment)
-    }
-
-    /// How many bytes the records of the entries up to `index` take, roughly.
-    pub fn bytes_upto(&self, index: u64) -> u64 {
-        self.runs
-            .iter()
-            .take_while(|run| run.last <= index)
-            .map(|run| run.end - run.start)
-            .sum()
     }
 
     /// The highest index such that the entries behind it take about `bytes`, if there are that many.

@@ -253,6 +253,7 @@ impl LogStore {
     }
 
     /// Waits until everything appended so far is durable, or the log has failed.
+    #[cfg(test)]
     pub async fn flush(&self) {
         let (done, wait) = oneshot::channel();
         if self.commands.send(Command::Flush { done }).is_ok() {

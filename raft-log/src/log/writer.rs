@@ -59,6 +59,7 @@ pub enum Command {
         upto: LogId,
     },
     /// Answers when everything before it is durable.
+    #[cfg_attr(not(test), allow(dead_code))]
     Flush {
         done: oneshot::Sender<()>,
     },
@@ -425,7 +426,7 @@ pub fn spawn(writer: Writer) -> std::io::Result<()> {
 
 #[cfg(not(madsim))]
 fn block_on(future: impl Future<Output = ()>) {
-    use std::task::{Context, Poll, Wake, Waker};
+    use std::task::{Context, Wake, Waker};
 
     struct Unpark(std::thread::Thread);
 
@@ -438,7 +439,7 @@ fn block_on(future: impl Future<Output = ()>) {
     let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
     let mut context = Context::from_waker(&waker);
     let mut future = std::pin::pin!(future);
-    while let Poll::Pending = future.as_mut().poll(&mut context) {
+    while future.as_mut().poll(&mut context).is_pending() {
         std::thread::park();
     }
 }

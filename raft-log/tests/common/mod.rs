@@ -84,7 +84,6 @@ pub fn config(n: u8, role: Role, advertise: String) -> GroupConfig {
 }
 
 pub struct Node {
-    pub n: u8,
     pub group: Group,
     pub server: RaftServer,
     pub list: Arc<Mutex<List>>,
