@@ -21,7 +21,7 @@ fn main() {
     let mut cluster = Cluster::in_dir(&support::output_dir());
     let lone = cluster.add_node(&["durability quorum", "raft-log-max-bytes 16gb"]);
     cluster.start(lone);
-    cluster.client(lone).ok("CLUSTER ADDSLOTSRANGE 0 16383");
+    cluster.add_slots(lone, 0, 16383);
     cluster.wait_well();
     fill(cluster.port(lone), mib);
     cluster.kill(lone);

@@ -34,9 +34,12 @@ pub fn form(cluster: &mut LocalCluster) -> Result<(), Failure> {
             said(*port, client.call(&["CLUSTER", "SET-CONFIG-EPOCH", &epoch]))?;
             let slots = cluster.shape.slots(*shard);
             let (first, last) = (slots.start().to_string(), slots.end().to_string());
-            said(
+            // A node that has just started may not yet lead the shard that it is alone in.
+            insist(
+                cluster,
                 *port,
-                client.call(&["CLUSTER", "ADDSLOTSRANGE", &first, &last]),
+                client,
+                &["CLUSTER", "ADDSLOTSRANGE", &first, &last],
             )?;
         }
     }
@@ -73,7 +76,13 @@ pub fn form(cluster: &mut LocalCluster) -> Result<(), Failure> {
         };
         for leader in leaders {
             let (port, client) = &mut clients[index];
-            replicate(cluster, *port, client, &ids[leader])?;
+            // The primary may not yet have told everybody where its log listens.
+            insist(
+                cluster,
+                *port,
+                client,
+                &["CLUSTER", "REPLICATE", &ids[leader]],
+            )?;
         }
     }
     if cluster.shape.voters() > 1 {
@@ -131,19 +140,17 @@ fn connect_all(cluster: &mut LocalCluster) -> Result<Clients, Failure> {
     Ok(clients)
 }
 
-/// The primary may not yet have told everybody where its log listens: refusals are tried again for a while.
-fn replicate(
+/// Sends a command that may be refused for a moment, until it is not.
+fn insist(
     cluster: &mut LocalCluster,
     port: u16,
     client: &mut Client,
-    primary: &str,
+    args: &[&str],
 ) -> Result<(), Failure> {
-    wait(cluster, "CLUSTER REPLICATE", || {
-        match client.call(&["CLUSTER", "REPLICATE", primary]) {
-            Ok(_) => Ok(None),
-            Err(ClientError::Refused(text)) => Ok(Some(format!("port {port}: {text}"))),
-            Err(error) => Err(Failure::Said(format!("the node on port {port}: {error}"))),
-        }
+    wait(cluster, &args.join(" "), || match client.call(args) {
+        Ok(_) => Ok(None),
+        Err(ClientError::Refused(text)) => Ok(Some(format!("port {port}: {text}"))),
+        Err(error) => Err(Failure::Said(format!("the node on port {port}: {error}"))),
     })
 }
 

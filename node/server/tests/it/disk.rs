@@ -68,7 +68,7 @@ fn a_full_disk_refuses_writes_and_loses_nothing() {
         "durability-timeout 1000",
     ]);
     cluster.start(node);
-    cluster.client(node).ok("CLUSTER ADDSLOTSRANGE 0 16383");
+    cluster.add_slots(node, 0, 16383);
     cluster.wait_well();
     cluster.router().run("SET first 1");
 

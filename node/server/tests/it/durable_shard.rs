@@ -68,6 +68,8 @@ fn one_primary_after_the_other_is_killed() {
 #[test]
 fn a_node_that_lost_its_disk_is_replaced() {
     let (mut cluster, [a, b, witness]) = Cluster::one_durable_shard();
+    // Started later; added now, so that the writers know its port.
+    let replacement = cluster.add_node(&["durability quorum"]);
     let load = Load::start(&cluster, "k", 4);
     load.wait_for(500, PATIENCE);
 
@@ -78,7 +80,6 @@ fn a_node_that_lost_its_disk_is_replaced() {
     load.wait_for(500, FAILOVER_MAX);
 
     let survivor = if lost == a { b } else { a };
-    let replacement = cluster.add_node(&["durability quorum"]);
     cluster.start(replacement);
     cluster.meet(replacement, survivor);
     cluster.replicate(replacement, survivor);
@@ -201,7 +202,7 @@ fn two_processes_on_one_folder_refuse() {
         "the message does not name the folder:\n{output}"
     );
     assert!(!output.contains("panicked"), "{output}");
-    cluster.client(node).ok("CLUSTER ADDSLOTSRANGE 0 16383");
+    cluster.add_slots(node, 0, 16383);
 }
 
 fn cluster_program() -> std::path::PathBuf {

@@ -112,13 +112,9 @@ impl Cluster {
         self.start_all();
         let at = |n: u16| u32::from(n) * 16384 / u32::from(shards);
         for (n, [primary, _]) in (0u16..).zip(&data) {
-            let mut client = self.client(*primary);
-            client.ok(&format!("CLUSTER SET-CONFIG-EPOCH {}", n + 1));
-            client.ok(&format!(
-                "CLUSTER ADDSLOTSRANGE {} {}",
-                at(n),
-                at(n + 1) - 1
-            ));
+            self.client(*primary)
+                .ok(&format!("CLUSTER SET-CONFIG-EPOCH {}", n + 1));
+            self.add_slots(*primary, at(n), at(n + 1) - 1);
         }
         let first = data[0][0];
         for index in 1..self.nodes.len() {
@@ -365,6 +361,16 @@ impl Cluster {
     pub fn meet(&self, node: NodeRef, other: NodeRef) {
         self.client(node)
             .ok(&format!("CLUSTER MEET 127.0.0.1 {}", self.port(other)));
+    }
+
+    /// `CLUSTER ADDSLOTSRANGE`, repeated while the node's own shard has no leader yet.
+    pub fn add_slots(&mut self, node: NodeRef, first: u32, last: u32) {
+        self.wait("CLUSTER ADDSLOTSRANGE to be accepted", |cluster| {
+            cluster
+                .client(node)
+                .run(&format!("CLUSTER ADDSLOTSRANGE {first} {last}"))
+                .is_ok()
+        });
     }
 
     /// `CLUSTER REPLICATE`, repeated while the primary is not known yet.
