@@ -3,6 +3,7 @@
 mod expire;
 mod keys;
 mod scan;
+mod sort;
 mod strings;
 
 use crate::spec::Command;
@@ -14,6 +15,7 @@ pub(crate) const TABLES: &[&[Command]] = &[
     keys::COMMANDS,
     expire::COMMANDS,
     scan::COMMANDS,
+    sort::COMMANDS,
     types::hash_commands::COMMANDS,
     types::list_commands::COMMANDS,
     types::list_move_commands::COMMANDS,

@@ -14,7 +14,7 @@ use holdfast_resp::write;
 const SLOT_BITS: u32 = SLOTS.trailing_zeros();
 
 /// The one slot that a pattern without wildcards in its hash tag (or anywhere) can match.
-fn pattern_slot(pattern: &[u8]) -> Option<u16> {
+pub(super) fn pattern_slot(pattern: &[u8]) -> Option<u16> {
     let mut open = None;
     for (i, b) in pattern.iter().enumerate() {
         match (b, open) {
