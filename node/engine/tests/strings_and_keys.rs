@@ -470,7 +470,8 @@ fn slots() {
 
 #[test]
 fn large_values_are_freed_in_steps() {
-    let fill: [(&str, fn(u32) -> String); 4] = [
+    type Element = fn(u32) -> String;
+    let fill: [(&str, Element); 4] = [
         ("RPUSH", |i| format!("element-{i}-{}", "x".repeat(100))),
         ("SADD", |i| format!("m{i}")),
         ("HSET", |i| format!("f{i} v")),
