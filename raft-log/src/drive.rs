@@ -6,8 +6,6 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use openraft::ServerState;
-#[cfg(not(madsim))]
-use openraft::async_runtime::Instant as _;
 use openraft::async_runtime::watch::WatchReceiver;
 use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
@@ -229,16 +227,15 @@ async fn look(core: &Core, metrics: &Metrics) {
 
 /// Renews the leases by what a quorum has acknowledged.
 fn renew(core: &Core, metrics: &Metrics, reign: LeaderId) {
-    // The clock is read before the age of the acknowledgement: whatever comes between the two makes
-    // the lease shorter, not longer.
     let now = Instant::now();
     let acked = if alone(core, metrics) {
         (!core.changing.load(Ordering::SeqCst)).then_some(now)
     } else {
-        metrics
-            .last_quorum_acked
-            .as_ref()
-            .and_then(|acked| now.checked_sub(acked.elapsed()))
+        let membership = metrics.membership_config.membership();
+        let configs = membership.get_joint_config();
+        core.context
+            .acks
+            .quorum(reign, core.config.me, now, configs)
     };
     let Some(acked) = acked else { return };
     let term = core.config.election_max;

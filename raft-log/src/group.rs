@@ -160,6 +160,7 @@ impl Group {
             disk,
             election_max: config.election_max,
             all_data_matched: AtomicU64::new(0),
+            acks: crate::acks::Acks::default(),
         });
         let desk: Arc<Mutex<Desk>> = Arc::default();
         let counter = desk.clone();

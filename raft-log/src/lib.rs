@@ -75,6 +75,7 @@
 pub mod disk;
 pub mod planted;
 
+mod acks;
 mod app;
 mod drive;
 mod error;

@@ -24,6 +24,7 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 use tonic::transport::{Channel, Endpoint};
 
+use crate::acks::{Acks, UnderWay};
 use crate::disk::{Disk, DiskFile, OpenMode};
 use crate::ids::{NodeId, ShardId};
 use crate::raft::{
@@ -52,6 +53,8 @@ pub struct Context {
     pub election_max: Duration,
     /// Index up to which every data voter has the log, plus one; 0: unknown.
     pub all_data_matched: AtomicU64,
+    /// As leader: who follows, and since when that is known.
+    pub acks: Acks,
 }
 
 /// A client for the server at `addr` (`host:port`), connecting when it is first used and again after
@@ -192,6 +195,19 @@ fn append_reply(reply: wire::AppendReply) -> Result<StreamAppendResult<Types>, R
     }
 }
 
+impl Context {
+    /// Takes the next answer of a member: it follows, or it has seen another leader.
+    fn on_append_reply(&self, from: NodeId, sent: &UnderWay, reply: &StreamAppendResult<Types>) {
+        let Some((reign, at)) = sent.answered() else {
+            return;
+        };
+        match reply {
+            Ok(_) | Err(StreamAppendError::Conflict(_)) => self.acks.note(from, reign, at),
+            Err(StreamAppendError::HigherVote(_)) => {}
+        }
+    }
+}
+
 type Replies<'s> = BoxStream<'s, Result<StreamAppendResult<Types>, RPCError<Types>>>;
 
 impl RaftNetworkV2<Types> for Peer {
@@ -203,9 +219,14 @@ impl RaftNetworkV2<Types> for Peer {
         option: RPCOption,
     ) -> Result<AppendEntriesResponse<Types>, RPCError<Types>> {
         let mut client = self.client()?;
+        let under_way = UnderWay::default();
+        under_way.sent(rpc.vote.leader_id);
         let request = append_to_wire(&self.context, self.route(), rpc);
         let reply = Self::within(option.hard_ttl(), client.append(request)).await?;
-        Ok(append_reply(reply)?.into())
+        let reply = append_reply(reply)?;
+        self.context
+            .on_append_reply(self.target, &under_way, &reply);
+        Ok(reply.into())
     }
 
     fn stream_append<'s, S>(
@@ -222,16 +243,22 @@ impl RaftNetworkV2<Types> for Peer {
             let route = self.route();
             if self.heartbeat {
                 let limit = option.hard_ttl();
+                let target = self.target;
                 let state = (input, client, context, route);
                 let replies = stream::unfold(
                     state,
                     move |(mut input, mut client, context, route)| async move {
                         let rpc = input.next().await?;
+                        let under_way = UnderWay::default();
+                        under_way.sent(rpc.vote.leader_id);
                         let request = append_to_wire(&context, route.clone(), rpc);
                         let reply = match Self::within(limit, client.append(request)).await {
                             Ok(reply) => append_reply(reply),
                             Err(e) => Err(RPCError::Unreachable(e)),
                         };
+                        if let Ok(reply) = &reply {
+                            context.on_append_reply(target, &under_way, reply);
+                        }
                         Some((reply, (input, client, context, route)))
                     },
                 );
@@ -240,26 +267,31 @@ impl RaftNetworkV2<Types> for Peer {
             // When openraft drops the replies, the requests must end too: the transport would go on
             // to wait for the next one, and openraft's stream of them is locked while it is waited for.
             let (guard, dropped) = oneshot::channel::<()>();
-            let sent = Arc::new(AtomicU64::new(0));
+            let sent = Arc::new(UnderWay::default());
             let counter = sent.clone();
+            let (target, listener) = (self.target, self.context.clone());
             let stall = (self.context.election_max * 4).max(Duration::from_secs(1));
             let requests = input
                 .map(move |rpc| {
-                    counter.fetch_add(1, Ordering::Relaxed);
+                    counter.sent(rpc.vote.leader_id);
                     append_to_wire(&context, route.clone(), rpc)
                 })
                 .take_until(dropped);
             let replies = Self::within(stall, client.append_stream(Box::pin(requests))).await?;
-            let state = Some((replies, guard, 0u64));
+            let state = Some((replies, guard));
             let replies = stream::unfold(state, move |state| {
-                let sent = sent.clone();
+                let (sent, listener) = (sent.clone(), listener.clone());
                 async move {
-                    let (mut replies, guard, answered) = state?;
+                    let (mut replies, guard) = state?;
                     loop {
-                        let under_way = sent.load(Ordering::Relaxed) > answered;
+                        let under_way = sent.any();
                         return match timeout(stall, replies.message()).await {
                             Ok(Ok(Some(reply))) => {
-                                Some((append_reply(reply), Some((replies, guard, answered + 1))))
+                                let reply = append_reply(reply);
+                                if let Ok(reply) = &reply {
+                                    listener.on_append_reply(target, &sent, reply);
+                                }
+                                Some((reply, Some((replies, guard))))
                             }
                             Ok(Ok(None)) => None,
                             Ok(Err(status)) => {

@@ -10,6 +10,8 @@
 //! start stops. If there is none, *x* lies in the last batch, nothing of which was acknowledged, or
 //! the damage hit the very last batch, which no later record vouches for. The file is cut at *x*.
 //!
+//! Whatever of the last batch is valid is written and synced again before the log is used ([`write_back`]).
+//!
 //! Only the last segment can have a torn tail: a new segment is created after the last sync of the
 //! one before.
 
@@ -347,6 +349,18 @@ pub async fn create_segment(
     Ok((Segment { file, path, len }, running))
 }
 
+/// Makes the last batch durable before anybody counts on it.
+///
+/// What was read may be in the page cache alone: the process before this one was killed before its sync, or
+/// its sync failed, after which the system calls pages clean that it has not written. Only writing them
+/// again, and a sync that succeeds, proves anything.
+async fn write_back(file: &dyn DiskFile, from: u64, to: u64) -> std::io::Result<()> {
+    let len = usize::try_from(to - from).map_err(std::io::Error::other)?;
+    let tail = file.read_at(from, len).await?;
+    file.write_at(from, Bytes::from(tail)).await?;
+    file.sync().await
+}
+
 /// Replaces the identity file.
 pub async fn write_identity(
     disk: &dyn Disk,
@@ -463,6 +477,7 @@ impl Replay<'_> {
             what: what.into(),
         };
         let mut scanner = Scanner::new(file.as_ref(), 0, len);
+        let mut vouched = 0;
         loop {
             let offset = scanner.offset;
             let next = match scanner.next().await? {
@@ -526,10 +541,14 @@ impl Replay<'_> {
                 ));
             }
             self.running = frame.running;
+            vouched = frame.synced.max(vouched);
             if offset > 0 {
                 self.apply(record, number, offset, offset + frame.len as u64)
                     .map_err(|what| corrupt(offset, what))?;
             }
+        }
+        if place.last && len > vouched {
+            write_back(file.as_ref(), vouched, len).await?;
         }
         self.segments.insert(number, Segment { file, path, len });
         Ok(())

@@ -17,7 +17,7 @@
 //! 5. A segment is removed after a purge record for all its entries is durable. The head of the
 //!    next one repeats everything else that it said.
 //! 6. After a failed sync nothing is known about what was written since the last good one. The writer
-//!    stops for good; only a restart, which reads the disk again, goes on.
+//!    stops for good; only a restart goes on, which writes what it finds of the last batch again.
 //! 7. A full disk fails the write, before any sync. The same bytes are written to the same place until
 //!    there is room; nothing of it was acknowledged.
 

@@ -4,13 +4,19 @@ use super::cluster_client::PORT;
 use super::world::Machine;
 use crate::plan::Plan;
 use crate::record::Recorder;
+use crate::rng::Rng;
+use holdfast_engine::Engine;
+use holdfast_raft_log::disk::Disk;
 use holdfast_rdb::DumpCodec;
 use holdfast_server::config::{Config, Settings};
+use holdfast_server::control;
 use holdfast_server::driver::{self, Clock};
 use holdfast_server::executor::{Executor, Host, engine_config};
-use holdfast_server::seam::{ControlOut, ExecutorInbox, Wake, executor_queue};
+use holdfast_server::seam::{ControlOut, ExecutorInbox, Wake, control_queue, executor_queue};
 use std::io;
-use std::time::Duration;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 use tokio::net::TcpListener;
 
 /// What the simulator does for an executor.
@@ -65,10 +71,71 @@ pub async fn standalone(machine: Machine) -> io::Result<()> {
     serve(&machine, executor, inbox, clock).await
 }
 
+fn arguments(plan: &Plan, machine: &Machine) -> Vec<String> {
+    let witness = plan.witness && machine.index + 1 == plan.nodes();
+    let ip = machine.ip.to_string();
+    let mut rng = Rng::new(plan.seed).derive("sizes", 1);
+    let segment_bytes = rng.range(4, 32) * 1024;
+    let log_bytes = segment_bytes * rng.range(4, 10);
+    [
+        ("port", "7000"),
+        ("bind", ip.as_str()),
+        ("dir", "/data"),
+        ("protected-mode", "no"),
+        ("cluster-enabled", "yes"),
+        ("cluster-node-timeout", "2000"),
+        ("durability", "quorum"),
+        ("durability-timeout", "2000"),
+        ("enable-debug-command", "yes"),
+        ("witness", if witness { "yes" } else { "no" }),
+        // Small, so that snapshots are taken and the log is cut many times in a run.
+        ("raft-segment-bytes", &segment_bytes.to_string()),
+        ("raft-log-max-bytes", &log_bytes.to_string()),
+    ]
+    .iter()
+    .flat_map(|(name, value)| [format!("--{name}"), (*value).to_string()])
+    .collect()
+}
+
 /// One process, from start to exit.
-pub async fn process(_plan: Plan, record: Recorder, machine: Machine) {
-    record.note(
-        0,
-        format_args!("n{}: the node cannot be started yet", machine.index),
-    );
+pub async fn process(plan: Plan, record: Recorder, machine: Machine) {
+    let since = Instant::now();
+    let name = format!("n{}", machine.index);
+    let note = |text: String| record.note_of(since.elapsed().as_micros() as u64, &name, format_args!("{text}"));
+    if let Err(error) = run(&plan, &machine).await {
+        let text = error.to_string();
+        // The plan's faults never damage what was synced: such words would be the program's own doing.
+        if ["corrupt", "log entry", "contradict", "is gone"].iter().any(|w| text.contains(w)) {
+            record.problem(0, format!("{name} stops: {text}"));
+        }
+        note(format!("stops: {text}"));
+    }
+}
+
+async fn run(plan: &Plan, machine: &Machine) -> io::Result<()> {
+    let config = Config::from_args(&arguments(plan, machine)).map_err(io::Error::other)?;
+    let clock = Clock::skewed(machine.skew_ms);
+    let disk: Arc<dyn Disk> = Arc::new(machine.disk.clone());
+    disk.create_dir_all(Path::new("/data")).await?;
+    let (handle, inbox) = executor_queue(Wake::Channel);
+    let (out, control_inbox) = control_queue();
+    let executor = executor(config.clone(), out, clock)?;
+    let settings = Settings::of(&config);
+    let engine = engine_config(&config, &settings, [0; 2]);
+    let limits = engine.limits;
+    let parts = control::Parts {
+        config,
+        executor: handle,
+        inbox: control_inbox,
+        disk,
+        make_engine: Arc::new(move || {
+            Engine::new(engine.clone(), Box::new(DumpCodec { limits, ..DumpCodec::default() }))
+        }),
+        now_ms: Arc::new(move || clock.now().unix_ms()),
+    };
+    tokio::select! {
+        biased;
+        ended = control::run(parts) => ended.map_err(|e| io::Error::other(e.to_string())),
+        served = serve(machine, executor, inbox, clock) => served,
+    }
 }

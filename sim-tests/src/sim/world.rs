@@ -28,7 +28,7 @@ pub struct Machine {
 }
 
 /// A process: runs until it exits or is ended.
-pub type Process = Pin<Box<dyn Future<Output = ()> + Send>>;
+pub type Process = Pin<Box<dyn Future<Output = ()>>>;
 
 struct Node {
     machine: Machine,

@@ -944,7 +944,8 @@ pub const DIRECTIVES: &[Directive] = &[
         "raft-log-max-bytes",
         "",
         Kind::Memory {
-            min: 1048576,
+            // The simulator's logs are small, to be cut often.
+            min: if cfg!(madsim) { 16384 } else { 1048576 },
             max: i64::MAX,
         },
         "1073741824",
@@ -961,7 +962,7 @@ pub const DIRECTIVES: &[Directive] = &[
         "raft-segment-bytes",
         "",
         Kind::Memory {
-            min: 65536,
+            min: if cfg!(madsim) { 4096 } else { 65536 },
             max: 4294967296,
         },
         "67108864",
