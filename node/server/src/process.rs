@@ -244,6 +244,10 @@ impl Host for StdHost {
         (system, user)
     }
 
+    fn can_listen(&self, old: &Config, new: &Config) -> Result<(), (&'static str, &'static str)> {
+        crate::driver::mio::can_listen(old, new)
+    }
+
     fn seed(&self) -> u64 {
         rand::random()
     }

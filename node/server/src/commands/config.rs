@@ -2,6 +2,7 @@
 
 use super::ServerCommand;
 use super::rows::*;
+use crate::config::SetError;
 use crate::executor::{ConnId, Executor};
 use crate::seam::ToControl;
 use holdfast_resp::write;
@@ -35,8 +36,19 @@ fn config_set(ex: &mut Executor, id: ConnId, argv: &[&[u8]]) {
         .collect();
     let local = ex.conns[id].info.is_local();
     let protected = ex.settings.protected_configs.permits(local);
-    match ex.config.set_all(&pairs, protected) {
+    let mut new = ex.config.clone();
+    let set = new.set_all(&pairs, protected).and_then(|names| {
+        match ex.host.can_listen(&ex.config, &new) {
+            Ok(()) => Ok(names),
+            Err((name, reason)) => Err(SetError::Refused {
+                name: name.to_string(),
+                reason: reason.to_string(),
+            }),
+        }
+    });
+    match set {
         Ok(names) => {
+            ex.config = new;
             ex.apply_config();
             crate::logging::set_level(ex.config.get("loglevel"));
             let changed: Vec<(&'static str, String)> = names

@@ -114,7 +114,11 @@ fn protocol(ex: &mut Executor, id: ConnId, kind: &[u8]) {
     match kind {
         b"string" => write::bulk(out, b"Hello World"),
         b"integer" => write::int(out, 12345),
-        b"double" => write::double(out, proto, 3.141),
+        b"double" => {
+            // What Valkey's clients test with.
+            #[expect(clippy::approx_constant)]
+            write::double(out, proto, 3.141)
+        },
         b"null" => write::null(out, proto),
         b"array" => {
             write::array(out, 3);

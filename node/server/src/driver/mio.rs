@@ -346,10 +346,7 @@ impl MioDriver {
         let mut kept = 0;
         for i in 0..list.len() {
             let index = list[i];
-            if !self.executor.takes_input() {
-                list[kept] = index;
-                kept += 1;
-            } else if self.read_one(index) {
+            if !self.executor.takes_input() || self.read_one(index) {
                 list[kept] = index;
                 kept += 1;
             }
@@ -490,6 +487,7 @@ impl MioDriver {
         }
     }
 
+    /// Listens as the configuration says now. Whether that can be done was tried before it was accepted.
     fn on_config_changed(&mut self) {
         let changed = std::mem::take(&mut self.executor.config_changed);
         if changed.iter().any(|n| matches!(*n, "port" | "bind")) {
@@ -512,6 +510,36 @@ fn plain(a: SocketAddr) -> SocketAddr {
     SocketAddr::new(a.ip().to_canonical(), a.port())
 }
 
+/// Tries whether a new port or new addresses can be listened on, before they are accepted.
+///
+/// # Errors
+/// The directive at fault, and Valkey's words for it.
+pub fn can_listen(old: &Config, new: &Config) -> Result<(), (&'static str, &'static str)> {
+    let port = |c: &Config| u16::try_from(c.int("port")).unwrap_or(0);
+    let addresses = |c: &Config| -> Vec<String> {
+        c.get("bind")
+            .split(' ')
+            .filter(|w| !w.is_empty() && !w.starts_with('-'))
+            .map(String::from)
+            .collect()
+    };
+    if old.get("bind") != new.get("bind")
+        // Their own port may be in use by ourselves: any other tells whether the address is there.
+        && addresses(new).iter().any(|host| listen_tcp(host, 0, 1).is_err())
+    {
+        return Err(("bind", "Failed to bind to specified addresses."));
+    }
+    if port(old) != port(new)
+        && port(new) != 0
+        && addresses(new)
+            .iter()
+            .any(|host| listen_tcp(host, port(new), 1).is_err())
+    {
+        return Err(("port", "Unable to listen on this port. Check server logs."));
+    }
+    Ok(())
+}
+
 fn listeners(config: &Config) -> io::Result<Vec<Listener>> {
     let mut out = Vec::new();
     let port = u16::try_from(config.int("port")).unwrap_or(0);
@@ -525,13 +553,7 @@ fn listeners(config: &Config) -> io::Result<Vec<Listener>> {
             };
             match listen_tcp(host, port, backlog) {
                 Ok(l) => out.push(Listener::Tcp(l)),
-                Err(e)
-                    if optional
-                        && matches!(
-                            e.kind(),
-                            io::ErrorKind::AddrNotAvailable | io::ErrorKind::Unsupported
-                        )
-                        || optional && e.raw_os_error() == Some(97) => {}
+                Err(e) if optional && is_absent(&e) => {}
                 Err(e) => {
                     let reason = if e.kind() == io::ErrorKind::AddrInUse {
                         "bind: Address already in use".to_string()
@@ -568,6 +590,15 @@ fn listeners(config: &Config) -> io::Result<Vec<Listener>> {
         ));
     }
     Ok(out)
+}
+
+/// This machine has no such address, or no such kind of address.
+fn is_absent(e: &io::Error) -> bool {
+    const EAFNOSUPPORT: i32 = 97;
+    matches!(
+        e.kind(),
+        io::ErrorKind::AddrNotAvailable | io::ErrorKind::Unsupported
+    ) || e.raw_os_error() == Some(EAFNOSUPPORT)
 }
 
 fn listen_tcp(host: &str, port: u16, backlog: i32) -> io::Result<TcpListener> {

@@ -122,8 +122,8 @@ impl Executor {
             let Some(c) = self.conns.get_mut(*id) else {
                 return false;
             };
-            let may_read =
-                c.out.has_held_reads() && *lease.get_or_insert_with(|| self.journal.lease_valid());
+            // Asked once, after everything of the turn has executed.
+            let may_read = || *lease.get_or_insert_with(|| self.journal.lease_valid());
             let full = c.is_full();
             if c.out.release(durable, may_read) && !c.dirty {
                 c.dirty = true;

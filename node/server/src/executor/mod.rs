@@ -80,6 +80,14 @@ pub trait Host: Send {
     /// Processor time of the process so far, in the system and in itself, in seconds.
     fn cpu_seconds(&self) -> (f64, f64);
 
+    /// Whether the new configuration's addresses can be listened on; if not, the directive at fault and why.
+    ///
+    /// # Errors
+    /// They cannot.
+    fn can_listen(&self, _old: &Config, _new: &Config) -> Result<(), (&'static str, &'static str)> {
+        Ok(())
+    }
+
     /// Random numbers that differ from run to run.
     fn seed(&self) -> u64;
 }

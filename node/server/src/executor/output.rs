@@ -84,11 +84,6 @@ impl Output {
         self.held.len()
     }
 
-    /// Whether any held reply shows state, so that the lease matters to it.
-    pub fn has_held_reads(&self) -> bool {
-        self.held.iter().any(|h| h.kind == HeldKind::Read)
-    }
-
     /// Whether nothing is left to be written.
     pub fn is_empty(&self) -> bool {
         self.sent == self.buf.len()
@@ -119,12 +114,12 @@ impl Output {
         });
     }
 
-    /// Releases, in order, what depends on nothing beyond `durable`; reads only if `lease`. Returns
-    /// whether anything may be written that could not be before.
-    pub fn release(&mut self, durable: JournalPos, lease: bool) -> bool {
+    /// Releases, in order, what depends on nothing beyond `durable`. `lease` is asked when a read is next, and not again
+    /// after it has refused. Returns whether anything may be written that could not be before.
+    pub fn release(&mut self, durable: JournalPos, mut lease: impl FnMut() -> bool) -> bool {
         let mut any = false;
         while let Some(first) = self.held.front() {
-            if first.needs > durable || (first.kind == HeldKind::Read && !lease) {
+            if first.needs > durable || (first.kind == HeldKind::Read && !lease()) {
                 break;
             }
             self.free += first.len;
@@ -190,12 +185,11 @@ mod tests {
         put(&mut o, b"f", 0, HeldKind::Free);
         assert_eq!(o.ready(), b"a");
         o.on_written(1);
-        assert!(!o.release(JournalPos(9), true));
-        assert!(o.release(JournalPos(10), false));
+        assert!(!o.release(JournalPos(9), || true));
+        assert!(o.release(JournalPos(10), || false));
         assert_eq!(o.ready(), b"w");
-        assert!(o.has_held_reads());
         o.on_written(1);
-        o.release(JournalPos(10), true);
+        o.release(JournalPos(10), || true);
         assert_eq!(o.ready(), b"rf");
         o.on_written(2);
         assert!(o.is_empty());
@@ -209,7 +203,7 @@ mod tests {
         put(&mut o, b"w2", 20, HeldKind::Write);
         let n = o.replace(|k, _, _| (k == HeldKind::Read).then_some(b"-E".as_slice()));
         assert_eq!(n, 1);
-        o.release(JournalPos(20), false);
+        o.release(JournalPos(20), || false);
         assert_eq!(o.ready(), b"w1-Ew2");
     }
 }
