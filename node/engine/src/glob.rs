@@ -8,7 +8,7 @@ pub fn matches(pattern: &[u8], text: &[u8]) -> bool {
     glob(pattern, text, false)
 }
 
-/// As [`matches`] without regard to the case of ASCII letters.
+/// As [`matches()`] without regard to the case of ASCII letters.
 pub fn matches_nocase(pattern: &[u8], text: &[u8]) -> bool {
     glob(pattern, text, true)
 }

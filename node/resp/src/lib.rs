@@ -2,7 +2,7 @@
 //!
 //! - [`RequestParser`] finds the next command in a client's query buffer. It yields the arguments as spans of
 //!   that buffer (no copy) and resumes after more bytes have come without looking at the old ones again.
-//! - [`write`] appends replies to a `Vec<u8>`.
+//! - [`mod@write`] appends replies to a `Vec<u8>`.
 //! - [`reply`] parses replies, for the connections on which we are the client.
 //!
 //! The crate owns no socket, and never allocates for an argument whose bytes have not come.
