@@ -1,7 +1,9 @@
 //! Commands on strings and on keys in general. Those of the other data types stand beside their representations.
 
+mod counters;
 mod expire;
 mod keys;
+mod ranges;
 mod scan;
 mod sort;
 mod strings;
@@ -12,6 +14,8 @@ use crate::types;
 /// All tables of rows.
 pub(crate) const TABLES: &[&[Command]] = &[
     strings::COMMANDS,
+    counters::COMMANDS,
+    ranges::COMMANDS,
     keys::COMMANDS,
     expire::COMMANDS,
     scan::COMMANDS,
