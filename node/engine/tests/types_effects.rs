@@ -351,3 +351,19 @@ fn forms_do_not_show_in_the_data() {
         assert_eq!(large.engine.digest(), small.engine.digest(), "{line}");
     }
 }
+
+#[test]
+fn ranges_by_member_among_several_scores_follow_the_order_of_the_members() {
+    let mut node = Node::new();
+    node.run("ZADD z 1 a 2 b 3 c 4 d");
+    let members = |reply: Reply| match reply {
+        Reply::Array(all) => all
+            .iter()
+            .map(|m| String::from_utf8_lossy(m.as_bytes().unwrap()).into_owned())
+            .collect::<Vec<_>>(),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(members(node.reply("ZRANGE z [b [c BYLEX")), ["b", "c"]);
+    assert_eq!(members(node.reply("ZREVRANGEBYLEX z + (b")), ["d", "c"]);
+    assert_eq!(node.reply("ZLEXCOUNT z - +"), Reply::Int(4));
+}

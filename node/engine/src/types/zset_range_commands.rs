@@ -294,8 +294,8 @@ impl<'a> LexBound<'a> {
 
 /// Members from a minimum to a maximum, among members of one score.
 ///
-/// Among members of several scores Valkey leaves open what is in the range. Here it must be the same on every copy,
-/// whatever the shape of its tree: members of higher scores than the first are above every bound but `+`.
+/// Among members of several scores Valkey leaves open what is in the range. Here it must be the same on every copy, whatever
+/// the shape of its tree: from the first member that is not below the range to the next one that is above it.
 struct LexRange<'a> {
     min: LexBound<'a>,
     max: LexBound<'a>,
@@ -310,14 +310,25 @@ impl<'a> LexRange<'a> {
     }
 
     fn ranks(&self, zset: &ZsetValue) -> Range<usize> {
-        let Some((_, lowest)) = zset.at_rank(0) else {
-            return 0..0;
-        };
-        let all = |bound| matches!(bound, LexBound::Max);
-        let start =
-            zset.partition_point(|s, m| all(self.min) || (s == lowest && self.min.is_above(m)));
-        let end = zset.partition_point(|s, m| all(self.max) || (s == lowest && self.max.admits(m)));
-        start..end.max(start)
+        let score_at = |rank: usize| zset.at_rank(rank).map(|(_, score)| score);
+        if score_at(0) == score_at(zset.len().saturating_sub(1)) {
+            let start = zset.partition_point(|_, m| self.min.is_above(m));
+            let end = zset.partition_point(|_, m| self.max.admits(m));
+            return start..end.max(start);
+        }
+        // Not in the order of the members: only a walk gives the same everywhere.
+        let mut members = zset.iter().map(|(member, _)| member).peekable();
+        let mut start = 0;
+        while members
+            .next_if(|m| self.min.is_above(m.bytes(&mut None)))
+            .is_some()
+        {
+            start += 1;
+        }
+        let len = members
+            .take_while(|m| self.max.admits(m.bytes(&mut None)))
+            .count();
+        start..start + len
     }
 }
 
