@@ -61,7 +61,8 @@ pub enum ProposeError {
     /// This office is over.
     #[error("no longer the leader of that term")]
     NotLeader,
-    /// More than `backlog_bytes_max` wait to be committed; the office ends with this.
+    /// More than `backlog_bytes_max` wait to be committed, or this one alone has almost a GiB; the
+    /// office ends with this.
     #[error("too much waits to be committed")]
     Backlog,
     /// The group was stopped, or its disk failed.

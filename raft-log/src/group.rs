@@ -29,6 +29,9 @@ use crate::types::{
 };
 use crate::watch;
 
+/// A longer proposal does not fit into a record of the log, with what stands around it.
+const PROPOSAL_MAX: u64 = (1 << 30) - 4096;
+
 pub(crate) type Raft = openraft::Raft<Types, StateMachine>;
 pub(crate) type Metrics = RaftMetrics<Types>;
 
@@ -326,7 +329,8 @@ impl Group {
             .filter(|seat| seat.id == office && !seat.fence.is_broken());
         let seat = seat.ok_or(ProposeError::NotLeader)?;
         let len = payload.len() as u64;
-        if seat.backlog.load(Ordering::Relaxed) + len > core.config.backlog_bytes_max {
+        let waiting = seat.backlog.load(Ordering::Relaxed).saturating_add(len);
+        if waiting > core.config.backlog_bytes_max || len > PROPOSAL_MAX {
             seat.fence.break_off();
             core.wake.notify_one();
             return Err(ProposeError::Backlog);

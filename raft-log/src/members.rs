@@ -10,13 +10,14 @@ use holdfast_proto::raft as wire;
 use openraft::ChangeMembers;
 use openraft::ServerState;
 use openraft::errors::{ClientWriteError, RaftError};
+use openraft::raft::VoteRequest;
 use tokio::time::{sleep, timeout};
 
 use crate::error::ChangeError;
 use crate::group::{Core, Desk};
 use crate::ids::NodeId;
 use crate::net;
-use crate::raft::{Types, id_bytes, member_to_wire};
+use crate::raft::{LeaderId, Types, Vote, id_bytes, member_to_wire};
 use crate::types::{Member, Office, Role};
 
 /// A learner may become a voter when it lacks no more entries than this.
@@ -382,7 +383,25 @@ impl Core {
             }
             sleep(Duration::from_millis(5)).await;
         }
-        // openraft takes no more writes in this leadership; the timeouts decide who is next.
+        // openraft takes no more writes and sends no more heartbeats in this leadership. If the
+        // successor has died, nobody may be left to stand: a witness does not. So this node gives its vote
+        // for the next term to the successor, unasked, which ends the leadership, and is free to stand
+        // for the term after that.
+        if self.metrics().vote.leader_id == reign {
+            let next = LeaderId {
+                term: reign.term + 1,
+                node_id: node,
+            };
+            let vote = Vote {
+                leader_id: next,
+                committed: false,
+            };
+            let mut request = VoteRequest::new(vote, self.log.last());
+            request.leadership_transfer = true;
+            if self.raft.vote(request).await.is_err() {
+                return Err(ChangeError::Stopped);
+            }
+        }
         Err(ChangeError::Busy(
             "the successor has not taken over yet".into(),
         ))

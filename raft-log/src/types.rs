@@ -139,7 +139,8 @@ pub struct GroupConfig {
     pub advertise: String,
     /// Directory of the group's own files; created if need be.
     pub dir: PathBuf,
-    /// How often a leader tells the others that it is there.
+    /// How often a leader tells the others that it is there. An answer that takes longer than this
+    /// does not renew its lease.
     pub heartbeat: Duration,
     /// A follower that has heard no leader for `election_max`, and then for a random time between
     /// these two, stands for election. `election_max` is also the lease that followers grant.
@@ -173,10 +174,10 @@ impl GroupConfig {
             must_exist: false,
             advertise,
             dir,
-            heartbeat: Duration::from_millis(50),
-            election_min: Duration::from_millis(150),
-            election_max: Duration::from_millis(300),
-            lease_margin: Duration::from_millis(50),
+            heartbeat: Duration::from_millis(80),
+            election_min: Duration::from_millis(200),
+            election_max: Duration::from_millis(400),
+            lease_margin: Duration::from_millis(60),
             segment_bytes: 64 * MIB,
             log_bytes_max: 1024 * MIB,
             log_bytes_keep: 256 * MIB,

@@ -150,27 +150,21 @@ impl<'a> Scanner<'a> {
     /// Whether any valid record behind the bad one says that the bad one was durable.
     async fn vouched_for(&mut self, bad: u64) -> std::io::Result<bool> {
         loop {
-            let skip = format::ALIGN.min(self.buf.len());
-            if skip < format::ALIGN {
-                self.fill(format::HEADER).await?;
-                if self.buf.len() < format::HEADER {
-                    return Ok(false);
-                }
-                continue;
-            }
-            self.buf.advance(skip);
-            self.offset += skip as u64;
             self.fill(format::HEADER).await?;
-            let Ok(len) = format::peek_len(&self.buf) else {
-                continue;
-            };
-            if self.offset + len as u64 > self.len {
-                continue;
+            if self.buf.len() < format::HEADER {
+                return Ok(false);
             }
-            self.fill(len).await?;
-            if format::frame(&self.buf).is_ok_and(|frame| frame.synced > bad) {
-                return Ok(true);
+            if self.offset > bad
+                && let Ok(len) = format::peek_len(&self.buf)
+                && self.offset + len as u64 <= self.len
+            {
+                self.fill(len).await?;
+                if format::frame(&self.buf).is_ok_and(|frame| frame.synced > bad) {
+                    return Ok(true);
+                }
             }
+            self.buf.advance(format::ALIGN);
+            self.offset += format::ALIGN as u64;
         }
     }
 }
