@@ -64,6 +64,7 @@ fn config_set(ex: &mut Executor, id: ConnId, argv: &[&[u8]]) {
 }
 
 fn config_resetstat(ex: &mut Executor, id: ConnId, _: &[&[u8]]) {
+    ex.engine.reset_stats();
     ex.stats.reset();
     write::ok(ex.out(id));
 }
