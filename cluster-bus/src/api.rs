@@ -142,6 +142,20 @@ pub struct ShardTruth {
     pub role: ShardRole,
     /// The slots that the shard owns, as far as this node has applied the log.
     pub slots: SlotSet,
+    /// Slots that it has handed off, and to which shards, while these have not said yet that they have them: the leader goes
+    /// on answering for them (its clients are redirected, not told that nobody serves the slot) until a primary of
+    /// that shard claims them.
+    pub leaving: Vec<(SlotSet, ShardId)>,
+}
+
+impl ShardTruth {
+    /// The shard that a slot has been handed off to.
+    pub(crate) fn leaves_to(&self, slot: u16) -> Option<ShardId> {
+        self.leaving
+            .iter()
+            .find(|(slots, _)| slots.contains(slot))
+            .map(|(_, shard)| *shard)
+    }
 }
 
 /// A node's part in its quorum shard.

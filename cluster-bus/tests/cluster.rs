@@ -30,6 +30,7 @@ fn set_self(world: &mut World, n: usize, of_shard: usize, role: ShardRole, slots
             shard: shard(of_shard),
             role,
             slots,
+            leaving: Vec::new(),
         },
         now,
     );
@@ -276,6 +277,57 @@ fn slots_handed_over_by_the_log_move_at_once() {
         source,
     );
     world.run(5000);
+    world.agreed(50, 2);
+    world.agreed(100, 0);
+}
+
+#[test]
+fn handed_off_slots_are_answered_for_until_their_new_owner_claims_them() {
+    let mut world = two_quorum_shards();
+    let moved = SlotSet::from_ranges([(0, 99)]);
+    let (mut source, mut target) = (half(true), half(false));
+    source.subtract(&moved);
+    target.extend(&moved);
+    // The source's epoch is far ahead of what the target will take.
+    world.cut.insert((0, 2));
+    world.cut.insert((0, 3));
+    let now = world.now;
+    let truth = |slots: &SlotSet, leaving| ShardTruth {
+        shard: shard(0),
+        role: ShardRole::Leader,
+        slots: slots.clone(),
+        leaving,
+    };
+    for _ in 0..20 {
+        world.buses[0].set_self(truth(&source, Vec::new()), now);
+        world.buses[0].set_self(truth(&half(true), Vec::new()), now);
+    }
+    world.settle();
+    let epoch = world.buses[0].myself().epoch;
+    world.buses[0].set_self(truth(&source, vec![(moved.clone(), shard(2))]), now);
+    world.settle();
+    assert_eq!(world.owner(0, 50), Some(0));
+    assert!(world.buses[0].is_ok(), "no slot is nobody's");
+    set_self(&mut world, 2, 2, ShardRole::Leader, target);
+    // Whoever has heard of the source's epoch tells the target, which then goes above it.
+    world.cut.clear();
+    world.run(5000);
+    assert_eq!(world.owner(0, 50), Some(2));
+    assert_eq!(
+        world.buses[0].myself().epoch,
+        epoch,
+        "the source does not fight for them"
+    );
+    set_self(
+        &mut world,
+        1,
+        0,
+        ShardRole::Follower {
+            leader: Some(name(0)),
+        },
+        source,
+    );
+    world.run(8000);
     world.agreed(50, 2);
     world.agreed(100, 0);
 }

@@ -135,6 +135,12 @@ impl Bus {
             .is_some_and(|truth| truth.role != ShardRole::Witness && truth.slots.contains(slot))
     }
 
+    /// Whether our shard's log has handed `slot` to the shard of `node`: then its claim counts, whatever its epoch.
+    fn is_handed_to(&self, slot: u16, node: Ix) -> bool {
+        let to = self.truth.as_ref().and_then(|truth| truth.leaves_to(slot));
+        to == Some(self.table.node(node).shard)
+    }
+
     /// A primary claims slots under an epoch. The greater epoch wins, but never against our own shard's log.
     fn take_claim(&mut self, claimant: Ix, epoch: u64, claimed: &[u8; BITMAP_LEN], now: Now) {
         if claimant == self.me {
@@ -160,7 +166,8 @@ impl Bus {
                 self.not_claimed.remove(slot);
                 continue;
             }
-            let wins = owner.is_none_or(|owner| self.table.node(owner).config_epoch < epoch);
+            let wins = owner.is_none_or(|owner| self.table.node(owner).config_epoch < epoch)
+                || self.is_handed_to(slot, claimant);
             if self.is_held(slot) && (leads || !same_shard) {
                 contested |= owner == Some(self.me) && self.my().config_epoch <= epoch;
                 continue;

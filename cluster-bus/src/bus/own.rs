@@ -50,7 +50,14 @@ impl Bus {
         match truth.role {
             ShardRole::Leader => {
                 self.leader_wanted = None;
-                let slots = truth.slots.clone();
+                let mut slots = truth.slots.clone();
+                for slot in truth.leaving.iter().flat_map(|(leaving, _)| leaving.iter()) {
+                    // Still answered for by this shard, unless its new owner has claimed it already.
+                    let ours = |owner| owner == me || self.table.node(owner).shard == truth.shard;
+                    if self.table.owner(slot).is_none_or(ours) {
+                        slots.insert(slot);
+                    }
+                }
                 self.truth = Some(truth);
                 self.lead(&slots, led);
             }
@@ -257,6 +264,22 @@ impl Bus {
         self.migrating.remove(&slot);
         self.importing.remove(&slot);
         self.save(false);
+    }
+
+    /// Under `durability quorum`: exactly these slots are open, by the shard's log. Nodes that are not known are left out.
+    pub fn set_open_slots(&mut self, migrating: &[(u16, NodeId)], importing: &[(u16, NodeId)]) {
+        let known = |open: &[(u16, NodeId)]| {
+            let places = open
+                .iter()
+                .map(|(slot, node)| (*slot, self.table.lookup(node)));
+            places.filter_map(|(slot, ix)| Some((slot, ix?))).collect()
+        };
+        let (migrating, importing) = (known(migrating), known(importing));
+        if (&self.migrating, &self.importing) != (&migrating, &importing) {
+            self.migrating = migrating;
+            self.importing = importing;
+            self.save(false);
+        }
     }
 
     /// Takes a new config epoch without asking anybody, unless ours is the greatest already: `CLUSTER BUMPEPOCH`.

@@ -293,6 +293,7 @@ fn in_a_quorum_shard_the_log_decides() {
             shard,
             role: ShardRole::Leader,
             slots: SlotSet::new(),
+            leaving: Vec::new(),
         },
         NOW,
     );
@@ -334,6 +335,7 @@ fn in_a_quorum_shard_the_log_decides() {
             shard,
             role: ShardRole::Leader,
             slots,
+            leaving: Vec::new(),
         },
         NOW,
     );

@@ -261,7 +261,7 @@ impl ClusterHost {
         tokio::task::spawn(async move {
             let facts = executor.run(move |executor| {
                 let empty = (0..executor.settings.databases)
-                    .all(|db| executor.engine.dbsize(db as u16) == 0);
+                    .all(|db| executor.engine.dbsize(db) == 0);
                 (
                     empty,
                     slot.map_or(0, |slot| executor.engine.slot_count(slot) as u64),

@@ -173,14 +173,34 @@ struct Control {
     disk: Arc<dyn Disk>,
 }
 
-/// The slots that the shard speaks for on the bus: its own, and what it has handed off and nobody has confirmed yet. Until
-/// then the bus must not take them for nobody's.
-fn spoken_for(slots: &ShardSlots) -> SlotSet {
-    let given = slots
-        .handed_off()
-        .values()
-        .flat_map(|given| given.slots.iter());
-    slots.owned().iter().chain(given).collect()
+/// What the shard's log says that the bus must know.
+#[derive(Default)]
+struct Spoken {
+    owned: SlotSet,
+    /// Handed off, and to which shards; nobody has confirmed it yet. Until then the bus must not take them for nobody's.
+    leaving: Vec<(SlotSet, ShardId)>,
+    migrating: Vec<(u16, NodeId)>,
+    importing: Vec<(u16, NodeId)>,
+}
+
+fn spoken_for(slots: &ShardSlots) -> Spoken {
+    let bus_node =
+        |(slot, node): (u16, holdfast_slot_migration::NodeId)| (slot, NodeId::from_bytes(node.0));
+    Spoken {
+        owned: slots.owned().iter().collect(),
+        leaving: slots
+            .handed_off()
+            .values()
+            .map(|given| {
+                (
+                    given.slots.iter().collect(),
+                    ShardId::from_bytes(given.target.0),
+                )
+            })
+            .collect(),
+        migrating: slots.all_migrating().map(bus_node).collect(),
+        importing: slots.all_importing().map(bus_node).collect(),
+    }
 }
 
 fn raft_node(id: &NodeId) -> Option<raft::NodeId> {
@@ -316,7 +336,7 @@ impl Control {
                     .insert(shard, context.start_witness(shard).await?);
             }
             self.context = Some(context);
-            self.tell_bus(SlotSet::default());
+            self.tell_bus(Spoken::default());
             return Ok(());
         }
         let shard = match (shard, known.as_slice()) {
@@ -471,7 +491,7 @@ impl Control {
         Ok(())
     }
 
-    fn tell_bus(&mut self, slots: SlotSet) {
+    fn tell_bus(&mut self, spoken: Spoken) {
         let Some(host) = &mut self.host else { return };
         let node = &mut host.node;
         let shard = match &self.member {
@@ -486,7 +506,17 @@ impl Control {
             },
         };
         let now = node.now();
-        node.bus.set_self(ShardTruth { shard, role, slots }, now);
+        let truth = ShardTruth {
+            shard,
+            role,
+            slots: spoken.owned,
+            leaving: spoken.leaving,
+        };
+        node.bus.set_self(truth, now);
+        if role != ShardRole::Witness {
+            node.bus
+                .set_open_slots(&spoken.migrating, &spoken.importing);
+        }
     }
 
     async fn on_message(&mut self, message: ToControl) -> Result<(), ControlError> {
