@@ -19,8 +19,8 @@ pub enum DecimalError {
 
 /// Digits behind the point that are printed.
 const DIGITS: usize = 17;
-/// Longest text that is looked at.
-const TEXT_MAX: usize = 5 * 1024;
+/// Longest text that is looked at: bounds the time. Valkey takes up to 5 KiB.
+const TEXT_MAX: usize = 1024;
 /// Largest decimal exponent of the format; beyond it numbers overflow or vanish.
 const EXPONENT_MAX: i64 = 4932;
 
