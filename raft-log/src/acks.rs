@@ -104,16 +104,16 @@ mod tests {
         let quorum = |acks: &Acks, configs: &[BTreeSet<NodeId>]| {
             acks.quorum(reign(5), id(1), at(100), configs)
         };
-        assert_eq!(quorum(&acks, &[three.clone()]), None);
+        assert_eq!(quorum(&acks, std::slice::from_ref(&three)), None);
         acks.note(id(2), reign(4), at(50));
         assert_eq!(
-            quorum(&acks, &[three.clone()]),
+            quorum(&acks, std::slice::from_ref(&three)),
             None,
             "of another leadership"
         );
         acks.note(id(2), reign(5), at(60));
         acks.note(id(2), reign(5), at(55));
-        assert_eq!(quorum(&acks, &[three.clone()]), Some(at(60)));
+        assert_eq!(quorum(&acks, std::slice::from_ref(&three)), Some(at(60)));
         let other = BTreeSet::from([id(1), id(3)]);
         assert_eq!(quorum(&acks, &[three.clone(), other.clone()]), None);
         acks.note(id(3), reign(5), at(40));

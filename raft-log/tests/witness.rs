@@ -48,7 +48,7 @@ impl Machine {
     async fn start(&self) -> Arc<Node> {
         let (n, role, disk, slot) = (self.n, self.role, self.disk.clone(), self.slot.clone());
         *slot.lock().unwrap() = None;
-        self.handle.spawn(async move {
+        self.now().spawn(async move {
             let server = RaftServer::listen(addr(n)).await.unwrap();
             let list: Arc<Mutex<List>> = Arc::default();
             let app = ListApp {
@@ -70,9 +70,14 @@ impl Machine {
         self.slot.lock().unwrap().clone().unwrap()
     }
 
+    /// The machine's present life: a restart makes a new one.
+    fn now(&self) -> NodeHandle {
+        Handle::current().get_node(self.handle.id()).unwrap()
+    }
+
     /// Runs on the machine itself.
     async fn on<T: Send + 'static>(&self, task: impl Future<Output = T> + Send + 'static) -> T {
-        self.handle.spawn(task).await.unwrap()
+        self.now().spawn(task).await.unwrap()
     }
 }
 
