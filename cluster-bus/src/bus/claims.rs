@@ -286,9 +286,22 @@ impl Bus {
             return;
         };
         if self.leads() && epoch >= self.my().config_epoch {
-            // Others hold our claim for the older one. The shard's log says otherwise. (Which slots it is about cannot be
-            // seen: those that `node` itself has stopped claiming are not in the message.)
-            self.reclaim(epoch, now);
+            // Others hold our claim for the older one, and the shard's log may say otherwise. What it is about cannot always be
+            // seen: slots that `node` itself has stopped claiming are not in the message. But if only such are in dispute
+            // that our log has handed off, there is nothing to fight for.
+            let claimed = SlotSet::from_bitmap(slots);
+            let held = self
+                .truth
+                .as_ref()
+                .is_some_and(|truth| truth.slots.intersects(&claimed));
+            let leaving = self.truth.iter().flat_map(|truth| &truth.leaving);
+            let given = !held
+                && leaving
+                    .into_iter()
+                    .any(|(slots, _)| slots.intersects(&claimed));
+            if !given {
+                self.reclaim(epoch, now);
+            }
         }
         if self.table.node(ix).config_epoch >= epoch {
             return;
