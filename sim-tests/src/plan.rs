@@ -203,8 +203,8 @@ impl Plan {
             Subject::Node => (2, true, 2),
         };
         let chaos_us = match subject {
-            Subject::Log => rng.range(12, 25) * 1_000_000,
-            Subject::Node => rng.range(15, 30) * 1_000_000,
+            Subject::Log => rng.range(8, 14) * 1_000_000,
+            Subject::Node => rng.range(8, 14) * 1_000_000,
         };
         let mut plan = Plan {
             seed,
@@ -213,7 +213,7 @@ impl Plan {
             shards,
             witness,
             data_nodes,
-            clients: rng.range(3, 6) as usize,
+            clients: rng.range(3, 5) as usize,
             faults: Vec::new(),
             skew_ms: Vec::new(),
             sync_us: *rng.pick(&[(0, 0), (100, 300), (200, 2_000), (1_000, 8_000)]),
@@ -242,7 +242,7 @@ impl Plan {
         if rng.chance(0.5) {
             known.push(0);
         }
-        let gap_us = rng.range(300, 2_500) * 1000;
+        let gap_us = rng.range(200, 1_500) * 1000;
         let mut at = 1_000_000;
         while at < self.chaos_us {
             let kind = *rng.pick(&known);

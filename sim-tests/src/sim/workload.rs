@@ -106,7 +106,7 @@ pub async fn client(
     mut rng: Rng,
 ) {
     let mut n = 0;
-    let think_us = *rng.pick(&[1_000, 4_000, 12_000, 40_000]);
+    let think_us = *rng.pick(&[6_000, 15_000, 40_000]);
     while !world.chaos_over() {
         n += 1;
         // Squaring favours the first objects, so that some are contended.
