@@ -52,9 +52,10 @@ impl Default for Cluster {
 }
 
 impl Cluster {
-    /// No nodes yet.
+    /// No nodes yet. They are slower to call an election than by default, since a busy machine may keep a process
+    /// from running for longer than that.
     pub fn new() -> Cluster {
-        Cluster::in_dir(&std::env::temp_dir())
+        Cluster::in_dir(&std::env::temp_dir()).common("raft-election-timeout 1000")
     }
 
     /// No nodes yet; their folders are made in `parent`.
@@ -163,7 +164,12 @@ impl Cluster {
             lines.push(format!("raft-port {}", port + RAFT));
             lines.push("enable-debug-command yes".to_owned());
         }
-        lines.extend(self.common.iter().cloned());
+        let ours = program == server_program();
+        let common = self
+            .common
+            .iter()
+            .filter(|line| ours || !line.starts_with("raft-"));
+        lines.extend(common.cloned());
         for line in config {
             // A later directive of the same name takes its place.
             let name = line.split(' ').next().unwrap_or(line);
