@@ -262,7 +262,7 @@ impl Engine {
             return None;
         }
         Some(KeyInfo {
-            encoding: entry.value().encoding(),
+            encoding: entry.encoding(),
             expire_at_ms: entry.expiry(),
             idle_s: entry.idle_s(call.now_ms),
             entry_bytes: entry.own_bytes(),

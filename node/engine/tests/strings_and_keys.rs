@@ -127,6 +127,15 @@ fn numbers() {
         OBJECT ENCODING x => "embstr"
         SET y aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa => OK
         OBJECT ENCODING y => "raw"
+        SET z 1 => OK
+        APPEND z 2 => 2
+        OBJECT ENCODING z => "raw"
+        INCR z => 13
+        OBJECT ENCODING z => "int"
+        SETRANGE z 0 x => 2
+        OBJECT ENCODING z => "raw"
+        SET z x => OK
+        OBJECT ENCODING z => "embstr"
         "#,
     );
 }

@@ -250,7 +250,7 @@ fn object_help(_: &mut Engine, call: &mut Call<'_>) -> CmdResult {
 fn object_encoding(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
     let key = call.arg(2);
     let place = engine.place(call, key);
-    match engine.live(call, place, key).map(|e| e.value().encoding()) {
+    match engine.live(call, place, key).map(|e| e.encoding()) {
         Some(encoding) => call.reply_bulk(encoding.as_bytes()),
         None => call.reply_null(),
     }

@@ -19,7 +19,7 @@
 //! An [`Entry`] owns its allocation, made by [`Entry::allocate`] with the layout that [`layout`] gives for its `key_len` and
 //! `cap`; both change only together with a reallocation. `word` is a pointer from `Box::into_raw` exactly while the kind says so, and the
 //! box is taken back exactly once: by [`Entry::drop_value`]. Key bytes are initialized at creation, the first `word` string bytes
-//! whenever the kind is [`KIND_STR`].
+//! whenever the kind is [`KIND_STR`] or [`KIND_RAW`].
 
 use std::alloc::{Layout, alloc, dealloc, handle_alloc_error, realloc};
 use std::fmt;
@@ -38,11 +38,14 @@ pub(crate) const STR_BYTES_MAX: usize = (u32::MAX - 64) as usize;
 const FREE_AT_ONCE: usize = 256;
 
 const KIND_STR: u8 = 0;
-const KIND_INT: u8 = 1;
-const KIND_LIST: u8 = 2;
-const KIND_SET: u8 = 3;
-const KIND_ZSET: u8 = 4;
-const KIND_HASH: u8 = 5;
+/// A string that has been changed in place: the same, but for what `OBJECT ENCODING` says of it.
+const KIND_RAW: u8 = 1;
+const KIND_INT: u8 = 2;
+/// From here on values live in boxes.
+const KIND_LIST: u8 = 3;
+const KIND_SET: u8 = 4;
+const KIND_ZSET: u8 = 5;
+const KIND_HASH: u8 = 6;
 
 const ACCESS_MASK: u32 = 0x00ff_ffff;
 
@@ -234,7 +237,7 @@ impl Entry {
         // SAFETY: the kind says what `word` points to.
         unsafe {
             match self.kind() {
-                KIND_STR => ValueRef::Str(StrRef::Bytes(self.str_bytes())),
+                KIND_STR | KIND_RAW => ValueRef::Str(StrRef::Bytes(self.str_bytes())),
                 KIND_INT => ValueRef::Str(StrRef::Int(word.addr() as i64)),
                 KIND_LIST => ValueRef::List(&*word.cast()),
                 KIND_SET => ValueRef::Set(&*word.cast()),
@@ -242,6 +245,15 @@ impl Entry {
                 KIND_HASH => ValueRef::Hash(&*word.cast()),
                 kind => unreachable!("entry of kind {kind}"),
             }
+        }
+    }
+
+    /// `OBJECT ENCODING`.
+    pub fn encoding(&self) -> &'static str {
+        if self.kind() == KIND_RAW {
+            "raw"
+        } else {
+            self.value().encoding()
         }
     }
 
@@ -290,7 +302,7 @@ impl Entry {
     pub fn take_value(&mut self) -> Value {
         let (kind, word) = (self.kind(), self.head().word);
         let value = match kind {
-            KIND_STR => Value::Str(StrValue::Bytes(self.str_bytes().to_vec())),
+            KIND_STR | KIND_RAW => Value::Str(StrValue::Bytes(self.str_bytes().to_vec())),
             KIND_INT => Value::Str(StrValue::Int(word.addr() as i64)),
             // SAFETY: the pointer came from `Box::into_raw` of this kind and is forgotten below.
             KIND_LIST => Value::List(unsafe { Box::from_raw(word.cast()) }),
@@ -358,7 +370,7 @@ impl Entry {
     /// Must be a string or integer, and `len` at most [`STR_BYTES_MAX`].
     pub fn str_mut(&mut self, len: usize) -> &mut [u8] {
         assert!(len <= STR_BYTES_MAX, "a string of {len} bytes");
-        if self.kind() != KIND_STR {
+        if self.kind() > KIND_RAW {
             let digits = self.as_str().map(|s| s.text().to_vec()).unwrap_or_default();
             self.set_str(&digits);
         }
@@ -371,6 +383,7 @@ impl Entry {
             self.resize(room_for(self.head().key_len as usize, wanted));
         }
         self.head_mut().word = ptr::without_provenance_mut(new);
+        self.set_kind(KIND_RAW);
         // SAFETY: `new` is within the room; the bytes behind the old length are initialized here before they are seen.
         unsafe {
             let at = self.data().add(self.head().key_len as usize);
@@ -382,7 +395,7 @@ impl Entry {
     /// Changes the room for a string, which must not be smaller than the string.
     fn resize(&mut self, cap: u32) {
         let (key_len, old_cap) = (self.head().key_len, self.head().cap);
-        if self.kind() == KIND_STR {
+        if self.kind() <= KIND_RAW {
             assert!(
                 self.head().word.addr() <= cap as usize,
                 "room smaller than the string"
