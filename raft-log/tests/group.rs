@@ -10,7 +10,9 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use common::*;
 use holdfast_raft_log::disk::MemDisk;
-use holdfast_raft_log::{ChangeError, Group, GroupConfig, RaftServer, Role, StartError};
+use holdfast_raft_log::{
+    ChangeError, Group, GroupConfig, ProposeError, RaftServer, Role, StartError,
+};
 
 fn free_addr() -> SocketAddr {
     std::net::TcpListener::bind("127.0.0.1:0")
@@ -287,6 +289,91 @@ fn the_log_is_cut_and_a_newcomer_gets_a_snapshot() {
         })
         .await;
         for node in [a, b, c, d] {
+            node.stop().await;
+        }
+    });
+}
+
+#[test]
+fn the_witness_keeps_a_snapshot_for_a_data_node_that_stays_away() {
+    run(async {
+        let cluster = Cluster::new(|config| {
+            config.segment_bytes = 16 << 10;
+            config.log_bytes_max = 64 << 10;
+            config.log_bytes_keep = 16 << 10;
+        });
+        let [a, b, c] = cluster.three(Role::Witness).await;
+        assert!(a.write("first").await);
+        until("b follows", LONG, || b.items().len() == 1).await;
+        b.stop().await;
+        for i in 0..300 {
+            let office = a.office().unwrap();
+            a.group
+                .propose(office, Bytes::from(format!("{i}:{}", "p".repeat(1000))))
+                .unwrap();
+            if i % 10 == 0 {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        }
+        until("all applied", LONG, || a.items().len() == 301).await;
+        until("the witness has a snapshot", LONG, || {
+            c.group.latest_snapshot().is_some()
+        })
+        .await;
+        until("and a short log", LONG, || {
+            c.group.status().log_bytes < 160 << 10 && c.group.status().purged > Some(100)
+        })
+        .await;
+        let all = a.items();
+        a.stop().await;
+        let b = cluster.start(1, Role::Data).await;
+        until("b leads", LONG, || b.office().is_some()).await;
+        assert_eq!(b.items(), all, "snapshot and tail came from the witness");
+        assert_eq!(b.list.lock().unwrap().installed, 1);
+        assert!(b.write("on").await);
+        b.stop().await;
+        c.stop().await;
+    });
+}
+
+#[test]
+fn a_refused_proposal_ends_the_office_and_leaves_no_gap() {
+    run(async {
+        let cluster = Cluster::new(|config| config.backlog_bytes_max = 10_000);
+        let [a, b, c] = cluster.three(Role::Witness).await;
+        let office = a.office().unwrap();
+        let mut taken = 0;
+        // Nothing is awaited: nothing is committed meanwhile.
+        let refused = loop {
+            match a
+                .group
+                .propose(office, Bytes::from(format!("{taken:0100}")))
+            {
+                Ok(()) => taken += 1,
+                Err(e) => break e,
+            }
+        };
+        assert_eq!(refused, ProposeError::Backlog);
+        assert_eq!(taken, 100);
+        let again = a.group.propose(office, Bytes::from_static(b"after"));
+        assert_eq!(again, Err(ProposeError::NotLeader));
+        until("another office", LONG, || {
+            a.office().is_some_and(|next| next != office)
+        })
+        .await;
+        let next = a.office().unwrap();
+        assert!(next.first_index > office.first_index);
+        assert!(a.write("next").await);
+        let items = a.items();
+        let before: Vec<String> = (0..items.len() - 1).map(|i| format!("{i:0100}")).collect();
+        assert_eq!(
+            items[..items.len() - 1],
+            before,
+            "a prefix of what was proposed"
+        );
+        assert_eq!(items.last().map(String::as_str), Some("next"));
+        until("b has the same", LONG, || b.items() == items).await;
+        for node in [a, b, c] {
             node.stop().await;
         }
     });
