@@ -133,7 +133,8 @@ impl Settings {
         let tune = move |group: &mut GroupConfig| {
             group.election_max = election;
             group.election_min = election / 2;
-            group.heartbeat = (election / 8).max(Duration::from_millis(10));
+            // An answer that takes longer than this renews no lease: as long as a few of them fit.
+            group.heartbeat = (election / 5).max(Duration::from_millis(10));
             group.lease_margin = election / 6;
             group.segment_bytes = segment;
             group.log_bytes_max = log_max;
