@@ -260,8 +260,8 @@ impl ClusterHost {
         let (executor, back) = (self.executor.clone(), self.looked_up_in.clone());
         tokio::task::spawn(async move {
             let facts = executor.run(move |executor| {
-                let empty = (0..executor.settings.databases)
-                    .all(|db| executor.engine.dbsize(db) == 0);
+                let empty =
+                    (0..executor.settings.databases).all(|db| executor.engine.dbsize(db) == 0);
                 (
                     empty,
                     slot.map_or(0, |slot| executor.engine.slot_count(slot) as u64),

@@ -553,13 +553,16 @@ impl Control {
                 argv,
                 client,
             } => match self.settings.quorum {
-                true if Migration::is_ours(&argv) => match &self.migration {
+                _ if Migration::is_ours(&argv) => match &self.migration {
                     Some(migration) => {
                         self.directory.set(Directory::of(&host.node.bus));
                         migration.command(token, argv, client.proto);
                     }
                     None => {
-                        let bytes = b"-ERR A witness holds no slots\r\n".to_vec();
+                        let bytes = match self.settings.witness {
+                            true => b"-ERR A witness holds no slots\r\n".to_vec(),
+                            false => b"-ERR Slot migration needs 'durability quorum'\r\n".to_vec(),
+                        };
                         self.executor
                             .send(ToExecutor::Reply { token, bytes })
                             .await?;
@@ -763,6 +766,7 @@ impl Control {
         if let Some(context) = renamed {
             names::write(&*self.disk, &self.settings.name_file, context.me).await?;
             self.context = Some(context);
+            self.start_migrations().await?;
         }
         if let Some(group) = witness {
             self.witness.insert(group.shard(), group);

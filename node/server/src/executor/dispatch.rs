@@ -19,6 +19,7 @@ pub(crate) struct Depends {
 
 const NO_AUTH: &str = "NOAUTH Authentication required.";
 const NOT_LEADING: &str = "CLUSTERDOWN This node does not lead its shard (yet)";
+const STAGING: &str = "TRYAGAIN Slots that are on their way to this shard would be emptied with it";
 const READ_ONLY: &str = "READONLY You can't write against a read only replica.";
 
 impl Executor {
@@ -352,18 +353,31 @@ impl Executor {
         let mut scan = KeyScan::default();
         let mut write = entry.spec.flags.has(Flags::WRITE);
         let mut data = matches!(entry.run, Run::Data(_));
+        let empties = |e: &Entry| matches!(e.spec.name, "flushall" | "flushdb");
+        let mut flushes = empties(entry);
         if entry.special == Special::Exec {
             for owned in c.multi.iter().flat_map(|m| &m.queue) {
                 let queued: SmallVec<[&[u8]; 16]> = owned.iter().map(|a| &a[..]).collect();
                 if let Some(e) = self.table.find(&queued) {
                     write |= e.spec.flags.has(Flags::WRITE);
                     data |= matches!(e.run, Run::Data(_));
+                    flushes |= empties(e);
                     scan.add(e, &queued);
                 }
             }
         } else {
             scan.add(entry, argv);
         }
+        if flushes && self.has_staging_in_doubt() {
+            self.reject(id, entry, STAGING);
+            if entry.special == Special::Exec {
+                self.discard(id);
+            }
+            return Err(());
+        }
+        let Some(c) = self.conns.get(id) else {
+            return Err(());
+        };
         let (readonly, asking) = (c.readonly, c.asking || entry.spec.flags.has(Flags::ASKING));
         let mut served_as_replica = false;
         if let Some(routing) = self.routing.clone()

@@ -59,6 +59,8 @@ struct Export {
     flow: Arc<Flow>,
     /// Writes wait: nothing more belongs into the stream.
     ended: bool,
+    /// A database was emptied since it began: what the target has is not what is here.
+    flushed: bool,
 }
 
 impl Export {
@@ -264,6 +266,7 @@ impl Executor {
             out,
             flow,
             ended: false,
+            flushed: false,
         };
         self.migrate.exports.insert(job, export);
         Some(keys as u64)
@@ -323,7 +326,8 @@ impl Executor {
             .map(|export| (&export.slots, &export.stream))
             .collect();
         let seen = tap(self.fx.bytes(), &streams);
-        for export in self.migrate.exports.values() {
+        for export in self.migrate.exports.values_mut() {
+            export.flushed |= seen.flushed;
             export.send();
         }
         if seen.flushed {
@@ -368,6 +372,7 @@ impl Executor {
 
     /// Proposes a record that is about this shard alone.
     pub(crate) fn propose_slots(&mut self, record: SlotRecord) -> bool {
+        self.flush_effects();
         match record {
             // Behind these nothing of the link's data may come; see the crate's rules.
             SlotRecord::Abort { job } | SlotRecord::Staged { job, .. } => {
@@ -375,16 +380,37 @@ impl Executor {
                     import.closed = true;
                 }
             }
-            // The decision is for paused writes only.
-            SlotRecord::HandOff { job }
-                if !self.migrate.paused.contains_key(&PauseId::Job(job)) =>
-            {
-                return false;
+            // The decision is for paused writes only, and for what the target has.
+            SlotRecord::HandOff { job } => {
+                let paused = self.is_paused_for(PauseId::Job(job));
+                if !paused
+                    || self
+                        .migrate
+                        .exports
+                        .get(&job)
+                        .is_some_and(|export| export.flushed)
+                {
+                    return false;
+                }
             }
             _ => {}
         }
-        self.flush_effects();
         self.journal.propose_slots(record)
+    }
+
+    /// Whether a staging is complete and its outcome not known: emptying a database would take what may be the only
+    /// copy of another shard's acknowledged writes.
+    pub(crate) fn has_staging_in_doubt(&self) -> bool {
+        let closed = |job: &JobId| {
+            self.migrate
+                .imports
+                .values()
+                .any(|i| i.job == *job && i.closed)
+        };
+        self.journal.slots().is_some_and(|slots| {
+            let mut stagings = slots.stagings().iter();
+            stagings.any(|(job, staging)| staging.staged.is_some() || closed(job))
+        })
     }
 
     /// Proposes a hand-off in the older way, if no key is left.
