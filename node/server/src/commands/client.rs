@@ -119,7 +119,7 @@ fn describe(ex: &Executor, c: &Connection) -> String {
     // Writing to a string does not fail.
     let _ = write!(
         s,
-        "id={} addr={} laddr={} fd={} name={} age={} idle={} flags={flags} capa= db={} sub={subs} psub={psubs} ssub={ssubs} multi={} watch={} qbuf={} qbuf-free={} argv-mem=0 multi-mem={multi_mem} rbs={} rbp={} obl={} oll={} omem={} tot-mem={} events=r cmd={cmd} user=default redir=-1 resp={} lib-name={} lib-ver={} tot-net-in={} tot-net-out={} tot-cmds={}",
+        "id={} addr={} laddr={} fd={} name={} age={} idle={} flags={flags} capa={} db={} sub={subs} psub={psubs} ssub={ssubs} multi={} watch={} qbuf={} qbuf-free={} argv-mem=0 multi-mem={multi_mem} rbs={} rbp={} obl={} oll={} omem={} tot-mem={} events=r cmd={cmd} user=default redir=-1 resp={} lib-name={} lib-ver={} tot-net-in={} tot-net-out={} tot-cmds={}",
         c.id,
         address(c.info.peer),
         address(c.info.local),
@@ -127,6 +127,7 @@ fn describe(ex: &Executor, c: &Connection) -> String {
         text(&c.name),
         ex.now.unix_ms().saturating_sub(c.created_ms) / 1000,
         ex.now.mono_ms().saturating_sub(c.last_seen_ms) / 1000,
+        if c.capa_redirect { "r" } else { "" },
         c.db,
         c.multi.as_ref().map_or(-1, |m| m.queue.len() as i64),
         c.watched.len(),
@@ -166,8 +167,8 @@ enum Condition {
     Name(Vec<u8>),
     Lib(&'static str, Vec<u8>),
     Flags(String),
-    /// No client has told a capability that we know.
-    Capa,
+    /// Letters of capabilities; there is one, `r`.
+    Capa(Vec<u8>),
     MaxAge(u64),
     Idle(u64),
     Db(u16),
@@ -254,15 +255,12 @@ impl Filter {
                 b"name" => Condition::Name(value.to_vec()),
                 b"lib-name" => Condition::Lib("lib-name", value.to_vec()),
                 b"lib-ver" => Condition::Lib("lib-ver", value.to_vec()),
-                b"capa" => Condition::Capa,
+                b"capa" => Condition::Capa(value.to_vec()),
                 b"flags" => {
                     let flags = String::from_utf8_lossy(value).into_owned();
-                    if let Some(bad) = flags
-                        .chars()
-                        .find(|c| !"OMSxPbducAUrNetTRBIiE".contains(*c))
-                    {
+                    if flags.chars().any(|c| !"OMSxPbducAUrNetTRBIiE".contains(c)) {
                         return Err(format!(
-                            "ERR Unknown flags found in the provided filter: {bad}"
+                            "ERR Unknown flags found in the provided filter: {flags}"
                         ));
                     }
                     Condition::Flags(flags)
@@ -283,6 +281,12 @@ impl Filter {
                 }
                 _ => return Err("ERR syntax error".into()),
             };
+            // The last of a kind counts.
+            let same = |(c, h): &(Condition, bool)| {
+                *h == holds && std::mem::discriminant(c) == std::mem::discriminant(&condition)
+            };
+            f.conditions
+                .retain(|c| !same(c) || matches!(c.0, Condition::Lib(..)));
             f.conditions.push((condition, holds));
         }
         Ok(f)
@@ -316,7 +320,7 @@ impl Condition {
                 let flags = flags_of(c);
                 wanted.chars().all(|f| flags.contains(f))
             }
-            Condition::Capa => false,
+            Condition::Capa(wanted) => wanted.iter().all(|w| *w == b'r' && c.capa_redirect),
             Condition::MaxAge(s) => ex.now.unix_ms().saturating_sub(c.created_ms) / 1000 >= *s,
             Condition::Idle(s) => ex.now.mono_ms().saturating_sub(c.last_seen_ms) / 1000 >= *s,
             Condition::Db(db) => *db == c.db,
@@ -469,8 +473,11 @@ fn client_getredir(ex: &mut Executor, id: ConnId, _: &[&[u8]]) {
     write::int(ex.out(id), -1);
 }
 
-fn client_capa(ex: &mut Executor, id: ConnId, _: &[&[u8]]) {
+fn client_capa(ex: &mut Executor, id: ConnId, argv: &[&[u8]]) {
     // Capabilities that we do not know are to be ignored.
+    ex.conns[id].capa_redirect |= argv[2..]
+        .iter()
+        .any(|w| w.eq_ignore_ascii_case(b"redirect"));
     write::ok(ex.out(id));
 }
 

@@ -129,6 +129,11 @@ fn hello(ex: &mut Executor, id: ConnId, argv: &[&[u8]]) {
         );
     }
     let cluster = ex.settings.cluster_enabled;
+    let zone = ex.config.get("availability-zone").to_string();
+    let (server, version) = match ex.config.yes("extended-redis-compatibility") {
+        true => ("redis", crate::COMPATIBLE_REDIS_VERSION),
+        false => ("valkey", crate::COMPATIBLE_VALKEY_VERSION),
+    };
     let role = super::info::role_name(ex);
     let c = &mut ex.conns[id];
     if let Some(name) = name {
@@ -139,11 +144,11 @@ fn hello(ex: &mut Executor, id: ConnId, argv: &[&[u8]]) {
     }
     let (client, proto) = (c.id, c.proto);
     let out = &mut c.out.buf;
-    write::map(out, proto, 7);
+    write::map(out, proto, 7 + usize::from(!zone.is_empty()));
     write::bulk(out, b"server");
-    write::bulk(out, b"redis");
+    write::bulk(out, server.as_bytes());
     write::bulk(out, b"version");
-    write::bulk(out, crate::COMPATIBLE_REDIS_VERSION.as_bytes());
+    write::bulk(out, version.as_bytes());
     write::bulk(out, b"proto");
     write::int(out, if proto == Proto::Resp3 { 3 } else { 2 });
     write::bulk(out, b"id");
@@ -161,6 +166,10 @@ fn hello(ex: &mut Executor, id: ConnId, argv: &[&[u8]]) {
     );
     write::bulk(out, b"modules");
     write::array(out, 0);
+    if !zone.is_empty() {
+        write::bulk(out, b"availability_zone");
+        write::bulk(out, zone.as_bytes());
+    }
 }
 
 pub(super) const NAME_ERROR: &str =

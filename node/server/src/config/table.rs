@@ -248,7 +248,7 @@ pub const DIRECTIVES: &[Directive] = &[
         "100",
         NONE,
     ),
-    known("availability-zone", "", Kind::Str, "", NONE),
+    acts("availability-zone", "", Kind::Str, "", NONE),
     known("bgsave-cpulist", "bgsave_cpulist", Kind::Str, "", IMMUTABLE),
     acts("bind", "", Kind::Words, "* -::*", MULTI),
     known("bind-source-addr", "", Kind::Str, "", NONE),
@@ -599,7 +599,7 @@ pub const DIRECTIVES: &[Directive] = &[
         "no",
         IMMUTABLE,
     ),
-    known("extended-redis-compatibility", "", Kind::Bool, "no", NONE),
+    acts("extended-redis-compatibility", "", Kind::Bool, "no", NONE),
     acts(
         "hash-max-listpack-entries",
         "hash-max-ziplist-entries",

@@ -169,6 +169,8 @@ pub struct Connection {
     pub no_evict: bool,
     /// `CLIENT NO-TOUCH`
     pub no_touch: bool,
+    /// `CLIENT CAPA redirect`
+    pub capa_redirect: bool,
     /// A slot migration's link to a source: its commands are effects, not requests.
     pub internal: bool,
     /// A transaction under way.
@@ -225,6 +227,7 @@ impl Connection {
             durability: DurabilityChoice::Server,
             no_evict: false,
             no_touch: false,
+            capa_redirect: false,
             internal: false,
             multi: None,
             watched: Vec::new(),

@@ -7,6 +7,8 @@ use crate::config::OutputLimit;
 const EXPIRE_STEP_KEYS: usize = 200;
 /// Entries of flushed keyspaces freed by one step.
 const FREE_STEP_ENTRIES: usize = 500;
+/// Unsent replies of a client that has not authenticated.
+const STRANGER_OUTPUT_BYTES_MAX: usize = 1024;
 /// Steps of active expiry in a row, before clients have their turn.
 const EXPIRE_STEPS_MAX: usize = 16;
 
@@ -152,7 +154,10 @@ impl Executor {
         } else {
             self.settings.output_normal
         };
-        if limit.hard_bytes == 0 || c.out.pending_bytes() <= limit.hard_bytes {
+        // Strangers are not worth much memory.
+        let stranger = !c.authenticated && c.out.pending_bytes() > STRANGER_OUTPUT_BYTES_MAX;
+        let over = limit.hard_bytes > 0 && c.out.pending_bytes() > limit.hard_bytes;
+        if !over && !stranger {
             return false;
         }
         self.stats.output_limit_disconnections += 1;

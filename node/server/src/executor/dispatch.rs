@@ -302,12 +302,21 @@ impl Executor {
             return;
         }
         if !self.watchers.is_empty() {
+            let now_ms = self.now.unix_ms();
             for (db, key) in self.fx.touched().iter() {
-                if let Some(ids) = self.watchers.get(&(db, Box::from(key))) {
-                    for id in ids {
-                        if let Some(c) = self.conns.get_mut(*id) {
-                            c.watch_broken = true;
-                        }
+                let Some(ids) = self.watchers.get(&(db, Box::from(key))) else {
+                    continue;
+                };
+                let absent = self.engine.key_type(db, key, now_ms).is_none();
+                for id in ids {
+                    // A key that was absent, or expired, when it was watched and is absent now has not changed.
+                    if let Some(c) = self.conns.get_mut(*id)
+                        && !(absent
+                            && c.watched
+                                .iter()
+                                .any(|(d, k, was)| *d == db && **k == *key && !*was))
+                    {
+                        c.watch_broken = true;
                     }
                 }
             }
