@@ -126,6 +126,11 @@ pub enum Action {
         /// The message.
         message: Bytes,
     },
+    /// Under `durability quorum`: this replica of ours was told to take over (`CLUSTER FAILOVER`). Transfer the leadership to it.
+    FailoverRequested {
+        /// The replica.
+        replica: NodeId,
+    },
     /// Under `durability async`: these slots of ours went to another node. Their keys must go.
     SlotsLost {
         /// The slots.

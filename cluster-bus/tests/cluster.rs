@@ -211,6 +211,15 @@ fn a_new_leader_is_followed_at_once() {
 }
 
 #[test]
+fn a_replica_asks_its_leader_for_the_office() {
+    let mut world = two_quorum_shards();
+    assert!(world.buses[1].request_failover());
+    assert!(!world.buses[0].request_failover(), "it has no primary");
+    world.settle();
+    assert_eq!(world.failovers, [(0, name(1))]);
+}
+
+#[test]
 fn a_new_leader_wins_even_if_the_old_one_had_a_greater_epoch() {
     let mut world = two_quorum_shards();
     // The old leader has moved far ahead, unheard by its follower.

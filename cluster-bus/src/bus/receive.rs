@@ -79,8 +79,18 @@ impl Bus {
                 self.on_update(node, *config_epoch, slots, now);
                 Ok(())
             }
-            // We never ask for votes, have no PSYNC replicas to pause for, and no modules.
-            Body::FailoverAuthAck | Body::MfStart | Body::Module => Ok(()),
+            Body::MfStart => {
+                let sender = sender.ok_or(DropReason::UnknownSender)?;
+                if self.leads() && self.table.node(sender).replica_of == Some(self.me) {
+                    info!("Manual failover requested by replica {}", header.sender);
+                    self.actions.push_back(Action::FailoverRequested {
+                        replica: header.sender,
+                    });
+                }
+                Ok(())
+            }
+            // We never ask for votes, and have no modules.
+            Body::FailoverAuthAck | Body::Module => Ok(()),
         }
     }
 

@@ -199,6 +199,21 @@ impl Bus {
         self.push(link, MessageType::FailoverAuthAck, packet);
     }
 
+    /// Asks our primary to hand its office to us: the message with which a Valkey replica begins a manual failover. False if
+    /// there is no primary, or no link to it.
+    pub fn request_failover(&mut self) -> bool {
+        let link = self
+            .my()
+            .replica_of
+            .and_then(|primary| self.table.node(primary).link);
+        let Some(link) = link.filter(|link| self.links.get(link).is_some_and(|l| l.up)) else {
+            return false;
+        };
+        let packet = encode_bare(MessageType::MfStart, &self.header());
+        self.push(link, MessageType::MfStart, packet);
+        true
+    }
+
     /// Passes a client's message on: to all nodes, or with `sharded` to those of this node's shard.
     pub fn publish(&mut self, sharded: bool, channel: &[u8], message: &[u8]) {
         let kind = if sharded {

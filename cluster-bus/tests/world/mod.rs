@@ -18,6 +18,7 @@ pub struct World {
     pub disks: Vec<String>,
     pub lost: Vec<(usize, SlotSet)>,
     pub published: Vec<(usize, Vec<u8>)>,
+    pub failovers: Vec<(usize, NodeId)>,
     /// Every action, in order, if a test wants them.
     pub log: Option<Vec<String>>,
     packets: VecDeque<(usize, LinkId, bytes::Bytes)>,
@@ -57,6 +58,7 @@ impl World {
             disks: vec![String::new(); nodes],
             lost: Vec::new(),
             published: Vec::new(),
+            failovers: Vec::new(),
             log: None,
             packets: VecDeque::new(),
         }
@@ -155,6 +157,7 @@ impl World {
                 Action::Close { link } => self.hang_up(n, link),
                 Action::Persist { text, .. } => self.disks[n] = text,
                 Action::ViewChanged => {}
+                Action::FailoverRequested { replica } => self.failovers.push((n, replica)),
                 Action::Publish { message, .. } => self.published.push((n, message.to_vec())),
                 Action::SlotsLost { slots } => self.lost.push((n, slots)),
             }

@@ -82,6 +82,8 @@ pub enum BusOutput {
         /// The message.
         message: Bytes,
     },
+    /// Under `durability quorum`: this replica is to be given the leadership.
+    FailoverRequested(NodeId),
     /// Under `durability async`: these slots of ours went elsewhere, and their keys must go.
     SlotsLost(SlotSet),
 }
@@ -307,6 +309,9 @@ impl BusNode {
                 Action::Persist { text, .. } => {
                     // The content is always synced before the rename; a file that is cut would stop the next start.
                     disk::replace(&*self.disk.0, &self.conf_path, Bytes::from(text)).await?;
+                }
+                Action::FailoverRequested { replica } => {
+                    outputs.push(BusOutput::FailoverRequested(replica));
                 }
                 Action::ViewChanged => outputs.push(BusOutput::ViewChanged),
                 Action::Publish {

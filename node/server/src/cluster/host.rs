@@ -70,6 +70,7 @@ pub struct ClusterHost {
     replies: VecDeque<ToExecutor>,
     publishes: VecDeque<ToExecutor>,
     routing_due: bool,
+    failover_to: Option<NodeId>,
     looked_up: mpsc::UnboundedReceiver<LookedUp>,
     looked_up_in: mpsc::UnboundedSender<LookedUp>,
 }
@@ -200,6 +201,7 @@ impl ClusterHost {
             replies: VecDeque::new(),
             publishes: VecDeque::new(),
             routing_due: true,
+            failover_to: None,
             looked_up,
             looked_up_in,
         })
@@ -317,6 +319,12 @@ impl ClusterHost {
         }
     }
 
+    /// The replica that has asked for the leadership of this node's shard, once: to be looked at after
+    /// [`ClusterHost::settle`].
+    pub fn take_failover(&mut self) -> Option<NodeId> {
+        self.failover_to.take()
+    }
+
     /// `CONFIG SET` has changed directives.
     pub fn on_config(&mut self, changed: &[(&'static str, String)]) {
         let mut bus = self.node.bus.config().clone();
@@ -332,6 +340,7 @@ impl ClusterHost {
         let mut changed = false;
         for output in self.node.carry_out().await? {
             match output {
+                BusOutput::FailoverRequested(replica) => self.failover_to = Some(replica),
                 BusOutput::ViewChanged => {
                     self.routing_due = true;
                     changed = true;

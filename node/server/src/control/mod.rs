@@ -598,6 +598,19 @@ impl Control {
             if changed && self.migration.is_some() {
                 self.directory.set(Directory::of(&host.node.bus));
             }
+            if let (Some(member), Some(replica)) = (&self.member, host.take_failover())
+                && let Some(replica) = raft_node(&replica)
+            {
+                let group = member.group.clone();
+                tokio::spawn(async move {
+                    match group.transfer_to(replica).await {
+                        Ok(()) => info!("Handed the shard over to {replica}"),
+                        Err(error) => {
+                            warn!("The shard was not handed over to {replica}: {error}")
+                        }
+                    }
+                });
+            }
         }
         Ok(())
     }
@@ -697,11 +710,27 @@ impl Control {
                     finish(Completion::plain(token, result)).await;
                 });
             }
-            ShardRequest::TakeLeadership { .. } => {
-                tokio::spawn(finish(Completion::plain(
-                    token,
-                    refuse("Failover by command is not supported yet"),
-                )));
+            ShardRequest::TakeLeadership { force } => {
+                // Without a leader the election is under way already; then there is nobody to ask.
+                let asked = self
+                    .host
+                    .as_mut()
+                    .is_some_and(|host| host.node.bus.request_failover());
+                let group = self.member.as_ref().map(|member| member.group.clone());
+                match group.filter(|_| asked || force) {
+                    Some(group) => {
+                        tokio::spawn(async move {
+                            let result = quorum::until_leading(&group).await;
+                            finish(Completion::plain(token, result)).await;
+                        });
+                    }
+                    None => {
+                        tokio::spawn(finish(Completion::plain(
+                            token,
+                            refuse("The primary cannot be reached"),
+                        )));
+                    }
+                }
             }
             ShardRequest::TakeSlot { slot, from: None } => {
                 let record =

@@ -277,6 +277,24 @@ pub async fn leave_and_reset(
     (result, Some(member), Some(context))
 }
 
+/// Waits until this node leads its shard, after it has asked for that.
+///
+/// # Errors
+/// It does not lead in time; it may still come to lead.
+pub async fn until_leading(group: &Group) -> Result<(), ShardError> {
+    let mut office = group.office();
+    let leading = async {
+        while !matches!(office.get(), raft::Office::Leader(_)) {
+            if office.changed().await.is_err() {
+                return std::future::pending().await;
+            }
+        }
+    };
+    tokio::time::timeout(COMMIT_LIMIT, leading)
+        .await
+        .map_err(|_| refused("this node was not given the leadership in time"))
+}
+
 /// `FORGET` of a member of this shard. On a follower there is nothing to do: the command is sent to every node, the
 /// leader among them.
 pub async fn remove_member(group: Group, node: NodeId) -> Result<(), ShardError> {
