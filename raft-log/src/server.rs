@@ -28,8 +28,8 @@ use crate::raft::{
 };
 use crate::snapshots::meta_from_header;
 
-/// How long [`RaftServer::listen`] watches for the server to fail at once.
-const LISTEN_GRACE: Duration = Duration::from_millis(30);
+/// How long [`RaftServer::stop`] waits for connections to end.
+const STOP_GRACE: Duration = Duration::from_millis(100);
 
 /// The process's Raft server: carries all groups of this process. A handle; clones are the same server.
 #[derive(Clone)]
@@ -40,7 +40,7 @@ pub struct RaftServer {
 struct Shared {
     addr: SocketAddr,
     groups: Mutex<BTreeMap<ShardId, Arc<Core>>>,
-    stop: Mutex<Option<oneshot::Sender<()>>>,
+    stop: Mutex<Option<(oneshot::Sender<()>, tokio::task::JoinHandle<()>)>>,
 }
 
 impl Shared {
@@ -52,16 +52,29 @@ impl Shared {
 }
 
 impl RaftServer {
-    /// Listens at `addr`, whose port must be given.
+    /// Listens at `addr`; with port 0 at any free one, which [`RaftServer::addr`] tells (not in the
+    /// simulator).
     ///
     /// # Errors
     /// [`StartError::Listen`].
     pub async fn listen(addr: SocketAddr) -> Result<RaftServer, StartError> {
+        // What listens is bound before anything else, so that a port in use is known at once.
+        #[cfg(not(madsim))]
+        let (addr, incoming) = {
+            let failed = |e: std::io::Error| StartError::Listen {
+                addr: addr.to_string(),
+                error: e.to_string(),
+            };
+            let incoming = tonic::transport::server::TcpIncoming::bind(addr)
+                .map_err(failed)?
+                .with_nodelay(Some(true));
+            (incoming.local_addr().map_err(failed)?, incoming)
+        };
         let (stop, stopped) = oneshot::channel::<()>();
         let shared = Arc::new(Shared {
             addr,
             groups: Mutex::default(),
-            stop: Mutex::new(Some(stop)),
+            stop: Mutex::default(),
         });
         let service = RaftServiceServer::new(Service {
             shared: shared.clone(),
@@ -69,33 +82,29 @@ impl RaftServer {
         .max_decoding_message_size(MESSAGE_MAX)
         .max_encoding_message_size(MESSAGE_MAX);
         let window = 16 << 20;
-        let mut serving = tokio::task::spawn(async move {
-            // Connections are told to go away when it stops; dropping it would leave them served.
-            tonic::transport::Server::builder()
-                .tcp_nodelay(true)
-                .initial_stream_window_size(window)
-                .initial_connection_window_size(window)
-                .add_service(service)
-                .serve_with_shutdown(addr, async move {
-                    let _ = stopped.await;
-                })
-                .await
-        });
-        match tokio::time::timeout(LISTEN_GRACE, &mut serving).await {
-            Err(_) => Ok(RaftServer { shared }),
-            Ok(ended) => {
-                let error = match ended {
-                    Ok(Ok(())) => "stopped".into(),
-                    Ok(Err(e)) => std::error::Error::source(&e)
-                        .map_or_else(|| e.to_string(), |source| source.to_string()),
-                    Err(e) => e.to_string(),
-                };
-                Err(StartError::Listen {
-                    addr: addr.to_string(),
-                    error,
-                })
+        let router = tonic::transport::Server::builder()
+            .tcp_nodelay(true)
+            .initial_stream_window_size(window)
+            .initial_connection_window_size(window)
+            .add_service(service);
+        // Connections are told to go away when it stops; dropping it would leave them served.
+        let stopped = async move {
+            let _ = stopped.await;
+        };
+        #[cfg(not(madsim))]
+        let serve = router.serve_with_incoming_shutdown(incoming, stopped);
+        #[cfg(madsim)]
+        let serve = router.serve_with_shutdown(addr, stopped);
+        let serving = tokio::task::spawn(async move {
+            if let Err(e) = serve.await {
+                tracing::error!("the Raft server at {addr} has ended: {e}");
             }
-        }
+        });
+        *shared
+            .stop
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner()) = Some((stop, serving));
+        Ok(RaftServer { shared })
     }
 
     /// Where it listens.
@@ -130,8 +139,10 @@ impl RaftServer {
             .lock()
             .unwrap_or_else(|poisoned| poisoned.into_inner())
             .take();
-        if let Some(stop) = stop {
+        if let Some((stop, serving)) = stop {
             let _ = stop.send(());
+            // It stops listening at once, but ends only with its last connection.
+            let _ = tokio::time::timeout(STOP_GRACE, serving).await;
         }
     }
 

@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use common::*;
-use holdfast_raft_log::disk::MemDisk;
+use holdfast_raft_log::disk::{Crash, MemDisk};
 use holdfast_raft_log::{Group, RaftServer, Role};
 use madsim::net::NetSim;
 use madsim::runtime::{Handle, NodeHandle, Runtime};
@@ -45,7 +45,9 @@ impl Machine {
         }
     }
 
+    /// Starts it, after a power cut if it ran before.
     async fn start(&self) -> Arc<Node> {
+        self.disk.crash(Crash::LoseUnsynced);
         let (n, role, disk, slot) = (self.n, self.role, self.disk.clone(), self.slot.clone());
         *slot.lock().unwrap() = None;
         self.now().spawn(async move {
