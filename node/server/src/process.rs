@@ -67,7 +67,41 @@ pub fn run(args: impl Iterator<Item = OsString>) -> ExitCode {
     }
 }
 
-fn start(config: Config) -> io::Result<()> {
+/// Allows as many open files as clients may connect, and some for ourselves; with fewer, fewer clients.
+fn raise_file_limit(config: &mut Config) {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    /// Files that are not clients: logs, segments, links to peers.
+    const OWN_FILES: u64 = 256;
+    let clients = config.size("maxclients") as u64;
+    let wanted = clients + OWN_FILES;
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current.is_none_or(|now| now >= wanted) {
+        return;
+    }
+    let maximum = limit.maximum.map_or(wanted, |max| max.max(wanted));
+    let raised = [maximum, limit.maximum.unwrap_or(wanted)]
+        .into_iter()
+        .find(|max| {
+            let current = wanted.min(*max);
+            let new = Rlimit {
+                current: Some(current),
+                maximum: limit.maximum.map(|_| *max),
+            };
+            setrlimit(Resource::Nofile, new).is_ok()
+        });
+    let files = raised.map_or(limit.current.unwrap_or(wanted), |max| wanted.min(max));
+    if files < wanted {
+        let possible = files.saturating_sub(OWN_FILES).max(1);
+        tracing::warn!(
+            "You requested maxclients of {clients} requiring at least {wanted} max file descriptors; \
+             only {files} are possible. maxclients has been reduced to {possible}."
+        );
+        // A number within the directive's range.
+        let _ = config.force("maxclients", &possible.to_string());
+    }
+}
+
+fn start(mut config: Config) -> io::Result<()> {
     tracing::info!(
         "Holdfast version={}, bits={}, PID: {}, just started",
         crate::VERSION,
@@ -81,6 +115,7 @@ fn start(config: Config) -> io::Result<()> {
     for warning in config.warnings() {
         tracing::warn!("{warning}");
     }
+    raise_file_limit(&mut config);
     std::fs::create_dir_all(config.dir()).map_err(|e| {
         io::Error::new(
             e.kind(),

@@ -53,8 +53,13 @@ impl Executor {
             if self.control.retry() && self.was_congested {
                 self.was_congested = false;
                 self.resume_all();
-                self.flush_effects();
             }
+        }
+        // What could go on just now has executed commands: their effects belong into the journal now, not
+        // whenever something else begins a turn.
+        while !self.unblocked.is_empty() || !self.fx.bytes().is_empty() {
+            self.resume_unblocked();
+            self.flush_effects();
         }
     }
 
