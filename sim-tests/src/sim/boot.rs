@@ -101,11 +101,20 @@ fn arguments(plan: &Plan, machine: &Machine) -> Vec<String> {
 pub async fn process(plan: Plan, record: Recorder, machine: Machine) {
     let since = Instant::now();
     let name = format!("n{}", machine.index);
-    let note = |text: String| record.note_of(since.elapsed().as_micros() as u64, &name, format_args!("{text}"));
+    let note = |text: String| {
+        record.note_of(
+            since.elapsed().as_micros() as u64,
+            &name,
+            format_args!("{text}"),
+        )
+    };
     if let Err(error) = run(&plan, &machine).await {
         let text = error.to_string();
         // The plan's faults never damage what was synced: such words would be the program's own doing.
-        if ["corrupt", "log entry", "contradict", "is gone"].iter().any(|w| text.contains(w)) {
+        if ["corrupt", "log entry", "contradict", "is gone"]
+            .iter()
+            .any(|w| text.contains(w))
+        {
             record.problem(0, format!("{name} stops: {text}"));
         }
         note(format!("stops: {text}"));
@@ -129,7 +138,13 @@ async fn run(plan: &Plan, machine: &Machine) -> io::Result<()> {
         inbox: control_inbox,
         disk,
         make_engine: Arc::new(move || {
-            Engine::new(engine.clone(), Box::new(DumpCodec { limits, ..DumpCodec::default() }))
+            Engine::new(
+                engine.clone(),
+                Box::new(DumpCodec {
+                    limits,
+                    ..DumpCodec::default()
+                }),
+            )
         }),
         now_ms: Arc::new(move || clock.now().unix_ms()),
     };

@@ -107,7 +107,10 @@ pub async fn form(world: &World, clients: &Clients) -> Option<Layout> {
             .await?;
         }
     }
-    let voters = format!("durability_voters:{}", plan.data_nodes + usize::from(plan.witness));
+    let voters = format!(
+        "durability_voters:{}",
+        plan.data_nodes + usize::from(plan.witness)
+    );
     for addr in addrs.iter().take(plan.shards) {
         until(world, "every shard to have its voters", async || {
             let info = clients.tell(*addr, &["INFO", "durability"]).await?;

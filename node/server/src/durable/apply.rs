@@ -4,6 +4,7 @@ use super::replica::{Broken, RecordId, Replica, Step};
 use crate::journal::JournalPos;
 use holdfast_engine::{ApplyState, Engine, SlotSet};
 use holdfast_raft_log::Committed;
+use holdfast_raft_log::planted::planted;
 use holdfast_slot_migration::{Applied, SlotError, SlotRanges, SlotRecord};
 
 /// A slot record that has been applied. The control thread hears of each.
@@ -89,6 +90,7 @@ pub fn apply(
 /// Does to the keys what a slot record means for them.
 fn follow(engine: &mut Engine, replica: &Replica, applied: &Applied) {
     match applied {
+        Applied::HandedOff(..) if planted("source_keeps_serving") => {}
         Applied::HandedOff(_, job) => drop(engine.flush_slots(&engine_slots(&job.slots))),
         Applied::StagingDropped(_, job) => {
             engine.flush_slots(&engine_slots(&job.slots));
@@ -114,6 +116,9 @@ fn follow(engine: &mut Engine, replica: &Replica, applied: &Applied) {
 
 /// Hides the keys of the slots that are being staged, and only those.
 pub fn hide_staged(engine: &mut Engine, replica: &Replica) {
+    if planted("target_adopts_too_early") {
+        return;
+    }
     engine.set_hidden_slots(replica.slots().hidden().iter().collect());
 }
 

@@ -8,7 +8,9 @@ use crate::executor::Executor;
 use crate::journal::JournalPos;
 use crate::seam::Office as ServingOffice;
 use bytes::Bytes;
+use holdfast_cluster_bus::SlotSet as BusSlots;
 use holdfast_engine::{Engine, SlotFilter, SlotSet, SnapshotId, SnapshotProgress};
+use holdfast_raft_log::planted::planted;
 use holdfast_raft_log::{Committed, EntryId, Office};
 use holdfast_rdb::{RdbSink, RdbVersion};
 use holdfast_slot_migration::SlotRecord;
@@ -146,9 +148,22 @@ impl Executor {
     }
 
     fn own_slots(&mut self) {
-        let owned = self
-            .replica()
-            .map(|replica| replica.slots().owned().iter().collect());
+        let before = self.owned_slots.take();
+        let owned = self.replica().map(|replica| {
+            let slots = replica.slots();
+            let mut owned: BusSlots = slots.owned().iter().collect();
+            if planted("target_adopts_too_early") {
+                slots
+                    .hidden()
+                    .iter()
+                    .for_each(|slot| drop(owned.insert(slot)));
+            }
+            if planted("source_keeps_serving") {
+                let before = before.iter().flat_map(BusSlots::iter);
+                before.for_each(|slot| drop(owned.insert(slot)));
+            }
+            owned
+        });
         self.owned_slots = owned;
     }
 

@@ -25,6 +25,7 @@
 use super::entry::{Body, Entry, EntryError};
 use crate::journal::JournalPos;
 use bytes::Bytes;
+use holdfast_raft_log::planted::planted;
 use holdfast_raft_log::{Committed, EntryId, NodeId, Office, OfficeId};
 use holdfast_slot_migration::{Applied, ShardSlots, SlotError, SlotRecord};
 use std::collections::VecDeque;
@@ -227,7 +228,20 @@ impl Replica {
     #[must_use]
     pub fn on_office(&mut self, office: Office) -> bool {
         self.office = office;
+        if matches!(office, Office::Leader(_)) && self.serving().is_none() {
+            self.forgets_to_rebuild();
+        }
         matches!(office, Office::Leader(_)) && self.serving().is_none()
+    }
+
+    /// The mistake of keeping memory that will never commit, where the simulator puts it back.
+    fn forgets_to_rebuild(&mut self) -> bool {
+        let forgets = planted("deposed_keeps_memory");
+        if forgets {
+            self.pending.clear();
+            self.position = self.committed;
+        }
+        forgets
     }
 
     /// Makes an entry of effects that have been executed.
@@ -316,6 +330,7 @@ impl Replica {
         }
         if let Some(front) = self.pending.front()
             && entry.term > front.office.term
+            && !self.forgets_to_rebuild()
         {
             return Ok(Step::Rebuild);
         }
