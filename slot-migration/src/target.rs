@@ -84,7 +84,8 @@ impl TargetState {
             TargetState::Adopting => "failover-granted",
             TargetState::Aborting => "cleaning-up",
             TargetState::Ended(ending) => ending.as_str(),
-            TargetState::Abandoned => "occurring-on-primary",
+            // What goes on at the new primary is shown from the shard's slots.
+            TargetState::Abandoned => Ending::Failed.as_str(),
         }
     }
 

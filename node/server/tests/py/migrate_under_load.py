@@ -164,15 +164,18 @@ def main():
     for writer in writers:
         writer.start()
     failed = False
+    nodes = node.execute_command("CLUSTER NODES")
+    data = [int(a.rsplit(":", 1)[1]) for a, n in nodes.items() if "slave" in n["flags"] or n["slots"]]
     if args.kill:
         time.sleep(args.pause)
-        nodes = node.execute_command("CLUSTER NODES")
-        data = [int(a.rsplit(":", 1)[1]) for a, n in nodes.items() if "slave" in n["flags"] or n["slots"]]
         chaos(args, writers, data)
         args.rounds = 0
     for r in range(args.rounds):
         time.sleep(args.pause)
-        source, target = ports[r % 2], ports[(r + 1) % 2]
+        # Primaries change where nodes are short of time.
+        known = settled(args, data)
+        owns = [p for p, (_, s) in known.items() if any(int(a[0]) <= first <= int(a[-1]) for a in s)]
+        source, target = owns[0], next(p for p in sorted(known) if p != owns[0])
         client = redis.Redis(host=args.host, port=source)
         before, begin = sum(w.count for w in writers), time.monotonic()
         for writer in writers:
