@@ -368,3 +368,39 @@ fn in_a_quorum_shard_the_log_decides() {
         .expect("a reply");
     assert_eq!(done.reply, b"+OK\r\n");
 }
+
+/// `valkey-cli --cluster reshard` tells every primary, and a witness looks like one.
+#[test]
+fn a_witness_takes_note_of_where_slots_go() {
+    let mut s = setup();
+    let cfg = BusConfig {
+        witness: true,
+        ..bus(true).config().clone()
+    };
+    s.bus.reconfigure(cfg);
+    s.shard = Box::new(Noted {
+        leads: false,
+        asked: Vec::new(),
+    });
+    s.check("SETSLOT 5 STABLE", "+OK");
+    let me = name(1);
+    s.check(
+        &format!("SETSLOT 5 NODE {me}"),
+        "-ERR A witness holds no slots",
+    );
+    s.check(
+        &format!("SETSLOT 5 IMPORTING {me}"),
+        "-ERR A witness holds no slots",
+    );
+    s.check("MEET 10.0.0.2 7000", "+OK");
+    let other = s
+        .bus
+        .nodes()
+        .into_iter()
+        .find(|node| !node.myself)
+        .expect("the one met")
+        .id;
+    s.check(&format!("SETSLOT 5 NODE {other}"), "+OK");
+    assert_eq!(s.bus.slot_owner(5), Some(other));
+    assert_eq!(routing_of(&s.bus, &s.ctl.options).role, MyRole::Witness);
+}

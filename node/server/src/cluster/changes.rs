@@ -231,7 +231,8 @@ impl ClusterCtl {
         reply: &mut Vec<u8>,
     ) -> Outcome {
         let quorum = shard.is_quorum();
-        if bus.myself().replica || (quorum && !shard.is_leader()) {
+        let me = bus.myself();
+        if me.replica || (quorum && !shard.is_leader() && !me.witness) {
             return fail(reply, "Please use SETSLOT only with masters.");
         }
         let args = call.argv.get(2..).unwrap_or_default();
@@ -244,10 +245,20 @@ impl ClusterCtl {
         let Some(slot) = slot_of(slot) else {
             return fail(reply, "Invalid or out of range slot");
         };
-        let me = bus.my_id();
         let owner = bus.slot_owner(slot);
-        let mine = owner == Some(me);
+        let mine = owner == Some(me.id);
         let action = text(action).to_ascii_lowercase();
+        if me.witness {
+            // Tools take a witness for a primary without slots, and tell every primary where a slot has gone.
+            return match (action.as_str(), rest.first().map(|peer| lookup(bus, peer))) {
+                ("stable", _) => done(reply),
+                ("node", Some(Some(node))) if !node.replica && !node.myself => {
+                    bus.assign_slot(slot, &node.id);
+                    done(reply)
+                }
+                _ => fail(reply, "A witness holds no slots"),
+            };
+        }
         match (action.as_str(), rest.first()) {
             ("migrating" | "importing", Some(peer)) => {
                 let migrating = action == "migrating";
