@@ -213,20 +213,14 @@ fn asking(ex: &mut Executor, id: ConnId, _: &[&[u8]]) {
     write::ok(ex.out(id));
 }
 
-fn set_readonly(ex: &mut Executor, id: ConnId, on: bool) {
-    if !ex.settings.cluster_enabled {
-        return ex.reply_error(id, NO_CLUSTER);
-    }
-    ex.conns[id].readonly = on;
+fn readonly(ex: &mut Executor, id: ConnId, _: &[&[u8]]) {
+    ex.conns[id].readonly = true;
     write::ok(ex.out(id));
 }
 
-fn readonly(ex: &mut Executor, id: ConnId, _: &[&[u8]]) {
-    set_readonly(ex, id, true);
-}
-
 fn readwrite(ex: &mut Executor, id: ConnId, _: &[&[u8]]) {
-    set_readonly(ex, id, false);
+    ex.conns[id].readonly = false;
+    write::ok(ex.out(id));
 }
 
 /// The rows of this file.
