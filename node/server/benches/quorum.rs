@@ -31,7 +31,6 @@ fn main() {
 
     let mut ours = Cluster::in_dir(&support::output_dir());
     ours.add_durable_shard();
-    let primary = ours.primary_of(0);
 
     let mut theirs = Cluster::in_dir(&support::output_dir());
     let config = [
@@ -80,6 +79,7 @@ fn main() {
                 request,
                 replies,
             };
+            let primary = ours.primary_of(0);
             best[0].push(generator::run(&spec(ours.port(primary), &set, 1)));
             best[1].push(generator::run(&spec(
                 theirs.port(valkey_primary),
@@ -129,6 +129,7 @@ fn main() {
     let path = chart::bars("quorum", "Durable writes a second", "1/s", &groups, &series);
     println!("chart: {}", path.display());
     // Both must still answer, so that a figure is not that of a server on its knees.
+    let primary = ours.primary_of(0);
     for port in [ours.port(primary), theirs.port(valkey_primary)] {
         assert_eq!(
             Client::connect(port).expect("connected").ask("PING"),

@@ -44,6 +44,8 @@ struct Connection {
     written: usize,
     received: Vec<u8>,
     due: usize,
+    /// One of the replies to the request was an error, so it does not count.
+    failed: bool,
     sent_at: Instant,
 }
 
@@ -100,6 +102,7 @@ pub fn run(spec: &Spec) -> Figures {
                 written: 0,
                 received: Vec::new(),
                 due: 0,
+                failed: false,
                 sent_at: Instant::now(),
             }
         })
@@ -141,6 +144,7 @@ pub fn run(spec: &Spec) -> Figures {
                     at += taken;
                     if let Reply::Error(text) = reply {
                         figures.errors += 1;
+                        connection.failed = true;
                         figures
                             .first_error
                             .get_or_insert_with(|| String::from_utf8_lossy(&text).into_owned());
@@ -148,7 +152,8 @@ pub fn run(spec: &Spec) -> Figures {
                     connection.due -= 1;
                     if connection.due == 0 {
                         let now = Instant::now();
-                        if connection.sent_at >= begin {
+                        let failed = std::mem::take(&mut connection.failed);
+                        if connection.sent_at >= begin && !failed {
                             figures.requests += 1;
                             figures.latencies.push(now - connection.sent_at);
                         }

@@ -200,6 +200,8 @@ impl Executor {
                 continue;
             }
             self.execute_owned(id, &argv);
+            // A reply that was not held must leave, too: nobody reads from this connection just now.
+            self.mark_dirty(id);
             self.resume(id);
         }
     }

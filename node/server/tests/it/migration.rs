@@ -69,6 +69,13 @@ fn a_slot_moves_under_load() {
     });
     load.wait_for(1000, PATIENCE);
     let report = load.finish();
+    // Writes wait while the slot changes hands, and are then answered or sent on.
+    assert_eq!(report.unknown(), 0, "{}", report.last_refusal());
+    assert!(
+        report.longest_write() < Duration::from_secs(5),
+        "{:?}",
+        report.longest_write()
+    );
     report.assert_nothing_lost(&mut cluster.router());
     let left = cluster.client(source).ask("DBSIZE");
     assert_eq!(left, "0", "keys of the slot are left on the source");
