@@ -28,7 +28,7 @@ const SETTLE_POLL: Duration = Duration::from_millis(2);
 #[derive(Debug)]
 pub enum ShardEvent {
     /// A slot record was applied.
-    Record(AppliedRecord),
+    Record(Box<AppliedRecord>),
     /// The whole state was replaced, by a leader's snapshot or a rebuild.
     Replaced,
 }
@@ -87,7 +87,7 @@ impl Shard {
                 // The control thread ends before the executor does; then nobody wants to know.
                 let _ = self
                     .events
-                    .send(MemberEvent::Shard(ShardEvent::Record(record)))
+                    .send(MemberEvent::Shard(ShardEvent::Record(Box::new(record))))
                     .await;
             }
             if let Some(first) = done.rest.front() {

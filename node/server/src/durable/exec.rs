@@ -153,14 +153,15 @@ impl Executor {
             let slots = replica.slots();
             let mut owned: BusSlots = slots.owned().iter().collect();
             if planted("target_adopts_too_early") {
-                slots
-                    .hidden()
-                    .iter()
-                    .for_each(|slot| drop(owned.insert(slot)));
+                slots.hidden().iter().for_each(|slot| {
+                    owned.insert(slot);
+                });
             }
             if planted("source_keeps_serving") {
                 let before = before.iter().flat_map(BusSlots::iter);
-                before.for_each(|slot| drop(owned.insert(slot)));
+                before.for_each(|slot| {
+                    owned.insert(slot);
+                });
             }
             owned
         });
