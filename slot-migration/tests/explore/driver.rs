@@ -172,6 +172,24 @@ impl World {
             self.shards[shard].migrations.on_office_lost(now);
             self.drive(shard);
         }
+        // A primary that goes before it answers: the connection's end is an error.
+        let gone: Vec<RequestId> = self
+            .asked
+            .iter()
+            .filter(|(_, (asked, ..))| *asked == shard)
+            .map(|(&id, _)| id)
+            .collect();
+        for id in gone {
+            if let Some((_, to, term, asker)) = self.asked.remove(&id) {
+                let answer = Err("connection closed".to_string());
+                self.net.push(Packet::Reply {
+                    to,
+                    term,
+                    asker,
+                    answer,
+                });
+            }
+        }
         let keep = self.below(self.shards[shard].log.len() - self.shards[shard].committed + 1);
         let s = &mut self.shards[shard];
         s.up = false;
@@ -436,24 +454,6 @@ impl World {
                     return;
                 }
                 self.answered(to, asker, answer);
-            }
-        }
-        // A primary that goes before it answers: the connection's end is an error.
-        let gone: Vec<RequestId> = self
-            .asked
-            .iter()
-            .filter(|(_, (shard, ..))| !self.shards[*shard].up)
-            .map(|(&id, _)| id)
-            .collect();
-        for id in gone {
-            if let Some((_, to, term, asker)) = self.asked.remove(&id) {
-                let answer = Err("connection closed".to_string());
-                self.net.push(Packet::Reply {
-                    to,
-                    term,
-                    asker,
-                    answer,
-                });
             }
         }
     }
