@@ -404,3 +404,32 @@ fn a_witness_takes_note_of_where_slots_go() {
     assert_eq!(s.bus.slot_owner(5), Some(other));
     assert_eq!(routing_of(&s.bus, &s.ctl.options).role, MyRole::Witness);
 }
+
+/// A node that the bus has forgotten by another's word is still a member of the shard.
+#[test]
+fn forget_always_asks_the_shard() {
+    let mut s = setup();
+    s.bus = bus(true);
+    s.shard = Box::new(Noted {
+        leads: true,
+        asked: Vec::new(),
+    });
+    s.check("MEET 10.0.0.2 7000", "+OK");
+    let other = s
+        .bus
+        .nodes()
+        .into_iter()
+        .find(|node| !node.myself)
+        .expect("the one met")
+        .id;
+    s.bus.forget(&other, NOW).expect("it is known");
+    let words = format!("FORGET {other}");
+    let Outcome::Pending(token) = s.run(&words).0 else {
+        panic!("the log is asked")
+    };
+    let done = s
+        .ctl
+        .complete(&mut s.bus, token, Ok(()), NOW)
+        .expect("a reply");
+    assert_eq!(done.reply, b"+OK\r\n");
+}
