@@ -39,9 +39,9 @@ fi
 ok "$1" cluster set-config-epoch 1
 ok "$2" cluster set-config-epoch 2
 ok "$3" cluster set-config-epoch 3
-ok "$1" cluster addslotsrange 0 5460
-ok "$2" cluster addslotsrange 5461 10922
-ok "$3" cluster addslotsrange 10923 16383
+until_ok ok "$1" cluster addslotsrange 0 5460
+until_ok ok "$2" cluster addslotsrange 5461 10922
+until_ok ok "$3" cluster addslotsrange 10923 16383
 for node in "$2" "$3" "$4" "$5" "$6" "$7"; do
     ok "$1" cluster meet "$(host "$node")" "$(port "$node")"
 done

@@ -6,14 +6,18 @@ use crate::durable::waiters::Waiters;
 use crate::seam::ExecutorHandle;
 use holdfast_cluster_bus::{NodeId, ShardId, SlotSet};
 use holdfast_raft_log as raft;
-use holdfast_raft_log::{ChangeError, Group};
+use holdfast_raft_log::{ChangeError, Group, Office};
 use holdfast_slot_migration::{NodeId as SlotNodeId, SlotRanges, SlotRecord};
 use std::collections::VecDeque;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tracing::{info, warn};
 
 /// How long a command waits for its record to be committed.
 const COMMIT_LIMIT: Duration = Duration::from_secs(5);
+/// How long a command waits for the shard to elect a leader.
+const ELECTION_LIMIT: Duration = Duration::from_secs(3);
+/// How often it looks.
+const ELECTION_POLL: Duration = Duration::from_millis(20);
 /// How long `CLUSTER REPLICATE` waits for the shard to take this node in.
 const JOIN_LIMIT: Duration = Duration::from_secs(30);
 
@@ -99,10 +103,28 @@ pub async fn commit(
     waiters: &Waiters,
     record: SlotRecord,
 ) -> Result<(), ShardError> {
-    let proposed = executor
-        .run(move |executor| executor.propose_record(record))
-        .await;
-    let id = proposed.map_err(refused)?.ok_or(ShardError::NotLeader)?;
+    let began = Instant::now();
+    let id = loop {
+        let record = record.clone();
+        let proposed = executor.run(move |executor| {
+            let id = executor.propose_record(record);
+            let elects = executor.quorum().is_some_and(|journal| {
+                matches!(
+                    journal.replica().office(),
+                    Office::Follower { leader: None, .. }
+                )
+            });
+            (id, elects)
+        });
+        match proposed.await.map_err(refused)? {
+            (Some(id), _) => break id,
+            // Nobody leads, as in the first moments of a new shard.
+            (None, true) if began.elapsed() < ELECTION_LIMIT => {
+                tokio::time::sleep(ELECTION_POLL).await;
+            }
+            (None, _) => return Err(ShardError::NotLeader),
+        }
+    };
     match waiters.outcome(id, COMMIT_LIMIT).await {
         Ok(Ok(_)) => Ok(()),
         Ok(Err(error)) => Err(refused(error)),
