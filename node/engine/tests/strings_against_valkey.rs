@@ -8,16 +8,21 @@ mod common;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use common::{Node, show, words};
 use holdfast_engine::Rng;
 use holdfast_resp::{reply, write};
 
+/// One server at a time: the free port that one has found must not be found by another before it listens.
+static ALONE: Mutex<()> = Mutex::new(());
+
 struct Valkey {
     child: Child,
     stream: TcpStream,
     buffer: Vec<u8>,
+    _alone: MutexGuard<'static, ()>,
 }
 
 impl Drop for Valkey {
@@ -29,6 +34,7 @@ impl Drop for Valkey {
 
 impl Valkey {
     fn start() -> Option<Valkey> {
+        let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
         let binary = std::env::var("VALKEY_SERVER").unwrap_or_else(|_| "valkey-server".into());
         let port = TcpListener::bind("127.0.0.1:0")
             .ok()?
@@ -57,6 +63,7 @@ impl Valkey {
                     child,
                     stream,
                     buffer: Vec::new(),
+                    _alone: alone,
                 });
             }
             std::thread::sleep(Duration::from_millis(50));

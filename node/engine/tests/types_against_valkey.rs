@@ -6,6 +6,7 @@
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use holdfast_engine::effects::Effects;
@@ -43,11 +44,15 @@ fn limits() -> TypeLimits {
     }
 }
 
+/// One server at a time: the free port that one has found must not be found by another before it listens.
+static ALONE: Mutex<()> = Mutex::new(());
+
 /// A real server, ended when dropped.
 struct Valkey {
     child: Child,
     stream: TcpStream,
     buf: Vec<u8>,
+    _alone: MutexGuard<'static, ()>,
 }
 
 impl Drop for Valkey {
@@ -59,6 +64,7 @@ impl Drop for Valkey {
 
 impl Valkey {
     fn start() -> Option<Self> {
+        let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
         let port = TcpListener::bind("127.0.0.1:0")
             .ok()?
             .local_addr()
@@ -101,6 +107,7 @@ impl Valkey {
                     child,
                     stream,
                     buf: Vec::new(),
+                    _alone: alone,
                 });
             }
             std::thread::sleep(Duration::from_millis(50));
