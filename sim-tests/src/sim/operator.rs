@@ -21,10 +21,7 @@ pub async fn operate(
             for shard in 0..world.plan.shards {
                 for machine in layout.data_nodes(shard) {
                     let said = clients
-                        .tell(
-                            layout.addrs[machine],
-                            &["CLUSTER", "CANCELSLOTMIGRATIONS", "ALL"],
-                        )
+                        .tell(layout.addrs[machine], &["CLUSTER", "CANCELSLOTMIGRATIONS"])
                         .await;
                     world.note(format_args!("cancel at n{machine}: {said:?}"));
                 }
