@@ -41,7 +41,7 @@ use crate::routing::Routing;
 use crate::seam::{ControlOut, Office};
 use blocking::Waiting;
 use dispatch::Depends;
-use holdfast_cluster_bus::SlotSet;
+use holdfast_cluster_bus::{NodeId, SlotSet};
 use holdfast_engine::types::TypeLimits;
 use holdfast_engine::{Effects, Engine, EngineConfig, Rng, ValueCodec};
 use std::collections::BTreeMap;
@@ -204,6 +204,10 @@ impl Executor {
             true => Office::Follower { term: 0 },
             false => Office::Standalone,
         };
+        // Nor by a node of a cluster before the bus has told who owns what.
+        let routing = settings
+            .cluster_enabled
+            .then(|| Arc::new(Routing::empty(NodeId::from_bytes([0; 20]))));
         let table = match config.renames() {
             [] => Table::shared(),
             renames => Box::leak(Box::new(Table::build(renames)?)),
@@ -231,7 +235,7 @@ impl Executor {
             journal: Box::new(AsyncJournal::default()),
             gate: Gate::default(),
             office,
-            routing: None,
+            routing,
             control,
             host,
             now,

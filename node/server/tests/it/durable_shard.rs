@@ -66,7 +66,6 @@ fn one_primary_after_the_other_is_killed() {
 }
 
 #[test]
-#[ignore = "open: on a quiet machine CLUSTER REPLICATE of the replacement is refused for 30 s and more; see ARCHITECTURE.md"]
 fn a_node_that_lost_its_disk_is_replaced() {
     let (mut cluster, [a, b, witness]) = Cluster::one_durable_shard();
     // Started later; added now, so that the writers know its port.
