@@ -67,6 +67,25 @@ pub struct State {
     pub last: Option<LogId>,
 }
 
+impl State {
+    /// Whether the log holds the committed entry `id`: the leader of the last entry is `id`'s or a later one, so that
+    /// its log holds all that was committed before it, and this log is the front part of that.
+    pub fn has(&self, id: &LogId) -> bool {
+        self.last
+            .is_some_and(|last| last.index >= id.index && last.leader_id >= id.leader_id)
+    }
+
+    /// The last entry of this log that is known to be committed. A crash may have left a log that is shorter than
+    /// what was committed, on a quorum, or that still ends with entries which were replaced.
+    pub fn committed_here(&self) -> Option<LogId> {
+        match (self.committed, self.last) {
+            (Some(committed), Some(_)) if self.has(&committed) => Some(committed),
+            (Some(committed), Some(last)) if last.leader_id == committed.leader_id => Some(last),
+            _ => self.purged,
+        }
+    }
+}
+
 /// One record's content.
 #[derive(Clone, Debug)]
 pub enum Record {

@@ -351,7 +351,12 @@ impl LogStore {
                     "entry {at} is missing in the log"
                 )));
             };
-            let to = run.last.min(end - 1);
+            // The index learns of a truncation when it is durable. Until then a run may go on with entries that
+            // were replaced; what replaced them is in the cache, which holds everything that is not durable.
+            let to = run
+                .last
+                .min(end - 1)
+                .min(cache_first.map_or(u64::MAX, |first| first - 1));
             bytes += (run.end - run.start).saturating_mul(to - at + 1) / (run.last - run.first + 1);
             pieces.push(Piece::Disk {
                 file: segment.file.clone(),
@@ -458,9 +463,7 @@ impl RaftLogStorage<Types> for LogStore {
     }
 
     async fn read_committed(&mut self) -> Result<Option<LogId>, io::Error> {
-        let mem = self.shared.lock();
-        // What a crash left of the tail may be shorter than what was committed, on a quorum.
-        Ok(mem.state.committed.min(mem.state.last))
+        Ok(self.shared.lock().state.committed_here())
     }
 
     async fn append<I>(&mut self, entries: I, callback: IOFlushed<Types>) -> Result<(), io::Error>

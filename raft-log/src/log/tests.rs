@@ -9,6 +9,7 @@ use openraft::storage::{IOFlushed, RaftLogStorage};
 use openraft::type_config::TypeConfigExt;
 use openraft::{RaftLogReader, RaftTypeConfig};
 
+use super::format::State;
 use super::*;
 use crate::disk::{Crash, Disk, MemDisk};
 use crate::error::StartError;
@@ -413,6 +414,49 @@ fn a_failed_sync_is_final_and_a_full_disk_is_waited_for() {
         assert!(log.save_vote(&vote(1)).await.is_err());
         assert!(log.watch_failed().get().is_some());
     });
+}
+
+#[test]
+fn a_replaced_tail_is_not_read_before_the_truncation_is_durable() {
+    run(async {
+        let disk = MemDisk::new();
+        let (mut log, _) = open_with(&disk, owner(), 0).await.unwrap();
+        assert!(append(&mut log, (0..8).map(|i| entry(1, i)).collect()).await);
+        log.flush().await;
+        // The writer cannot write: everything that follows is in memory alone.
+        disk.set_capacity(Some(0));
+        log.truncate_after(Some(log_id(1, ME, 5))).await.unwrap();
+        let ids = |entries: Vec<Entry>| entries.iter().map(|e| e.id).collect::<Vec<_>>();
+        let read = log.read(4, 10, u64::MAX).await.unwrap();
+        assert_eq!(ids(read), [log_id(1, ME, 4), log_id(1, ME, 5)]);
+        let (tx, rx) = Types::oneshot();
+        log.append(vec![entry(2, 6), entry(2, 7)], IOFlushed::signal(tx))
+            .await
+            .unwrap();
+        let replaced = [4, 5, 6, 7].map(|i| log_id(if i < 6 { 1 } else { 2 }, ME, i));
+        assert_eq!(ids(log.read(4, 10, u64::MAX).await.unwrap()), replaced);
+        disk.set_capacity(None);
+        assert!(matches!(rx.await, Ok(Ok(()))));
+        assert_eq!(ids(log.read(4, 10, u64::MAX).await.unwrap()), replaced);
+    });
+}
+
+#[test]
+fn only_what_this_log_holds_is_taken_for_committed() {
+    let state = |committed: (u64, u64), last: (u64, u64)| State {
+        purged: Some(log_id(1, ME, 10)),
+        committed: Some(log_id(committed.0, ME, committed.1)),
+        last: Some(log_id(last.0, ME, last.1)),
+        ..State::default()
+    };
+    let here = |committed, last| state(committed, last).committed_here();
+    assert_eq!(here((2, 20), (2, 25)), Some(log_id(2, ME, 20)));
+    assert_eq!(here((2, 20), (3, 25)), Some(log_id(2, ME, 20)));
+    assert_eq!(here((2, 20), (2, 15)), Some(log_id(2, ME, 15)));
+    // A tail that leader 3 replaced, and a shorter log of an older leader: nothing is known of either.
+    assert_eq!(here((3, 20), (2, 25)), Some(log_id(1, ME, 10)));
+    assert_eq!(here((3, 20), (2, 15)), Some(log_id(1, ME, 10)));
+    assert_eq!(State::default().committed_here(), None);
 }
 
 #[test]

@@ -215,15 +215,13 @@ impl Writer {
                 None
             };
         }
-        let committed = self.shared.committed();
-        if committed.is_some()
-            && committed != self.state.committed
+        if let Some(id) = self.shared.committed()
+            && self.state.committed != Some(id)
+            && self.state.has(&id)
             && !(buf.is_empty() && dones.is_empty())
         {
-            if let Some(id) = committed {
-                self.put(&mut buf, &Record::Committed(id));
-            }
-            self.state.committed = committed;
+            self.put(&mut buf, &Record::Committed(id));
+            self.state.committed = Some(id);
         }
         let result = if buf.is_empty() {
             Ok(())
