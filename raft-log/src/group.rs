@@ -239,6 +239,11 @@ impl Group {
         self.core.config.me
     }
 
+    /// How long a member is bound by a promise to the leader that it hears (`GroupConfig::election_max`).
+    pub fn election_timeout(&self) -> Duration {
+        self.core.config.election_max
+    }
+
     /// What this node keeps.
     pub fn role(&self) -> Role {
         self.core.config.role
@@ -297,12 +302,13 @@ impl Group {
             .await
     }
 
-    /// On the leader: removes a member. A node that was removed must not come back under its id.
+    /// Removes a member, on whichever member it is asked: it is passed on to the leader. Returns once that is
+    /// committed. Under the same id it may come back with its log, or with none if that went after this.
     ///
     /// # Errors
-    /// [`ChangeError`].
+    /// [`ChangeError`]; [`ChangeError::Busy`] when no leader answers for a while: it may be called again.
     pub async fn remove_member(&self, node: NodeId) -> Result<(), ChangeError> {
-        self.core.until_done(|| self.core.step_remove(node)).await
+        self.core.remove(node).await
     }
 
     /// On the leader: waits until `node` is level, then hands the office over. Returns when somebody
@@ -312,6 +318,17 @@ impl Group {
     /// [`ChangeError`]; after [`ChangeError::Busy`] this node may lead again, in another office.
     pub async fn transfer_to(&self, node: NodeId) -> Result<(), ChangeError> {
         self.core.transfer_to(node).await
+    }
+
+    /// Stands for election at once, without asking the present leader and without waiting for the time after
+    /// which a follower stands by itself; again and again until this node leads, at most for `limit`. It
+    /// wins with a majority only, and only once a majority is not bound by a promise to a living leader.
+    ///
+    /// # Errors
+    /// [`ChangeError::Refused`] if somebody else is elected or this node may not lead,
+    /// [`ChangeError::Busy`] after `limit`; it may still come to lead then.
+    pub async fn campaign(&self, limit: Duration) -> Result<(), ChangeError> {
+        self.core.campaign(limit).await
     }
 
     /// Appends `payload` to the log if `office` still lasts; does not wait. Proposals of one office
@@ -442,6 +459,11 @@ impl Group {
     /// Stops taking part. Everything that was flushed stays flushed.
     pub async fn stop(&self) {
         self.core.stop().await;
+    }
+
+    /// Whether [`Group::stop`] was called: what fails from then on is no failure.
+    pub fn is_stopping(&self) -> bool {
+        self.core.stopping.load(Ordering::Relaxed)
     }
 }
 

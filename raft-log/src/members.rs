@@ -275,11 +275,34 @@ impl Core {
                 Err(e) => return Err(e),
             }
         }
+        self.ask_removal(me, others).await
+    }
+
+    /// Removes a member: here if this node leads, else by asking whoever does.
+    pub async fn remove(&self, node: NodeId) -> Result<(), ChangeError> {
+        if self.leads().is_ok() {
+            match self.until_done(|| self.step_remove(node)).await {
+                Err(ChangeError::NotLeader { .. }) => {}
+                result => return result,
+            }
+        }
+        let (_, leader) = self.leader_addr();
+        let membership = self.membership();
+        let mut addrs: Vec<String> = membership
+            .nodes()
+            .filter(|(id, _)| **id != self.config.me && **id != node)
+            .map(|(_, member)| member.addr.clone())
+            .collect();
+        addrs.sort_by_key(|addr| *addr != leader);
+        self.ask_removal(node, addrs).await
+    }
+
+    async fn ask_removal(&self, node: NodeId, addrs: Vec<String>) -> Result<(), ChangeError> {
         let request = wire::LeaveRequest {
             route: Some(self.any_route()),
-            node: id_bytes(&me),
+            node: id_bytes(&node),
         };
-        self.ask(others, |addr| {
+        self.ask(addrs, |addr| {
             let request = request.clone();
             async move {
                 let mut client = net::client(&addr)?;
@@ -405,6 +428,43 @@ impl Core {
         Err(ChangeError::Busy(
             "the successor has not taken over yet".into(),
         ))
+    }
+
+    /// Stands for election again and again until this node leads or somebody new does.
+    pub async fn campaign(&self, limit: Duration) -> Result<(), ChangeError> {
+        if self.config.role == Role::Witness {
+            return Err(ChangeError::Refused("a witness leads no shard".into()));
+        }
+        if !self.membership().voter_ids().any(|id| id == self.config.me) {
+            return Err(ChangeError::Refused("this node does not vote".into()));
+        }
+        let deadline = Instant::now() + limit;
+        let before = self.metrics().vote.leader_id;
+        loop {
+            let metrics = self.metrics();
+            let in_office = matches!(self.office.get(), Office::Leader(_));
+            if metrics.state == ServerState::Leader && in_office {
+                return Ok(());
+            }
+            if let Some(other) = metrics
+                .current_leader
+                .filter(|leader| *leader != self.config.me && metrics.vote.leader_id != before)
+            {
+                return Err(ChangeError::Refused(format!("{other} was elected")));
+            }
+            if Instant::now() >= deadline {
+                return Err(ChangeError::Busy(
+                    "no majority has given this node its vote".into(),
+                ));
+            }
+            // The pre-vote changes nothing as long as a majority is bound to a leader that it hears.
+            let may = self.mute_until.is_none_or(|until| Instant::now() >= until);
+            let leads = metrics.state == ServerState::Leader;
+            if may && !leads && self.raft.trigger().elect(true).await.is_err() {
+                return Err(ChangeError::Stopped);
+            }
+            sleep(self.config.election_min / 4).await;
+        }
     }
 
     /// Whether a proposal of this office has not yet been taken in.

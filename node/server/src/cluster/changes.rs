@@ -427,9 +427,6 @@ impl ClusterCtl {
                 "To set a master the node must be empty and without assigned slots.",
             );
         }
-        if me.replica && me.primary == Some(node.id) {
-            return done(reply);
-        }
         if !shard.is_quorum() {
             let why = "CLUSTER REPLICATE needs 'durability quorum': there are no replicas under 'durability async' yet";
             return fail(reply, why);

@@ -66,7 +66,7 @@ pub enum ShardRequest {
     /// `FAILOVER` on a follower: ask the leader to transfer leadership to us, once we are level.
     /// Complete when we lead, or failed after the failover's time-out.
     TakeLeadership {
-        /// `FORCE`: campaign although the leader does not answer. Never without a majority.
+        /// `FORCE`: campaign as well, although the leader does not answer. Never without a majority.
         force: bool,
     },
     /// `RESET` and `REPLICATE NO ONE`: leave the group (if others are in it), drop the keyspace and form a new shard of one.

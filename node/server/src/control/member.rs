@@ -84,7 +84,7 @@ impl Context {
         self.raft_dir.join(shard.to_string())
     }
 
-    fn config(&self, shard: ShardId, role: Role) -> GroupConfig {
+    fn config(&self, shard: ShardId, role: Role, must_exist: bool) -> GroupConfig {
         let mut config = GroupConfig::new(
             shard,
             self.me,
@@ -93,14 +93,20 @@ impl Context {
             self.dir(shard),
         );
         (self.tune)(&mut config);
+        config.must_exist = must_exist;
         config
     }
 
     /// Starts the data group of `shard`; what the executor holds is replaced by what its log and snapshot hold.
+    /// `must_exist`: the node has been a member, so that a log that is not there is lost.
     ///
     /// # Errors
     /// See [`MemberError`].
-    pub async fn start_member(&self, shard: ShardId) -> Result<Member, MemberError> {
+    pub async fn start_member(
+        &self,
+        shard: ShardId,
+        must_exist: bool,
+    ) -> Result<Member, MemberError> {
         let cell = GroupCell::default();
         let slot_shard = SlotShardId(*shard.as_bytes());
         let journal = QuorumJournal::new(
@@ -122,7 +128,7 @@ impl Context {
             events: self.events.clone(),
             turn: Arc::default(),
         };
-        let config = self.config(shard, Role::Data);
+        let config = self.config(shard, Role::Data, must_exist);
         let app = ShardApp(state.clone());
         let group = Group::start(config, self.disk.clone(), app, &self.server).await?;
         // Nobody else has the cell before this returns.
@@ -142,12 +148,16 @@ impl Context {
         })
     }
 
-    /// Starts this process's membership in a group as its witness.
+    /// Starts this process's membership in a group as its witness. `must_exist` as for a data node.
     ///
     /// # Errors
     /// See [`MemberError`].
-    pub async fn start_witness(&self, shard: ShardId) -> Result<Group, MemberError> {
-        let config = self.config(shard, Role::Witness);
+    pub async fn start_witness(
+        &self,
+        shard: ShardId,
+        must_exist: bool,
+    ) -> Result<Group, MemberError> {
+        let config = self.config(shard, Role::Witness, must_exist);
         let group = Group::start(config, self.disk.clone(), NoApp, &self.server).await?;
         tokio::spawn(watch_failure(group.clone(), self.events.clone()));
         Ok(group)
@@ -207,7 +217,9 @@ pub async fn join(group: &Group, via: &[String], limit: Duration) -> Result<(), 
 /// A log that has failed is not to be trusted again: the process must end.
 async fn watch_failure(group: Group, events: mpsc::Sender<MemberEvent>) {
     let failure = group.failed().wait_for(Option::is_some).await;
-    if let Ok(Some(why)) = failure {
+    if let Ok(Some(why)) = failure
+        && !group.is_stopping()
+    {
         let _ = events
             .send(MemberEvent::Failed(format!(
                 "shard {}: {why}",

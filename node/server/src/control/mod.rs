@@ -307,8 +307,14 @@ impl Control {
     ) -> Result<(), ControlError> {
         let settings = &self.settings;
         let known = context.known_shards().await?;
+        // A hard reset that was cut short has written `nodes.conf` and the log under the new name, but not this file.
+        let renamed = match settings.witness {
+            true => known.is_empty(),
+            false => shard.is_some_and(|shard| known.contains(&shard)),
+        };
         if let Some(name) = named
             && name != context.me
+            && !renamed
         {
             return Err(ControlError::Files(format!(
                 "{}: it is of node {name}, but {} says that this is node {}",
@@ -333,7 +339,7 @@ impl Control {
             for shard in known {
                 info!("Witness of shard {shard}");
                 self.witness
-                    .insert(shard, context.start_witness(shard).await?);
+                    .insert(shard, context.start_witness(shard, true).await?);
             }
             self.context = Some(context);
             self.tell_bus(Spoken::default());
@@ -358,7 +364,7 @@ impl Control {
                 context.dir(shard).display()
             )));
         }
-        let member = context.start_member(shard).await?;
+        let member = context.start_member(shard, named.is_some()).await?;
         if !member.group.is_initialized() {
             if named.is_none() {
                 member
@@ -644,56 +650,39 @@ impl Control {
             } if self.settings.witness => {
                 let known = raft_shard(&shard).and_then(|shard| self.witness.get(&shard).cloned());
                 tokio::spawn(async move {
-                    let (result, witness) =
-                        quorum::join_as_witness(context, known, shard, raft_addr).await;
-                    finish(Completion {
-                        witness,
-                        ..Completion::plain(token, result)
-                    })
-                    .await;
+                    let joined = quorum::join_as_witness(context, known, shard, raft_addr, token);
+                    finish(joined.await).await;
                 });
             }
-            ShardRequest::Join {
-                shard, raft_addr, ..
-            } => match self.member.take() {
-                Some(old) => {
-                    tokio::spawn(async move {
-                        let (result, member) =
-                            quorum::join_shard(context, old, shard, raft_addr).await;
-                        finish(Completion {
-                            member,
-                            ..Completion::plain(token, result)
-                        })
-                        .await;
-                    });
-                }
-                None => {
-                    tokio::spawn(finish(Completion::plain(
-                        token,
-                        refuse("A change of shard is under way"),
-                    )));
-                }
-            },
-            ShardRequest::LeaveAndReset { node, shard } => match self.member.take() {
-                Some(old) => {
-                    tokio::spawn(async move {
-                        let (result, member, renamed) =
-                            quorum::leave_and_reset(context, old, node, shard).await;
-                        finish(Completion {
-                            member,
-                            renamed,
-                            ..Completion::plain(token, result)
-                        })
-                        .await;
-                    });
-                }
-                None => {
-                    tokio::spawn(finish(Completion::plain(
-                        token,
-                        refuse("A change of shard is under way"),
-                    )));
-                }
-            },
+            ShardRequest::LeaveAndReset { node, .. } if self.settings.witness => {
+                // They serve on until each is let go.
+                let groups = std::mem::take(&mut self.witness).into_values().collect();
+                tokio::spawn(async move {
+                    finish(quorum::witness_leaves(context, groups, node, token).await).await;
+                });
+            }
+            ShardRequest::Join { .. } | ShardRequest::LeaveAndReset { .. } => {
+                let Some(old) = self.member.take() else {
+                    let result = refuse("A change of shard is under way");
+                    tokio::spawn(finish(Completion::plain(token, result)));
+                    return;
+                };
+                tokio::spawn(async move {
+                    let completion = match request {
+                        ShardRequest::Join {
+                            shard, raft_addr, ..
+                        } => quorum::join_shard(context, old, shard, raft_addr, token).await,
+                        ShardRequest::LeaveAndReset { node, shard } => {
+                            quorum::leave_and_reset(context, old, node, shard, token).await
+                        }
+                        _ => Completion {
+                            member: Some(old),
+                            ..Completion::plain(token, refuse("Not a change of shard"))
+                        },
+                    };
+                    finish(completion).await;
+                });
+            }
             ShardRequest::DropSlots(slots) => {
                 tokio::spawn(async move {
                     let result = quorum::drop_slots(&executor, &waiters, slots).await;
@@ -711,7 +700,6 @@ impl Control {
                 });
             }
             ShardRequest::TakeLeadership { force } => {
-                // Without a leader the election is under way already; then there is nobody to ask.
                 let asked = self
                     .host
                     .as_mut()
@@ -720,7 +708,10 @@ impl Control {
                 match group.filter(|_| asked || force) {
                     Some(group) => {
                         tokio::spawn(async move {
-                            let result = quorum::until_leading(&group).await;
+                            let result = match force {
+                                true => quorum::campaign(&group).await,
+                                false => quorum::until_leading(&group).await,
+                            };
                             finish(Completion::plain(token, result)).await;
                         });
                     }
@@ -791,13 +782,13 @@ impl Control {
             member,
             witness,
             renamed,
+            left,
         } = completion;
-        if let Some(context) = renamed {
-            names::write(&*self.disk, &self.settings.name_file, context.me).await?;
+        let renamed = renamed.is_some_and(|context| {
             self.context = Some(context);
-            self.start_migrations().await?;
-        }
-        if let Some(group) = witness {
+            true
+        });
+        for group in witness {
             self.witness.insert(group.shard(), group);
         }
         if let Some(member) = member {
@@ -808,7 +799,27 @@ impl Control {
         if let Some(host) = &mut self.host {
             host.complete(token, result);
         }
-        self.refresh_truth().await
+        match self.settings.witness {
+            true => self.tell_bus(Spoken::default()),
+            false => self.refresh_truth().await?,
+        }
+        if renamed || !left.is_empty() {
+            // In this order: a crash in between leaves a node that starts, in the shard that `nodes.conf` names.
+            self.settle().await?;
+        }
+        let Some(context) = &self.context else {
+            return Ok(());
+        };
+        if renamed {
+            names::write(&*self.disk, &self.settings.name_file, context.me).await?;
+        }
+        for shard in left {
+            quorum::remove(context, shard).await;
+        }
+        if renamed && !self.settings.witness {
+            self.start_migrations().await?;
+        }
+        Ok(())
     }
 
     /// Hands the office over if there is somebody to take it, so that the shard need not wait for an election.

@@ -18,6 +18,8 @@ const COMMIT_LIMIT: Duration = Duration::from_secs(5);
 const ELECTION_LIMIT: Duration = Duration::from_secs(3);
 /// How often it looks.
 const ELECTION_POLL: Duration = Duration::from_millis(20);
+/// How long `CLUSTER FORGET` and `CLUSTER RESET` wait for the shard to remove a member.
+const CHANGE_LIMIT: Duration = Duration::from_secs(10);
 /// How long `CLUSTER REPLICATE` waits for the shard to take this node in.
 const JOIN_LIMIT: Duration = Duration::from_secs(30);
 
@@ -53,10 +55,12 @@ pub struct Completion {
     pub result: Result<(), ShardError>,
     /// The data group that this node is in from now on, if it was exchanged.
     pub member: Option<Member>,
-    /// A group that this witness serves from now on.
-    pub witness: Option<Group>,
+    /// Groups that this witness serves from now on.
+    pub witness: Vec<Group>,
     /// The node has another name from now on.
     pub renamed: Option<Context>,
+    /// Shards that this node is no member of any more: their files can go, once `nodes.conf` says so.
+    pub left: Vec<raft::ShardId>,
 }
 
 impl Completion {
@@ -66,8 +70,9 @@ impl Completion {
             token,
             result,
             member: None,
-            witness: None,
+            witness: Vec::new(),
             renamed: None,
+            left: Vec::new(),
         }
     }
 }
@@ -183,16 +188,21 @@ pub async fn join_shard(
     old: Member,
     shard: ShardId,
     via: String,
-) -> (Result<(), ShardError>, Option<Member>) {
+    token: Token,
+) -> Completion {
+    let ended = |result, member| Completion {
+        member,
+        ..Completion::plain(token, result)
+    };
     let Some(target) = shard.to_bytes().map(raft::ShardId::from_bytes) else {
-        return (Err(unnamed()), Some(old));
+        return ended(Err(unnamed()), Some(old));
     };
     let before = old.group.shard();
     if before == target {
         let result = join(&old.group, &[via], JOIN_LIMIT)
             .await
             .map_err(change_error);
-        return (result, Some(old));
+        return ended(result, Some(old));
     }
     let empty = context
         .executor
@@ -205,28 +215,43 @@ pub async fn join_shard(
         .await;
     if !matches!(empty, Ok(true)) {
         let text = "To set a master the node must be empty and without assigned slots.";
-        return (Err(refused(text)), Some(old));
+        return ended(Err(refused(text)), Some(old));
     }
     old.stop().await;
     info!("Leaving shard {before} to join shard {target}");
-    let member = match context.start_member(target).await {
+    let member = match context.start_member(target, false).await {
         Ok(member) => member,
-        Err(error) => return back(&context, before, refused(error)).await,
+        Err(error) => {
+            let (result, member) = back(&context, before, refused(error)).await;
+            return ended(result, member);
+        }
     };
     match join(&member.group, &[via], JOIN_LIMIT).await {
-        Ok(()) => {
-            remove(&context, before).await;
-            (Ok(()), Some(member))
-        }
+        Ok(()) => Completion {
+            left: vec![before],
+            ..ended(Ok(()), Some(member))
+        },
+        // It may have been taken in nevertheless, and have acknowledged entries: it must not forget them.
+        Err(ChangeError::Busy(why)) => Completion {
+            left: vec![before],
+            ..ended(
+                Err(ShardError::Uncertain(format!(
+                    "shard {target} has not taken this node in in time ({why}); say CLUSTER REPLICATE again"
+                ))),
+                Some(member),
+            )
+        },
         Err(error) => {
             member.stop().await;
             remove(&context, target).await;
-            back(&context, before, change_error(error)).await
+            let (result, member) = back(&context, before, change_error(error)).await;
+            ended(result, member)
         }
     }
 }
 
-async fn remove(context: &Context, shard: raft::ShardId) {
+/// Removes the files of a shard that this node is no member of.
+pub async fn remove(context: &Context, shard: raft::ShardId) {
     let dir = context.dir(shard);
     if let Err(error) = context.disk.remove_dir_all(&dir).await {
         warn!("{}: {error}", dir.display());
@@ -238,7 +263,7 @@ async fn back(
     shard: raft::ShardId,
     error: ShardError,
 ) -> (Result<(), ShardError>, Option<Member>) {
-    match context.start_member(shard).await {
+    match context.start_member(shard, false).await {
         Ok(member) => (Err(error), Some(member)),
         Err(again) => (
             Err(refused(format!(
@@ -255,48 +280,107 @@ pub async fn join_as_witness(
     known: Option<Group>,
     shard: ShardId,
     via: String,
-) -> (Result<(), ShardError>, Option<Group>) {
+    token: Token,
+) -> Completion {
     let Some(target) = shard.to_bytes().map(raft::ShardId::from_bytes) else {
-        return (Err(unnamed()), None);
+        return Completion::plain(token, Err(unnamed()));
     };
     let group = match known {
         Some(group) => group,
-        None => match context.start_witness(target).await {
+        None => match context.start_witness(target, false).await {
             Ok(group) => group,
-            Err(error) => return (Err(refused(error)), None),
+            Err(error) => return Completion::plain(token, Err(refused(error))),
         },
     };
     let result = join(&group, &[via], JOIN_LIMIT).await.map_err(change_error);
-    (result, Some(group))
+    Completion {
+        witness: vec![group],
+        ..Completion::plain(token, result)
+    }
 }
 
-/// Leaves the shard and forms a new one, under a new name if the old one has voted beside others.
+/// Has the shard remove this node, and returns once that is committed: only then may the log be forgotten.
+async fn leave(group: &Group) -> Result<(), ShardError> {
+    if group.status().members.len() <= 1 {
+        return Ok(());
+    }
+    within(CHANGE_LIMIT, group.leave())
+        .await
+        .map_err(|error| match error {
+            ChangeError::Busy(why) => ShardError::Uncertain(format!(
+                "shard {} has not let this node leave in time ({why}). It stays a member until it does; say it again",
+                group.shard()
+            )),
+            error => change_error(error),
+        })
+}
+
+/// Leaves the shard and forms a new one. The old log is left to be removed once the new shard's name is on the disk.
 pub async fn leave_and_reset(
     mut context: Context,
     old: Member,
     node: NodeId,
     shard: ShardId,
-) -> (Result<(), ShardError>, Option<Member>, Option<Context>) {
+    token: Token,
+) -> Completion {
     let before = old.group.shard();
-    if old.group.status().members.len() > 1 {
-        let left = tokio::time::timeout(JOIN_LIMIT, old.group.leave()).await;
-        if let Err(error) = left.unwrap_or_else(|_| Err(ChangeError::Busy("no answer".into()))) {
-            return (Err(change_error(error)), Some(old), None);
-        }
-    }
     let (Some(node), Some(shard)) = (node.to_bytes(), shard.to_bytes()) else {
-        return (Err(unnamed()), Some(old), None);
+        return Completion {
+            member: Some(old),
+            ..Completion::plain(token, Err(unnamed()))
+        };
     };
+    if let Err(error) = leave(&old.group).await {
+        return Completion {
+            member: Some(old),
+            ..Completion::plain(token, Err(error))
+        };
+    }
     old.stop().await;
-    remove(&context, before).await;
     context.me = raft::NodeId::from_bytes(node);
     let target = raft::ShardId::from_bytes(shard);
-    let member = match context.start_member(target).await {
+    let member = match context.start_member(target, false).await {
         Ok(member) => member,
-        Err(error) => return (Err(refused(error)), None, None),
+        Err(error) => return Completion::plain(token, Err(refused(error))),
     };
     let result = member.group.initialize().await.map_err(change_error);
-    (result, Some(member), Some(context))
+    Completion {
+        member: Some(member),
+        renamed: Some(context),
+        left: vec![before],
+        ..Completion::plain(token, result)
+    }
+}
+
+/// A witness leaves all its shards.
+pub async fn witness_leaves(
+    mut context: Context,
+    groups: Vec<Group>,
+    node: NodeId,
+    token: Token,
+) -> Completion {
+    let Some(node) = node.to_bytes() else {
+        return Completion {
+            witness: groups,
+            ..Completion::plain(token, Err(unnamed()))
+        };
+    };
+    let mut groups = groups.into_iter();
+    while let Some(group) = groups.next() {
+        if let Err(error) = leave(&group).await {
+            return Completion {
+                witness: std::iter::once(group).chain(groups).collect(),
+                ..Completion::plain(token, Err(error))
+            };
+        }
+        group.stop().await;
+        remove(&context, group.shard()).await;
+    }
+    context.me = raft::NodeId::from_bytes(node);
+    Completion {
+        renamed: Some(context),
+        ..Completion::plain(token, Ok(()))
+    }
 }
 
 /// Waits until this node leads its shard, after it has asked for that.
@@ -317,15 +401,47 @@ pub async fn until_leading(group: &Group) -> Result<(), ShardError> {
         .map_err(|_| refused("this node was not given the leadership in time"))
 }
 
-/// `FORGET` of a member of this shard. On a follower there is nothing to do: the command is sent to every node, the
-/// leader among them.
+/// `FAILOVER FORCE`: stands for election without the leader's leave. A majority is still needed, and one that hears a
+/// living leader does not vote: a leader that can be asked has been asked as well.
+///
+/// # Errors
+/// As [`until_leading`]; this node may not lead at all.
+pub async fn campaign(group: &Group) -> Result<(), ShardError> {
+    // Whoever was bound to the old leader is free after an election's time-out.
+    let limit = group.election_timeout() * 2 + COMMIT_LIMIT;
+    group.campaign(limit).await.map_err(refused)
+}
+
+/// `FORGET` of a member of this shard, on any member: the leader removes it. A node that is no member of it needs no
+/// removal.
+///
+/// # Errors
+/// The shard refuses, or does not answer in time.
 pub async fn remove_member(group: Group, node: NodeId) -> Result<(), ShardError> {
     let node = node
         .to_bytes()
         .map(raft::NodeId::from_bytes)
         .ok_or_else(unnamed)?;
-    match group.remove_member(node).await {
-        Ok(()) | Err(ChangeError::NotLeader { .. }) => Ok(()),
-        Err(error) => Err(change_error(error)),
+    if !group.status().members.iter().any(|m| m.node == node) {
+        return Ok(());
     }
+    within(CHANGE_LIMIT, group.remove_member(node))
+        .await
+        .map_err(|error| match error {
+            ChangeError::Busy(why) => ShardError::Uncertain(format!(
+                "the node is still a member of shard {}, which has not removed it in time ({why}); say CLUSTER FORGET again",
+                group.shard()
+            )),
+            error => change_error(error),
+        })
+}
+
+/// A change of the members, at most for so long.
+async fn within(
+    limit: Duration,
+    change: impl Future<Output = Result<(), ChangeError>>,
+) -> Result<(), ChangeError> {
+    tokio::time::timeout(limit, change)
+        .await
+        .unwrap_or_else(|_| Err(ChangeError::Busy("no answer".into())))
 }

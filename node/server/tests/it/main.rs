@@ -12,4 +12,5 @@ mod disk;
 mod durable_shard;
 mod local_cluster;
 mod migration;
+mod operations;
 mod tools;

@@ -1,0 +1,237 @@
+//! What an operator does to a quorum shard: failing over by force, resetting nodes, taking members out.
+
+use std::time::{Duration, Instant};
+
+use crate::harness::{Cluster, NodeRef};
+
+/// The words of the line of `CLUSTER NODES` about the node itself.
+fn own_line(cluster: &Cluster, node: NodeRef) -> Vec<String> {
+    let nodes = cluster.client(node).ask("CLUSTER NODES");
+    let line = nodes.lines().find(|line| line.contains("myself"));
+    let line = line.expect("a line about itself");
+    line.split_ascii_whitespace().map(str::to_owned).collect()
+}
+
+/// `FORCE` does not wait for the primary, nor for the time after which the replica would stand by itself.
+#[test]
+fn failover_force_campaigns_although_the_primary_does_not_answer() {
+    let parent = std::env::temp_dir();
+    let mut cluster = Cluster::in_dir(&parent).common("raft-election-timeout 10000");
+    let [a, b, _] = cluster.add_durable_shard();
+    let mut router = cluster.router();
+    for i in 0..50 {
+        router.run(&format!("SET k{i} {i}"));
+    }
+    let (primary, replica) = match cluster.primary_of(0) {
+        node if node == a => (a, b),
+        node => (node, a),
+    };
+    let refused = cluster.client(primary).error("CLUSTER FAILOVER FORCE");
+    assert_eq!(refused, "ERR You should send CLUSTER FAILOVER to a replica");
+    let refused = cluster.client(replica).error("CLUSTER FAILOVER TAKEOVER");
+    assert!(
+        refused.contains("not possible in a shard under 'durability quorum'"),
+        "{refused}"
+    );
+
+    cluster.pause(primary, true);
+    let since = Instant::now();
+    cluster.client(replica).ok("CLUSTER FAILOVER FORCE");
+    cluster.wait("the replica to lead", |cluster| {
+        cluster.client(replica).info("replication", "role") == Some("master".into())
+    });
+    let took = since.elapsed();
+    // The witness is bound for 10 s at most; by itself the replica would stand after 15 s at the earliest.
+    assert!(took < Duration::from_secs(14), "took {took:?}");
+    let mut direct = cluster.client(replica);
+    assert_eq!(direct.ask("GET k7"), "7");
+    direct.ok("SET k7 new");
+
+    cluster.pause(primary, false);
+    cluster.wait("the old primary to follow", |cluster| {
+        cluster.client(primary).info("replication", "role") == Some("slave".into())
+    });
+    let mut router = cluster.router();
+    for i in 0..50 {
+        let expect = if i == 7 { "new".into() } else { i.to_string() };
+        let reply = router.run(&format!("GET k{i}"));
+        assert_eq!(reply.as_bytes(), Some(expect.as_bytes()), "k{i}");
+    }
+}
+
+/// `RESET` takes a replica out of its shard; it can then come back, and the shard was whole all the time.
+#[test]
+fn a_replica_that_is_reset_leaves_its_shard_and_can_come_back() {
+    let (mut cluster, [a, b, _]) = Cluster::one_durable_shard();
+    let mut router = cluster.router();
+    for i in 0..50 {
+        router.run(&format!("SET k{i} {i}"));
+    }
+    let primary = cluster.primary_of(0);
+    let replica = if primary == a { b } else { a };
+    for how in ["SOFT", "HARD"] {
+        let (id, shard) = (
+            cluster.id(replica),
+            cluster.client(replica).ask("CLUSTER MYSHARDID"),
+        );
+        cluster.client(replica).ok(&format!("CLUSTER RESET {how}"));
+        assert_eq!(cluster.id(replica) == id, how == "SOFT", "{how}");
+        assert_ne!(cluster.client(replica).ask("CLUSTER MYSHARDID"), shard);
+        let me = own_line(&cluster, replica);
+        assert_eq!(me[2], "myself,master", "{how}: {me:?}");
+        assert_eq!(me.len(), 8, "it has slots: {me:?}");
+        assert_eq!(cluster.client(replica).ask("DBSIZE"), "0");
+        cluster.wait_voters(&[primary], 2);
+        // A majority of the members that are left: the shard did not lose one.
+        cluster.router().run("SET alone 1");
+
+        // It is well by itself, also after a restart.
+        cluster.kill(replica);
+        if how == "HARD" {
+            // As if it had been killed before the last of its files was written.
+            let file = cluster.node_dir(replica).join("raft/node");
+            std::fs::write(file, format!("{id}\n")).expect("a file");
+        }
+        cluster.start(replica);
+        assert_eq!(own_line(&cluster, replica)[2], "myself,master");
+        cluster.meet(replica, primary);
+        cluster.replicate(replica, primary);
+        cluster.wait_voters(&[primary], 3);
+        cluster.wait("the replica to have the data", |cluster| {
+            let digest = |node| cluster.client(node).ask("DEBUG DIGEST");
+            digest(replica) == digest(primary)
+        });
+    }
+    // It votes and leads again.
+    cluster.kill(primary);
+    let mut router = cluster.router();
+    for i in 0..50 {
+        let reply = router.run(&format!("GET k{i}"));
+        assert_eq!(reply.as_bytes(), Some(i.to_string().as_bytes()), "k{i}");
+    }
+    cluster.start(primary);
+}
+
+#[test]
+fn replicate_no_one_makes_a_shard_of_its_own() {
+    let (mut cluster, [a, b, _]) = Cluster::one_durable_shard();
+    cluster.router().run("SET k 1");
+    let primary = cluster.primary_of(0);
+    let replica = if primary == a { b } else { a };
+    let (id, shard) = (
+        cluster.id(replica),
+        cluster.client(replica).ask("CLUSTER MYSHARDID"),
+    );
+    cluster.client(primary).ok("CLUSTER REPLICATE NO ONE");
+    assert_eq!(cluster.primary_of(0), primary, "a primary stays what it is");
+    cluster.client(replica).ok("CLUSTER REPLICATE NO ONE");
+    assert_eq!(cluster.id(replica), id);
+    assert_ne!(cluster.client(replica).ask("CLUSTER MYSHARDID"), shard);
+    assert_eq!(own_line(&cluster, replica)[2], "myself,master");
+    assert_eq!(cluster.client(replica).ask("DBSIZE"), "0");
+    cluster.wait_voters(&[primary], 2);
+    // The others hear of it.
+    cluster.wait("the primary to see a second primary", |cluster| {
+        let nodes = cluster.client(primary).ask("CLUSTER NODES");
+        let line = nodes.lines().find(|line| line.starts_with(&id));
+        line.is_some_and(|line| line.contains(" master "))
+    });
+    cluster.router().run("SET k 2");
+    cluster.replicate(replica, primary);
+    cluster.wait_voters(&[primary], 3);
+    cluster.kill(primary);
+    let reply = cluster.router().run("GET k");
+    assert_eq!(reply.as_bytes(), Some(&b"2"[..]));
+    cluster.start(primary);
+}
+
+/// What cannot be done safely is refused, and changes nothing.
+#[test]
+fn a_member_that_cannot_leave_stays() {
+    let (mut cluster, [a, b, witness]) = Cluster::one_durable_shard();
+    cluster.router().run("SET k 1");
+    let primary = cluster.primary_of(0);
+    let replica = if primary == a { b } else { a };
+    let refused = cluster.client(primary).error("CLUSTER RESET");
+    assert_eq!(
+        refused,
+        "ERR CLUSTER RESET can't be called with master nodes containing keys"
+    );
+    // Without a majority nobody can be let go.
+    cluster.kill(primary);
+    cluster.kill(witness);
+    let shard = cluster.client(replica).ask("CLUSTER MYSHARDID");
+    let mut client = cluster.client(replica);
+    let minute = Some(Duration::from_secs(60));
+    client.stream.set_read_timeout(minute).expect("a timeout");
+    let refused = client.error("CLUSTER RESET");
+    assert!(refused.starts_with("UNCERTAIN "), "{refused}");
+    assert_eq!(cluster.client(replica).ask("CLUSTER MYSHARDID"), shard);
+    cluster.start(primary);
+    cluster.start(witness);
+    let reply = cluster.router().run("GET k");
+    assert_eq!(reply.as_bytes(), Some(&b"1"[..]));
+    cluster.wait_voters(&[primary], 3);
+}
+
+/// Whichever member is asked to forget another one: the shard has removed it when the answer is OK.
+#[test]
+fn a_follower_that_is_told_to_forget_has_the_member_removed() {
+    let (mut cluster, [a, b, witness]) = Cluster::one_durable_shard();
+    cluster.router().run("SET k 1");
+    let primary = cluster.primary_of(0);
+    let replica = if primary == a { b } else { a };
+    let id = cluster.id(witness);
+    cluster.kill(witness);
+    cluster.kill(primary);
+
+    // Without a majority nothing can be removed, and nothing is said to be.
+    let mut client = cluster.client(replica);
+    let minute = Some(Duration::from_secs(60));
+    client.stream.set_read_timeout(minute).expect("a timeout");
+    let refused = client.error(&format!("CLUSTER FORGET {id}"));
+    assert!(refused.starts_with("UNCERTAIN "), "{refused}");
+    assert!(client.ask("CLUSTER NODES").contains(&id));
+
+    cluster.start(primary);
+    let primary = cluster.primary_of(0);
+    let follower = if primary == a { b } else { a };
+    cluster.client(follower).ok(&format!("CLUSTER FORGET {id}"));
+    // At once: nothing is under way any more.
+    let voters = cluster
+        .client(primary)
+        .info("durability", "durability_voters");
+    assert_eq!(voters.as_deref(), Some("2"));
+    let nodes = cluster.client(follower).ask("CLUSTER NODES");
+    assert!(!nodes.contains(&id), "{nodes}");
+    let reply = cluster.router().run("GET k");
+    assert_eq!(reply.as_bytes(), Some(&b"1"[..]));
+}
+
+/// A witness that is reset leaves each of its shards, and can be given to them again.
+#[test]
+fn a_witness_that_is_reset_leaves_its_shards() {
+    let (mut cluster, shards, witness) = Cluster::durable_shards(2);
+    let primaries: Vec<NodeRef> = shards.iter().map(|[primary, _]| *primary).collect();
+    for how in ["SOFT", "HARD"] {
+        let id = cluster.id(witness);
+        cluster.client(witness).ok(&format!("CLUSTER RESET {how}"));
+        assert_eq!(cluster.id(witness) == id, how == "SOFT");
+        cluster.wait_voters(&primaries, 2);
+        cluster.kill(witness);
+        cluster.start(witness);
+        cluster.meet(witness, primaries[0]);
+        for primary in &primaries {
+            cluster.wait("the witness to know the primary", |cluster| {
+                let id = cluster.id(*primary);
+                cluster.client(witness).ask("CLUSTER NODES").contains(&id)
+            });
+            cluster.replicate(witness, *primary);
+        }
+        cluster.wait_voters(&primaries, 3);
+    }
+    let primary = cluster.primary_of(0);
+    cluster.kill(primary);
+    cluster.router().run("SET k 1");
+    cluster.start(primary);
+}
