@@ -4,7 +4,7 @@
 //!
 //! Holdfast: two data nodes and a witness, `durability quorum`. Valkey: a primary and a replica, both with
 //! `appendonly yes` and `appendfsync always`, and after each SET a `WAIT 1` in the same packet. The same load generator,
-//! the same disk. `SECONDS` (10) and `ROUNDS` (3) change the length.
+//! the same disk. `cpu` is what all servers of one side used for a write, the replica and the witness among them. `SECONDS` (10) and `ROUNDS` (3) change the length.
 
 mod support;
 
@@ -14,6 +14,7 @@ use support::chart::{self, Series};
 use support::generator::{self, Figures, Spec};
 use support::harness::client::encode;
 use support::harness::{Client, Cluster};
+use support::process::cpu_time;
 use support::{ms, percentile, setting, valkey_server, version};
 
 const VALUE: [u8; 100] = [b'x'; 100];
@@ -30,7 +31,8 @@ fn main() {
     );
 
     let mut ours = Cluster::in_dir(&support::output_dir());
-    ours.add_durable_shard();
+    let [a, b, witness] = ours.add_durable_shard();
+    let our_pids = [a, b, witness].map(|node| ours.pid(node));
 
     let mut theirs = Cluster::in_dir(&support::output_dir());
     let config = [
@@ -53,6 +55,8 @@ fn main() {
             == Some("up")
     });
 
+    let their_pids = [valkey_primary, valkey_replica].map(|node| theirs.pid(node));
+
     let set = |out: &mut Vec<u8>, n: u64| {
         let key = format!("key:{}", n.wrapping_mul(0x9E37_79B9_7F4A_7C15) % KEYS);
         encode(out, &[b"SET", key.as_bytes(), &VALUE]);
@@ -63,13 +67,13 @@ fn main() {
     };
 
     println!(
-        "{:<10}{:<10}{:>12}{:>12}{:>12}{:>12}",
-        "clients", "", "writes/s", "p50", "p99", "max"
+        "{:<10}{:<10}{:>12}{:>12}{:>12}{:>12}{:>12}",
+        "clients", "", "writes/s", "p50", "p99", "max", "cpu"
     );
     let mut groups = Vec::new();
     let mut chart = [Vec::new(), Vec::new()];
     for clients in [50, 500] {
-        let mut best: [Vec<Figures>; 2] = [Vec::new(), Vec::new()];
+        let mut best: [Vec<(Figures, f64)>; 2] = [Vec::new(), Vec::new()];
         for _ in 0..rounds {
             let spec = |port, request, replies| Spec {
                 port,
@@ -80,19 +84,16 @@ fn main() {
                 replies,
             };
             let primary = ours.primary_of(0);
-            best[0].push(generator::run(&spec(ours.port(primary), &set, 1)));
-            best[1].push(generator::run(&spec(
-                theirs.port(valkey_primary),
-                &set_and_wait,
-                2,
-            )));
+            best[0].push(measured(&our_pids, &spec(ours.port(primary), &set, 1)));
+            let port = theirs.port(valkey_primary);
+            best[1].push(measured(&their_pids, &spec(port, &set_and_wait, 2)));
         }
         let mut rates = Vec::new();
         for (name, mut figures) in ["holdfast", "valkey"].into_iter().zip(best) {
-            figures.sort_by(|a, b| a.per_second().total_cmp(&b.per_second()));
-            let median = &figures[figures.len() / 2];
+            figures.sort_by(|(a, _), (b, _)| a.per_second().total_cmp(&b.per_second()));
+            let (median, cpu) = &figures[figures.len() / 2];
             println!(
-                "{clients:<10}{name:<10}{:>12.0}{:>12}{:>12}{:>12}",
+                "{clients:<10}{name:<10}{:>12.0}{:>12}{:>12}{:>12}{cpu:>9.2} us",
                 median.per_second(),
                 ms(percentile(&median.latencies, 50.0)),
                 ms(percentile(&median.latencies, 99.0)),
@@ -136,4 +137,13 @@ fn main() {
             "PONG"
         );
     }
+}
+
+/// Runs the load; also returns the microseconds of processor time that the servers used for a request.
+fn measured(pids: &[u32], spec: &Spec) -> (Figures, f64) {
+    let used = || pids.iter().map(|pid| cpu_time(*pid)).sum::<Duration>();
+    let before = used();
+    let figures = generator::run(spec);
+    let cpu = (used() - before).as_secs_f64() * 1e6 / figures.sent.max(1) as f64;
+    (figures, cpu)
 }

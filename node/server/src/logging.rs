@@ -39,7 +39,20 @@ pub fn set_level(name: &str) {
         "nothing" => 4,
         _ => 2,
     };
-    LEVEL.store(n, Ordering::Relaxed);
+    if LEVEL.swap(n, Ordering::Relaxed) != n {
+        // Each place that logs has asked once whether to, and remembers the answer.
+        tracing::callsite::rebuild_interest_cache();
+    }
+}
+
+/// Whether an event of this kind is written at `lowest`, a number of [`rank`].
+fn is_written(metadata: &Metadata<'_>, lowest: u8) -> bool {
+    let level = rank(metadata.level());
+    if level < lowest {
+        return false;
+    }
+    // Other crates warn at every attempt to reach a node that is down; what matters of it we say ourselves.
+    metadata.target().starts_with("holdfast") || (level >= 3 && lowest < 2)
 }
 
 /// Writes the log of the whole process from now on: to the file, or to standard output if there is none.
@@ -88,20 +101,27 @@ impl Visit for Text {
 
 impl Subscriber for Log {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        let ours = metadata.target().starts_with("holdfast");
-        // Other crates warn at every attempt to reach a node that is down; what matters of it we say ourselves.
-        let level = rank(metadata.level());
-        let lowest = LEVEL.load(Ordering::Relaxed);
-        level >= lowest && (ours || (level >= 3 && lowest < 2))
+        is_written(metadata, LEVEL.load(Ordering::Relaxed))
     }
 
-    fn register_callsite(&self, _: &'static Metadata<'static>) -> Interest {
-        // The level may change at any time.
-        Interest::sometimes()
+    /// Asked again whenever the level changes. The crates under us have hundreds of places that would log on the way of
+    /// one write: the answer is kept there, so that each costs one comparison.
+    fn register_callsite(&self, metadata: &'static Metadata<'static>) -> Interest {
+        if self.enabled(metadata) {
+            Interest::always()
+        } else {
+            Interest::never()
+        }
     }
 
     fn max_level_hint(&self) -> Option<LevelFilter> {
-        Some(LevelFilter::TRACE)
+        Some(match LEVEL.load(Ordering::Relaxed) {
+            0 => LevelFilter::TRACE,
+            1 => LevelFilter::DEBUG,
+            2 => LevelFilter::INFO,
+            3 => LevelFilter::WARN,
+            _ => LevelFilter::OFF,
+        })
     }
 
     fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
@@ -180,6 +200,23 @@ pub fn abort_on_panic() {
 
 #[cfg(test)]
 mod tests {
+    use super::*;
+
+    /// Each place that logs remembers whether to: a change of the level must reach it, and back.
+    #[test]
+    fn the_level_changes_at_any_time() {
+        let logs = || tracing::enabled!(Level::DEBUG);
+        let foreign = || tracing::enabled!(target: "openraft", Level::INFO);
+        tracing::subscriber::with_default(Log { file: None }, || {
+            set_level("notice");
+            assert!(!logs() && !foreign());
+            set_level("verbose");
+            assert!(logs() && !foreign());
+            set_level("notice");
+            assert!(!logs());
+        });
+    }
+
     #[test]
     fn dates() {
         assert_eq!(super::timestamp(0), "01 Jan 1970 00:00:00.000");

@@ -24,6 +24,8 @@ pub struct Spec<'a> {
 /// What came of it.
 pub struct Figures {
     pub requests: u64,
+    /// With those of the warm-up: for whoever looks at what the servers used.
+    pub sent: u64,
     pub elapsed: Duration,
     /// Sorted.
     pub latencies: Vec<Duration>,
@@ -115,6 +117,7 @@ pub fn run(spec: &Spec) -> Figures {
     let end = begin + spec.duration;
     let mut figures = Figures {
         requests: 0,
+        sent: 0,
         elapsed: spec.duration,
         latencies: Vec::new(),
         errors: 0,
@@ -164,6 +167,7 @@ pub fn run(spec: &Spec) -> Figures {
             }
         }
     }
+    figures.sent = number;
     figures.latencies.sort_unstable();
     figures
 }
