@@ -359,6 +359,40 @@ fn a_witness_is_a_node_without_slots() {
     assert!(world.buses[0].is_ok());
 }
 
+#[test]
+fn a_witness_that_leads_for_a_moment_is_nobodys_primary() {
+    let mut world = World::new(3, |n| BusConfig {
+        witness: n == 2,
+        ..quorum(n)
+    });
+    world.meet_all();
+    let follower = |of: usize| ShardRole::Follower {
+        leader: Some(name(of)),
+    };
+    set_self(&mut world, 0, 0, ShardRole::Leader, SlotSet::full());
+    set_self(&mut world, 2, 0, ShardRole::Witness, SlotSet::full());
+    world.run(4000);
+    set_self(&mut world, 1, 0, follower(0), SlotSet::full());
+    world.run(4000);
+    world.kill(0);
+    set_self(&mut world, 1, 0, follower(2), SlotSet::full());
+    world.run(1000);
+    for n in [1, 2] {
+        let seen = |of| world.buses[n].node(&name(of)).unwrap();
+        assert_eq!(seen(1).primary, Some(name(0)), "as seen by {n}");
+        assert_eq!((seen(1).shard, seen(2).shard), (shard(0), shard(2)));
+    }
+    // What is heard before the log has spoken does not name this node's shard.
+    world.kill(1);
+    world.restart(1);
+    world.run(1000);
+    assert_eq!(world.buses[1].my_shard(), shard(0));
+    set_self(&mut world, 1, 0, ShardRole::Leader, SlotSet::full());
+    world.run(1000);
+    let seen = world.buses[2].node(&name(1)).unwrap();
+    assert_eq!((seen.replica, seen.shard), (false, shard(0)));
+}
+
 /// A message as another node would send it.
 fn forged<'a>(from: usize, slots: &'a SlotSet) -> HeaderOut<'a> {
     HeaderOut {

@@ -165,8 +165,9 @@ impl Bus {
             self.table.node_mut(ix).shard = shard;
             self.save(false);
         }
-        // Our own shard's name follows our primary's, unless the shard's log has given it.
-        if self.truth.is_none()
+        // Our own shard's name follows our primary's, unless the shard's log gives it.
+        if !self.cfg.quorum
+            && self.truth.is_none()
             && ix != self.me
             && self.my().replica_of == Some(ix)
             && self.my().shard != shard

@@ -36,7 +36,8 @@ impl Bus {
     ///
     /// A new leader, and one that has gained slots, takes a config epoch above all that are known and tells everybody at
     /// once. Slots that `truth` no longer holds lose their owner, unless [`Bus::hand_over`] named the new one before.
-    /// While no leader is known, this node goes on saying on the bus what it said before.
+    /// While no leader is known, or only a witness that will hand its office over, this node goes on saying on the bus
+    /// what it said before: a witness is nobody's primary there.
     pub fn set_self(&mut self, truth: ShardTruth, now: Now) {
         if self.truth.as_ref() == Some(&truth) {
             return;
@@ -116,6 +117,9 @@ impl Bus {
             return;
         };
         self.leader_wanted = None;
+        if self.table.node(leader).is_witness() {
+            return;
+        }
         let me = self.me;
         if self.my().is_replica() && self.my().replica_of == Some(leader) {
             return;

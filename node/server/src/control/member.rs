@@ -182,6 +182,14 @@ impl Context {
 }
 
 impl Member {
+    /// Whether `node` is one of the group's witnesses.
+    pub fn is_witness(&self, node: &NodeId) -> bool {
+        let members = self.group.status().members;
+        members
+            .iter()
+            .any(|m| m.node == *node && m.member.role == Role::Witness)
+    }
+
     /// Stops taking part.
     pub async fn stop(self) {
         for watcher in &self.watchers {

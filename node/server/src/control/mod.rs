@@ -346,6 +346,8 @@ impl Control {
             return Ok(());
         }
         let shard = match (shard, known.as_slice()) {
+            // The log counts: the bus's file says again what was heard, and may be older.
+            (_, [only]) if named.is_some() => *only,
             (Some(shard), _) => shard,
             (None, [only]) => *only,
             (None, []) => raft::ShardId::from_bytes(rand::random()),
@@ -508,7 +510,9 @@ impl Control {
             _ if self.settings.witness => ShardRole::Witness,
             Office::Leader(_) => ShardRole::Leader,
             Office::Follower { leader, .. } => ShardRole::Follower {
-                leader: leader.map(|id| NodeId::from_bytes(*id.as_bytes())),
+                leader: leader
+                    .filter(|id| !self.member.as_ref().is_some_and(|m| m.is_witness(id)))
+                    .map(|id| NodeId::from_bytes(*id.as_bytes())),
             },
         };
         let now = node.now();
