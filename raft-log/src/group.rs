@@ -21,6 +21,7 @@ use crate::log::{Limits, LogStore, Owner};
 use crate::net::{Context, Factory};
 use crate::propose::{Lease, Pending, Seat};
 use crate::raft::{LeaderId, LogId, Malformed, Membership, Types};
+use crate::rebuild::Excluded;
 use crate::server::RaftServer;
 use crate::sm::{Applied, StateMachine};
 use crate::snapshots::{Snapshots, Stored};
@@ -64,6 +65,8 @@ pub(crate) struct Core {
     /// neither votes nor stands.
     pub mute_until: Option<Instant>,
     pub server: RaftServer,
+    /// Members that were given up for good: nothing that they send is taken.
+    pub excluded: Excluded,
     complained: Mutex<Option<Instant>>,
 }
 
@@ -156,6 +159,7 @@ impl Group {
         };
         let (log, fresh) = LogStore::open(disk.clone(), owner, limits).await?;
         let snapshots = Snapshots::open(disk.clone(), &config.dir).await?;
+        let excluded = Excluded::read(&*disk, &config.dir).await?;
         let applied = Applied::new();
         let context = Arc::new(Context {
             shard: config.shard,
@@ -217,6 +221,7 @@ impl Group {
             stopping: AtomicBool::new(false),
             mute_until: (!fresh).then(|| Instant::now() + config.election_max),
             server: server.clone(),
+            excluded,
             complained: Mutex::default(),
             config,
         });

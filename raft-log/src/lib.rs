@@ -53,6 +53,7 @@
 //! - `sm`, `snapshots`: the state machine towards openraft, snapshot files.
 //! - `net`, `server`: both sides of the RPC. Entries go over one stream a member, pipelined;
 //!   heartbeats and snapshots have connections of their own.
+//! - `rebuild`: what is done to a stopped node's files when a majority is gone for good.
 //! - `drive`: offices, leases, snapshots, the witness. `members`: joining, leaving, handing over.
 //!
 //! # Why a lease is safe
@@ -86,6 +87,7 @@ mod members;
 mod net;
 mod propose;
 mod raft;
+mod rebuild;
 mod rt;
 mod server;
 mod sm;
@@ -97,6 +99,7 @@ pub use app::{App, NoApp, SnapshotTask};
 pub use error::{ChangeError, ProposeError, ReadError, StartError};
 pub use group::Group;
 pub use ids::{BadId, NodeId, ShardId};
+pub use rebuild::{Survivor, inspect, rebuild};
 pub use server::RaftServer;
 pub use types::{
     Committed, EntryId, GroupConfig, GroupStatus, Member, MemberStatus, Office, OfficeId, Role,

@@ -70,6 +70,11 @@ impl Core {
 
     /// One step towards `node` being a voter. True once it is.
     pub async fn step_add(&self, node: NodeId, member: Member) -> Result<bool, ChangeError> {
+        if self.excluded.0.contains(&node) {
+            return Err(ChangeError::Refused(
+                "this member was given up when the shard was rebuilt: empty its directory, so that it joins under a new id".into(),
+            ));
+        }
         self.leads()?;
         let metrics = self.metrics();
         let membership = metrics.membership_config.membership();

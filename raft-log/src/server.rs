@@ -187,6 +187,18 @@ impl Service {
         }
         Ok((core, from))
     }
+
+    /// As [`Service::route`], for what only a member may say.
+    #[allow(clippy::result_large_err)]
+    fn member(&self, route: Option<&wire::Route>) -> Result<(Arc<Core>, NodeId), Status> {
+        let (core, from) = self.route(route)?;
+        if core.excluded.0.contains(&from) {
+            return Err(Status::permission_denied(
+                "given up when the shard was rebuilt without it",
+            ));
+        }
+        Ok((core, from))
+    }
 }
 
 fn append_from_wire(
@@ -284,7 +296,7 @@ impl RaftService for Service {
                 Ok(None) => return empty(),
                 Err(status) => return failed(status),
             };
-            let core = match service.route(first.route.as_ref()) {
+            let core = match service.member(first.route.as_ref()) {
                 Ok((core, _)) => core,
                 Err(status) => return failed(status),
             };
@@ -316,7 +328,7 @@ impl RaftService for Service {
         request: Request<wire::AppendRequest>,
     ) -> Result<Response<wire::AppendReply>, Status> {
         let request = request.into_inner();
-        let (core, _) = self.route(request.route.as_ref())?;
+        let (core, _) = self.member(request.route.as_ref())?;
         core.on_append(&request);
         let rpc = append_from_wire(request).map_err(bad)?;
         let prev = rpc.prev_log_id;
@@ -332,7 +344,7 @@ impl RaftService for Service {
         request: Request<wire::VoteRequest>,
     ) -> Result<Response<wire::VoteReply>, Status> {
         let request = request.into_inner();
-        let (core, from) = self.route(request.route.as_ref())?;
+        let (core, from) = self.member(request.route.as_ref())?;
         let rpc = vote_request(request)?;
         core.may_vote(rpc.leadership_transfer)
             .map_err(Status::unavailable)?;
@@ -347,7 +359,7 @@ impl RaftService for Service {
         request: Request<wire::VoteRequest>,
     ) -> Result<Response<wire::VoteReply>, Status> {
         let request = request.into_inner();
-        let (core, from) = self.route(request.route.as_ref())?;
+        let (core, from) = self.member(request.route.as_ref())?;
         let rpc = vote_request(request)?;
         core.may_vote(false).map_err(Status::unavailable)?;
         let last = rpc.last_log_id;
@@ -365,7 +377,7 @@ impl RaftService for Service {
         let Some(wire::snapshot_chunk::Part::Header(header)) = first else {
             return Err(bad(Malformed("a snapshot without header")));
         };
-        let (core, _) = self.route(header.route.as_ref())?;
+        let (core, _) = self.member(header.route.as_ref())?;
         let path = core.snapshots.new_path();
         match receive(&core, &header, &path, &mut chunks).await {
             Ok(reply) => Ok(Response::new(reply)),
@@ -381,7 +393,7 @@ impl RaftService for Service {
         request: Request<wire::TransferRequest>,
     ) -> Result<Response<wire::TransferReply>, Status> {
         let request = request.into_inner();
-        let (core, _) = self.route(request.route.as_ref())?;
+        let (core, _) = self.member(request.route.as_ref())?;
         let vote = vote_from_wire(request.from_leader).map_err(bad)?;
         let last = opt_log_id(request.last).map_err(bad)?;
         let to = NodeId::from_slice(&request.successor)

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use common::*;
-use holdfast_raft_log::disk::MemDisk;
+use holdfast_raft_log::disk::{Disk, MemDisk};
 use holdfast_raft_log::{
     ChangeError, Group, GroupConfig, ProposeError, RaftServer, Role, StartError,
 };
@@ -403,6 +403,69 @@ fn a_refused_proposal_ends_the_office_and_leaves_no_gap() {
         );
         assert_eq!(items.last().map(String::as_str), Some("next"));
         until("b has the same", LONG, || b.items() == items).await;
+        for node in [a, b, c] {
+            node.stop().await;
+        }
+    });
+}
+
+#[test]
+fn a_shard_is_rebuilt_from_one_voter_whose_log_was_cut() {
+    run(async {
+        let cluster = Cluster::new(|config| {
+            config.segment_bytes = 16 << 10;
+            config.log_bytes_max = 64 << 10;
+            config.log_bytes_keep = 16 << 10;
+        });
+        let [a, b, c] = cluster.three(Role::Data).await;
+        let office = a.office().unwrap();
+        for i in 0..200 {
+            let payload = format!("{i}:{}", "p".repeat(1000));
+            a.group.propose(office, Bytes::from(payload)).unwrap();
+            if i % 20 == 0 {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        }
+        until("b has all, and has cut its log", LONG, || {
+            b.items().len() == 200 && b.group.status().purged.is_some()
+        })
+        .await;
+        let items = b.items();
+        let term = b.group.status().term;
+        for node in [a, b, c] {
+            node.stop().await;
+        }
+        let disk: Arc<dyn Disk> = Arc::new(cluster.disk.clone());
+        let dir = std::path::Path::new("/node1");
+        let found = holdfast_raft_log::inspect(&disk, dir).await.unwrap();
+        assert_eq!(found.node, id(1));
+        assert_eq!(found.members.len(), 3);
+        assert!(found.snapshot.is_some() && !found.lacks_committed());
+        holdfast_raft_log::rebuild(&disk, dir).await.unwrap();
+
+        let b = cluster.start(1, Role::Data).await;
+        until("b leads alone", LONG, || b.office().is_some()).await;
+        assert_eq!(b.items(), items);
+        let status = b.group.status();
+        assert!(status.term > term && status.members.len() == 1);
+        assert!(b.write("after").await);
+
+        // The others are a majority of what they know of. What they elect must not overrule b.
+        let a = cluster.start(0, Role::Data).await;
+        let c = cluster.start(2, Role::Data).await;
+        until("they elect one of themselves", LONG, || {
+            a.office().is_some() || c.office().is_some()
+        })
+        .await;
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        assert!(b.office().is_some() && b.write("and again").await);
+        for node in [&a, &c] {
+            let refused = node.group.join(&[cluster.addr(1)]).await;
+            assert!(
+                matches!(refused, Err(ChangeError::Refused(_))),
+                "{refused:?}"
+            );
+        }
         for node in [a, b, c] {
             node.stop().await;
         }

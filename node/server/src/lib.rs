@@ -20,6 +20,8 @@ pub mod logging;
 pub mod migrate;
 #[cfg(not(madsim))]
 pub mod process;
+#[cfg(not(madsim))]
+mod rebuild;
 pub mod routing;
 pub mod seam;
 mod texts;

@@ -20,6 +20,7 @@ const USAGE: &str = "\
 Usage: holdfast-server [/path/to/valkey.conf] [--directive value ...]
        holdfast-server -v or --version
        holdfast-server -h or --help
+       holdfast-server rebuild-shard --help (when a majority of a shard is gone for good)
 
 Examples:
        holdfast-server (run the server with default conf)
@@ -40,6 +41,7 @@ pub fn run(args: impl Iterator<Item = OsString>) -> ExitCode {
             print!("{USAGE}");
             return ExitCode::SUCCESS;
         }
+        Some("rebuild-shard") => return crate::rebuild::run(&args[1..]),
         _ => {}
     }
     let config = match Config::from_args(&args) {
@@ -171,7 +173,7 @@ pub fn executor(config: Config, control: ControlOut, clock: Clock) -> io::Result
 }
 
 /// Only what keeps something on disk needs its directory to itself.
-fn lock_dir(config: &Config) -> io::Result<Option<File>> {
+pub(crate) fn lock_dir(config: &Config) -> io::Result<Option<File>> {
     if !config.yes("cluster-enabled") && config.get("durability") != "quorum" {
         return Ok(None);
     }

@@ -80,7 +80,6 @@ impl Index {
     }
 
     /// Index of the first entry on disk.
-    #[cfg(test)]
     pub fn first(&self) -> Option<u64> {
         self.runs.front().map(|run| run.first)
     }

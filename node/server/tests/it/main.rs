@@ -13,4 +13,5 @@ mod durable_shard;
 mod local_cluster;
 mod migration;
 mod operations;
+mod rebuild;
 mod tools;
