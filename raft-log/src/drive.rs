@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use openraft::ServerState;
 use openraft::async_runtime::watch::WatchReceiver;
+use openraft::errors::Fatal;
 use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 
@@ -102,6 +103,7 @@ async fn office(core: Arc<Core>) {
             biased;
             changed = metrics.changed() => {
                 if changed.is_err() {
+                    note_end(&core, &metrics.borrow_watched());
                     break;
                 }
             }
@@ -114,9 +116,21 @@ async fn office(core: Arc<Core>) {
             break;
         }
         let now = metrics.borrow_and_update().clone();
+        note_end(&core, &now);
         look(&core, &now).await;
     }
     close(&core, 0, None);
+}
+
+/// Says that the group has failed when openraft has stopped by itself, as it does when an entry cannot be applied: a
+/// member that lives on without it would stay behind for good, and nobody would know.
+fn note_end(core: &Core, metrics: &Metrics) {
+    if let Err(fatal) = &metrics.running_state
+        && !matches!(fatal, Fatal::Stopped)
+        && !core.stopping.load(Ordering::Relaxed)
+    {
+        core.log.fail(fatal.to_string());
+    }
 }
 
 /// Ends the office, if there is one. The lease ends first: nobody reads under an office that is over.

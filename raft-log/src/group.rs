@@ -408,7 +408,7 @@ impl Group {
         self.core.applied.index.subscribe()
     }
 
-    /// Why the group has stopped for good, once it has: its disk failed.
+    /// Why the group has stopped for good, once it has: its disk failed, or an entry could not be applied.
     pub fn failed(&self) -> watch::Receiver<Option<String>> {
         self.core.log.watch_failed()
     }
@@ -426,21 +426,20 @@ impl Group {
             .and_then(|stored| stored.info())
     }
 
-    /// Committed entries from `from` on, as many as have about `max_bytes` (at least one if there is
-    /// any), none beyond what was given to [`App::apply`] and finished. For rebuilding the state.
+    /// Committed entries from `from` on and below `end`, as many as have about `max_bytes` (at least one if there is
+    /// any). For rebuilding the state: everything below `end` must have been given to [`App::apply`], be it in the call
+    /// that has not returned yet.
     ///
     /// # Errors
     /// [`ReadError::Purged`] when `from` was cut.
     pub async fn read_committed(
         &self,
         from: u64,
+        end: u64,
         max_bytes: u64,
     ) -> Result<Vec<Committed>, ReadError> {
         let core = &self.core;
-        let Some(last) = core.applied.last() else {
-            return Ok(Vec::new());
-        };
-        let read = core.log.read(from, last.index + 1, max_bytes).await;
+        let read = core.log.read(from, end, max_bytes).await;
         // Looked at after the read: what was cut meanwhile would be missing at the front.
         if let Some(purged) = core.log.purged()
             && purged.index >= from

@@ -34,9 +34,9 @@
 //! within `apply` if you like (the log goes on meanwhile):
 //!
 //! - begin empty, or from [`Group::latest_snapshot`] (the value keeps the file from removal);
-//! - then [`Group::read_committed`] from the entry behind it, in pieces, up to the last entry applied;
-//!   [`ReadError::Purged`] says to begin again with the newest snapshot;
-//! - then the entries of the call at hand.
+//! - then [`Group::read_committed`] from the entry behind it, in pieces, up to the entry that showed it, also where
+//!   these are entries of the call at hand; [`ReadError::Purged`] says to begin again with the newest snapshot;
+//! - then the rest of the call at hand.
 //!
 //! A new office of this node opens only after an entry of its own was applied, so by then it is known
 //! which of the earlier proposals were committed: all those that were have come.

@@ -3,15 +3,18 @@
 
 mod common;
 
+use std::io;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use common::*;
 use holdfast_raft_log::disk::{Disk, MemDisk};
 use holdfast_raft_log::{
-    ChangeError, Group, GroupConfig, ProposeError, RaftServer, Role, StartError,
+    App, ChangeError, Committed, Group, GroupConfig, ProposeError, RaftServer, Role, SnapshotInfo,
+    SnapshotTask, StartError,
 };
 
 fn free_addr() -> SocketAddr {
@@ -108,7 +111,11 @@ fn one_node_alone_writes_restarts_and_goes_on() {
         }
         assert!(a.group.lease_valid(Instant::now()));
         let office = a.office().unwrap();
-        let all = a.group.read_committed(0, 1 << 20).await.unwrap();
+        let all = a
+            .group
+            .read_committed(0, a.applied_end(), 1 << 20)
+            .await
+            .unwrap();
         let own = all.iter().filter(|e| office.proposed(id(0), e)).count();
         assert_eq!(own, 10);
         a.stop().await;
@@ -154,6 +161,104 @@ fn the_leader_dies_and_another_takes_over_with_everything() {
         for node in [a, b, c] {
             node.stop().await;
         }
+    });
+}
+
+/// Does what a rebuild does: reads the entries of the call at hand back from the log. Refuses the text `poison`.
+struct Rereader {
+    inner: ListApp,
+    group: Arc<OnceLock<Group>>,
+    reread: Arc<Mutex<usize>>,
+}
+
+impl App for Rereader {
+    async fn apply(&mut self, entries: Vec<Committed>) -> io::Result<()> {
+        if entries
+            .iter()
+            .any(|e| e.payload.as_deref() == Some(b"poison"))
+        {
+            return Err(io::Error::other("refused"));
+        }
+        if let (Some(group), Some(first), Some(last)) =
+            (self.group.get(), entries.first(), entries.last())
+        {
+            let mut next = first.index;
+            while next <= last.index {
+                let read = group
+                    .read_committed(next, last.index + 1, 16)
+                    .await
+                    .map_err(io::Error::other)?;
+                for entry in &read {
+                    let given = &entries[(entry.index - first.index) as usize];
+                    assert_eq!((entry.id(), &entry.payload), (given.id(), &given.payload));
+                    next = entry.index + 1;
+                }
+                *self.reread.lock().unwrap() += read.len();
+                if read.is_empty() {
+                    return Err(io::Error::other(format!("entry {next} is missing")));
+                }
+            }
+        }
+        self.inner.apply(entries).await
+    }
+
+    async fn begin_snapshot(&mut self, path: PathBuf) -> io::Result<SnapshotTask> {
+        self.inner.begin_snapshot(path).await
+    }
+
+    async fn install_snapshot(&mut self, snapshot: SnapshotInfo) -> io::Result<()> {
+        self.inner.install_snapshot(snapshot).await
+    }
+}
+
+#[test]
+fn what_is_being_applied_can_be_read_and_what_cannot_be_applied_ends_the_group() {
+    run(async {
+        let cluster = Cluster::new(|_| {});
+        let addr = cluster.addrs[0];
+        let server = RaftServer::listen(addr).await.unwrap();
+        let list: Arc<Mutex<List>> = Arc::default();
+        let disk: Arc<MemDisk> = Arc::new(cluster.disk.clone());
+        let (cell, reread) = (Arc::new(OnceLock::new()), Arc::new(Mutex::new(0)));
+        let app = Rereader {
+            inner: ListApp {
+                list: list.clone(),
+                disk: disk.clone(),
+            },
+            group: cell.clone(),
+            reread: reread.clone(),
+        };
+        let config = config(0, Role::Data, addr.to_string());
+        let group = Group::start(config, disk, app, &server).await.unwrap();
+        assert!(cell.set(group.clone()).is_ok());
+        group.initialize().await.unwrap();
+        let node = Node {
+            group,
+            server,
+            list,
+        };
+        until("it leads", LONG, || node.office().is_some()).await;
+        let office = node.office().unwrap();
+        for i in 0..100 {
+            node.group
+                .propose(office, Bytes::from(format!("x{i}")))
+                .unwrap();
+        }
+        until("all applied", LONG, || node.items().len() == 100).await;
+        assert!(*reread.lock().unwrap() >= 100);
+        assert_eq!(node.group.failed().get(), None);
+        node.group
+            .propose(office, Bytes::from_static(b"poison"))
+            .unwrap();
+        until("the group says that it has failed", LONG, || {
+            node.group
+                .failed()
+                .get()
+                .is_some_and(|why| why.contains("refused"))
+        })
+        .await;
+        until("the office is over", LONG, || node.office().is_none()).await;
+        node.stop().await;
     });
 }
 
@@ -292,7 +397,12 @@ fn the_log_is_cut_and_a_newcomer_gets_a_snapshot() {
             c.group.latest_snapshot().is_none(),
             "a marker is no snapshot"
         );
-        assert!(a.group.read_committed(0, 1000).await.is_err());
+        assert!(
+            a.group
+                .read_committed(0, a.applied_end(), 1000)
+                .await
+                .is_err()
+        );
         let d = cluster.start(3, Role::Data).await;
         d.group.join(&[cluster.addr(0)]).await.unwrap();
         until("d follows", LONG, || d.items().len() == 400).await;
@@ -301,7 +411,7 @@ fn the_log_is_cut_and_a_newcomer_gets_a_snapshot() {
         let snapshot = a.group.latest_snapshot().unwrap();
         assert!(
             a.group
-                .read_committed(snapshot.last.index + 1, 1 << 20)
+                .read_committed(snapshot.last.index + 1, a.applied_end(), 1 << 20)
                 .await
                 .is_ok()
         );

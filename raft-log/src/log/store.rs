@@ -222,6 +222,11 @@ impl LogStore {
         self.shared.failed.subscribe()
     }
 
+    /// Declares the log to be of no more use.
+    pub fn fail(&self, what: String) {
+        self.shared.fail(what);
+    }
+
     /// Why writing waits, while it does.
     pub fn stalled(&self) -> Option<String> {
         self.shared.lock().stalled.clone()

@@ -94,6 +94,11 @@ impl Node {
         self.list.lock().unwrap().items.clone()
     }
 
+    /// Behind the last entry applied.
+    pub fn applied_end(&self) -> u64 {
+        self.group.status().applied.map_or(0, |index| index + 1)
+    }
+
     pub fn office(&self) -> Option<OfficeId> {
         match self.group.office().get() {
             Office::Leader(id) => Some(id),

@@ -2,10 +2,10 @@
 //! every slot has exactly one owner that everybody names.
 
 use super::cluster_client::Clients;
+use super::copies;
 use super::formation::Layout;
 use super::world::World;
 use madsim::time::sleep;
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 /// How long it may take until it holds, in µs.
@@ -16,8 +16,9 @@ pub async fn check(world: &World, clients: &Clients, layout: &Layout) {
     let deadline = world.now_us() + SETTLE_US;
     let mut wrong = Vec::new();
     loop {
+        let last = world.now_us() > deadline;
         let before = std::mem::take(&mut wrong);
-        copies(world, clients, layout, &mut wrong).await;
+        copies::check(world, clients, layout, last, &mut wrong).await;
         owners(world, clients, layout, &mut wrong).await;
         if wrong.is_empty() {
             world.note(format_args!(
@@ -25,12 +26,7 @@ pub async fn check(world: &World, clients: &Clients, layout: &Layout) {
             ));
             return;
         }
-        if wrong != before {
-            wrong
-                .iter()
-                .for_each(|w| world.note(format_args!("not yet: {w}")));
-        }
-        if world.now_us() > deadline {
+        if last {
             wrong.into_iter().for_each(|w| {
                 world
                     .record
@@ -38,25 +34,12 @@ pub async fn check(world: &World, clients: &Clients, layout: &Layout) {
             });
             return;
         }
+        if wrong != before {
+            wrong
+                .iter()
+                .for_each(|w| world.note(format_args!("not yet: {w}")));
+        }
         sleep(Duration::from_millis(500)).await;
-    }
-}
-
-async fn copies(world: &World, clients: &Clients, layout: &Layout, wrong: &mut Vec<String>) {
-    for shard in 0..world.plan.shards {
-        let mut digests = BTreeSet::new();
-        for machine in layout.data_nodes(shard) {
-            match clients
-                .tell(layout.addrs[machine], &["DEBUG", "DIGEST"])
-                .await
-            {
-                Some(digest) => digests.insert(digest),
-                None => digests.insert(format!("n{machine} does not answer")),
-            };
-        }
-        if digests.len() != 1 {
-            wrong.push(format!("shard {shard} has copies that differ: {digests:?}"));
-        }
     }
 }
 

@@ -97,27 +97,20 @@ fn arguments(plan: &Plan, machine: &Machine) -> Vec<String> {
     .collect()
 }
 
-/// One process, from start to exit.
-pub async fn process(plan: Plan, record: Recorder, machine: Machine) {
-    let since = Instant::now();
+/// One process, from start to exit; `since` is when the run began.
+pub async fn process(plan: Plan, record: Recorder, machine: Machine, since: Instant) {
     let name = format!("n{}", machine.index);
-    let note = |text: String| {
-        record.note_of(
-            since.elapsed().as_micros() as u64,
-            &name,
-            format_args!("{text}"),
-        )
-    };
     if let Err(error) = run(&plan, &machine).await {
         let text = error.to_string();
+        let now_us = since.elapsed().as_micros() as u64;
         // The plan's faults never damage what was synced: such words would be the program's own doing.
         if ["corrupt", "log entry", "contradict", "is gone"]
             .iter()
             .any(|w| text.contains(w))
         {
-            record.problem(0, format!("{name} stops: {text}"));
+            record.problem(now_us, format!("{name} stops: {text}"));
         }
-        note(format!("stops: {text}"));
+        record.note_of(now_us, &name, format_args!("stops: {text}"));
     }
 }
 

@@ -3,6 +3,7 @@
 mod afterwards;
 mod boot;
 pub mod cluster_client;
+mod copies;
 mod expiries;
 pub mod formation;
 pub mod log_app;

@@ -15,7 +15,7 @@ use madsim::time::sleep;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Objects, each in a slot of its own.
 const OBJECTS: u32 = 12;
@@ -25,8 +25,9 @@ pub async fn run(plan: Plan, record: Recorder) {
     let root = Rng::new(plan.seed);
     let booting = plan.clone();
     let log = record.clone();
+    let since = Instant::now();
     let world = World::new(plan, record, move |machine| {
-        Box::pin(boot::process(booting.clone(), log.clone(), machine))
+        Box::pin(boot::process(booting.clone(), log.clone(), machine, since))
     });
     spawn(world.clone().supervise());
     let over = Arc::new(AtomicBool::new(false));

@@ -98,7 +98,8 @@ impl Shard {
         Ok(())
     }
 
-    /// Rebuilds the state from the newest snapshot and all committed entries below `end`. The caller holds `turn`.
+    /// Rebuilds the state from the newest snapshot and all entries below `end`, which were given to this node as
+    /// committed. The caller holds `turn`.
     async fn rebuild_before(&self, end: u64) -> io::Result<()> {
         info!(
             "rebuilding the keyspace: this node lost its office with writes that were never committed"
@@ -119,13 +120,13 @@ impl Shard {
             };
             let mut next = snapshot.map_or(0, |info| info.last.index + 1);
             while next < end {
-                let entries = match group.read_committed(next, APPLY_BYTES as u64).await {
+                let entries = match group.read_committed(next, end, APPLY_BYTES as u64).await {
                     Ok(entries) => entries,
                     // A newer snapshot has been made meanwhile.
                     Err(ReadError::Purged { .. }) => continue 'snapshot,
                     Err(e) => return Err(io::Error::other(e.to_string())),
                 };
-                for entry in entries.iter().take_while(|entry| entry.index < end) {
+                for entry in &entries {
                     match apply::apply(&mut engine, &mut replica, entry, (self.now_ms)()) {
                         // Records that an earlier life applied were told of then.
                         Ok(Effect::Nothing | Effect::Record(_)) => {}
