@@ -370,6 +370,22 @@ impl Group {
         core.pump.send(pending).map_err(|_| ProposeError::Stopped)
     }
 
+    /// On the leader: how many other voters are known to hold the entry on their disks, witnesses among them. Zero on
+    /// others.
+    pub fn copies(&self, index: u64) -> usize {
+        let metrics = self.core.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let Some(replication) = &metrics.replication else {
+            return 0;
+        };
+        let holds = |voter: &NodeId| {
+            let matched = replication.get(voter).copied().flatten();
+            *voter != self.core.config.me && matched.is_some_and(|id| id.index >= index)
+        };
+        let membership = metrics.membership_config.membership();
+        membership.voter_ids().filter(holds).count()
+    }
+
     /// Bytes proposed here and not yet applied.
     pub fn backlog_bytes(&self) -> u64 {
         let desk = Desk::lock(&self.core.desk);

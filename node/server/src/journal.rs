@@ -55,6 +55,11 @@ pub trait Journal: Send {
         false
     }
 
+    /// Nodes other than this one that surely have everything up to `upto` on their disks.
+    fn copies(&self, _upto: JournalPos) -> usize {
+        0
+    }
+
     /// Why no data command (`write`: no write) may be executed now, as the text of the error.
     fn refusal(&self, _write: bool) -> Option<&'static str> {
         None

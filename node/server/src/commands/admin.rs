@@ -2,7 +2,7 @@
 
 use super::ServerCommand;
 use super::rows::*;
-use crate::executor::{Blocked, ConnId, Executor};
+use crate::executor::{ConnId, Executor};
 use crate::seam::Office;
 use holdfast_resp::{parse_i64, write};
 
@@ -56,8 +56,9 @@ fn role(ex: &mut Executor, id: ConnId, _: &[&[u8]]) {
     }
 }
 
-/// Under `durability quorum` a committed write is on the disks of a majority: the reply waits for the commit of the
-/// client's last write and says on how many other voters' disks it surely is. Without a quorum there are no copies.
+/// Under `durability quorum`: on the disks of how many other voters the client's last write surely is, by what each has
+/// acknowledged itself. A witness counts, since it keeps the log on its disk as well. Zero while the write is not committed,
+/// and without a quorum, where there are no copies.
 fn wait(ex: &mut Executor, id: ConnId, argv: &[&[u8]]) {
     if matches!(ex.office, Office::Follower { .. }) {
         return ex.reply_error(id, "ERR WAIT cannot be used with replica instances. Please also note that writes to replicas are just local and are not propagated.");
@@ -70,32 +71,14 @@ fn wait(ex: &mut Executor, id: ConnId, argv: &[&[u8]]) {
         Some(_) => return ex.reply_error(id, "ERR timeout is negative"),
         None => return ex.reply_error(id, "ERR timeout is not an integer or out of range"),
     };
-    let copies = if ex.journal.gates_replies() {
-        ex.committed_copies
-    } else {
-        0
-    };
+    let last = ex.conns[id].last_write;
+    let copies = ex.journal.copies(last);
     if wanted <= copies as i64 || ex.conns[id].multi.is_some() || ex.is_executing_transaction() {
-        let last = ex.conns[id].last_write;
-        ex.depend_on_write(last);
         return write::int(ex.out(id), copies as i64);
     }
-    // More than there will ever be: wait the time out, and then say how many there are.
     let deadline_ms = (timeout > 0).then(|| ex.now.mono_ms().saturating_add(timeout));
-    let mut on_timeout = Vec::new();
-    write::int(&mut on_timeout, copies as i64);
-    let db = ex.conns[id].db;
     let argv = argv.iter().map(|a| Box::from(*a)).collect();
-    ex.wait(
-        id,
-        db,
-        Blocked {
-            argv,
-            keys: Vec::new(),
-            deadline_ms,
-            on_timeout,
-        },
-    );
+    ex.wait_for_copies(id, argv, (wanted, last), deadline_ms);
 }
 
 fn time(ex: &mut Executor, id: ConnId, _: &[&[u8]]) {

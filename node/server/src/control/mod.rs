@@ -482,14 +482,9 @@ impl Control {
         if self.member.is_none() {
             return Ok(());
         }
-        let copies = self
-            .member
-            .as_ref()
-            .map_or(0, |m| m.group.status().all_voters().count() / 2);
         let slots = self
             .executor
             .run(move |executor| {
-                executor.committed_copies = copies;
                 executor
                     .quorum()
                     .map(|journal| spoken_for(journal.replica().slots()))

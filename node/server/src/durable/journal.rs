@@ -152,6 +152,13 @@ impl Journal for QuorumJournal {
         self.propose_record(record).is_some()
     }
 
+    fn copies(&self, upto: JournalPos) -> usize {
+        match (self.group.get(), self.replica.entry_of(upto)) {
+            (Some(group), Some(index)) => group.copies(index),
+            _ => 0,
+        }
+    }
+
     fn refusal(&self, write: bool) -> Option<&'static str> {
         if !self.readable() {
             return Some(REBUILDING);

@@ -71,6 +71,9 @@ pub enum Step {
     Rebuild,
 }
 
+/// Committed entries whose place in the effect stream is remembered.
+const ENDS_MAX: usize = 4096;
+
 /// The replica's bookkeeping. Owned by the executor.
 #[derive(Debug)]
 pub struct Replica {
@@ -79,6 +82,8 @@ pub struct Replica {
     committed: JournalPos,
     last: Option<EntryId>,
     pending: VecDeque<Pending>,
+    /// Where the newest committed entries with effects end, and their indexes.
+    ends: VecDeque<(JournalPos, u64)>,
     /// Proposals made and proposals settled since this value was made; their difference is `pending.len()`.
     proposed: u64,
     settled: u64,
@@ -162,6 +167,7 @@ impl Replica {
             committed: position,
             last,
             pending: VecDeque::new(),
+            ends: VecDeque::new(),
             proposed: 0,
             settled: 0,
             next_record: 0,
@@ -314,6 +320,27 @@ impl Replica {
         self.pending.iter().filter_map(record).collect()
     }
 
+    fn note_end(&mut self, index: u64) {
+        if self.ends.len() == ENDS_MAX {
+            self.ends.pop_front();
+        }
+        self.ends.push_back((self.committed, index));
+    }
+
+    /// The entry that has the effects up to `position`, or a later one if that is long ago; `None` while it is not
+    /// committed.
+    pub fn entry_of(&self, position: JournalPos) -> Option<u64> {
+        if position > self.committed {
+            return None;
+        }
+        if position == JournalPos(0) {
+            return Some(0);
+        }
+        let at = self.ends.partition_point(|(end, _)| *end < position);
+        let known = self.ends.get(at).map(|(_, index)| *index);
+        known.or(self.last.map(|last| last.index))
+    }
+
     /// Takes the next committed entry.
     ///
     /// # Errors
@@ -373,11 +400,13 @@ impl Replica {
                 }),
             ) => {
                 self.committed = end;
+                self.note_end(index);
                 Ok(Step::Mine(end))
             }
             (Body::Effects(effects), None) => {
                 self.position = JournalPos(start + effects.len() as u64);
                 self.committed = self.position;
+                self.note_end(index);
                 Ok(Step::Effects(effects))
             }
             (Body::Record(record), mine) => {
@@ -475,6 +504,28 @@ mod tests {
         }
         assert!(replica.is_settled(mark));
         assert_eq!(replica.committed(), JournalPos(5));
+    }
+
+    #[test]
+    fn the_entry_of_a_position_is_known_once_it_is_committed() {
+        let (mut replica, proposals) = leading();
+        assert_eq!(replica.entry_of(JournalPos(0)), Some(0));
+        assert_eq!(replica.entry_of(JournalPos(3)), None);
+        for (i, proposal) in proposals.into_iter().enumerate() {
+            let committed = entry(i as u64 + 1, 1, ME, Some(proposal.payload));
+            assert!(replica.on_committed(&committed).is_ok());
+        }
+        for (position, index) in [(1, 1), (3, 1), (4, 2), (5, 2)] {
+            assert_eq!(replica.entry_of(JournalPos(position)), Some(index));
+        }
+        assert_eq!(replica.entry_of(JournalPos(6)), None);
+        for i in 0..ENDS_MAX as u64 {
+            let effects = replica.propose_effects(Bytes::from_static(b"x")).unwrap();
+            let committed = entry(i + 3, 1, ME, Some(effects.payload));
+            assert!(replica.on_committed(&committed).is_ok());
+        }
+        // Long ago: a later entry, which whoever has it has behind the right one.
+        assert_eq!(replica.entry_of(JournalPos(3)), Some(3));
     }
 
     #[test]

@@ -1,11 +1,18 @@
-//! Clients that wait for a key: first come, first served, for each key.
+//! Clients that wait for a key: first come, first served, for each key. And those that wait for copies (`WAIT`).
 
 use super::{Blocked, Close, ConnId, Executor, OwnedArgv, State};
+use crate::journal::JournalPos;
 use holdfast_engine::{Block, Call, Group, Mode, Outcome, Type};
+use holdfast_resp::write;
 use smallvec::SmallVec;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 type Key = (u16, Box<[u8]>);
+
+/// How often it is looked at how many copies there are, while somebody waits for some.
+const COPIES_POLL_MS: u64 = 2;
+/// With more waiting clients than this it is looked at only so often, else with every turn.
+const COPIES_EVERY_TURN_MAX: usize = 64;
 
 /// Who waits for what.
 #[derive(Debug, Default)]
@@ -14,6 +21,9 @@ pub(crate) struct Waiting {
     keys: BTreeMap<Key, VecDeque<ConnId>>,
     /// Deadlines, by the monotonic clock in milliseconds.
     deadlines: BTreeSet<(u64, ConnId)>,
+    /// For so many copies of everything up to there.
+    copies: BTreeMap<ConnId, (i64, JournalPos)>,
+    next_copies_ms: u64,
     clients: usize,
 }
 
@@ -35,7 +45,9 @@ impl Waiting {
 
     /// The next deadline.
     pub fn next_deadline_ms(&self) -> Option<u64> {
-        self.deadlines.first().map(|(at, _)| *at)
+        let copies = (!self.copies.is_empty()).then_some(self.next_copies_ms);
+        let first = self.deadlines.first().map(|(at, _)| *at);
+        first.into_iter().chain(copies).min()
     }
 }
 
@@ -87,6 +99,57 @@ impl Executor {
         self.update_tracking();
     }
 
+    /// Makes a client wait until so many voters have everything up to its last write, or a deadline.
+    pub(crate) fn wait_for_copies(
+        &mut self,
+        id: ConnId,
+        argv: OwnedArgv,
+        wanted: (i64, JournalPos),
+        deadline_ms: Option<u64>,
+    ) {
+        let Some(db) = self.conns.get(id).map(|c| c.db) else {
+            return;
+        };
+        let mut on_timeout = Vec::new();
+        write::int(&mut on_timeout, self.journal.copies(wanted.1) as i64);
+        let blocked = Blocked {
+            argv,
+            keys: Vec::new(),
+            deadline_ms,
+            on_timeout,
+        };
+        self.wait(id, db, blocked);
+        self.waiting.copies.insert(id, wanted);
+    }
+
+    /// Answers those that have waited for copies which are there now.
+    pub(super) fn serve_copies(&mut self) {
+        let now = self.now.mono_ms();
+        let many = self.waiting.copies.len() > COPIES_EVERY_TURN_MAX;
+        if self.waiting.copies.is_empty() || (many && now < self.waiting.next_copies_ms) {
+            return;
+        }
+        self.waiting.next_copies_ms = now + COPIES_POLL_MS;
+        let waiting: Vec<(ConnId, (i64, JournalPos))> = self
+            .waiting
+            .copies
+            .iter()
+            .map(|(id, w)| (*id, *w))
+            .collect();
+        for (id, (wanted, upto)) in waiting {
+            let copies = self.journal.copies(upto) as i64;
+            let mut reply = Vec::new();
+            write::int(&mut reply, copies);
+            if copies >= wanted {
+                self.unblock_with(id, &reply);
+            } else if let Some(c) = self.conns.get_mut(id)
+                && let State::Blocked(blocked) = &mut c.state
+            {
+                blocked.on_timeout = reply;
+            }
+        }
+    }
+
     /// Forgets that a client waits, and returns what for.
     fn stop_waiting(&mut self, id: ConnId) -> Option<Box<Blocked>> {
         let c = self.conns.get_mut(id)?;
@@ -109,6 +172,7 @@ impl Executor {
         if let Some(at) = blocked.deadline_ms {
             self.waiting.deadlines.remove(&(at, id));
         }
+        self.waiting.copies.remove(&id);
         self.waiting.clients -= 1;
         self.update_tracking();
         Some(blocked)
@@ -243,7 +307,10 @@ impl Executor {
         let ids: Vec<ConnId> = self
             .conns
             .iter()
-            .filter(|c| matches!(&c.state, State::Blocked(b) if !b.keys.is_empty()))
+            .filter(|c| {
+                let copies = self.waiting.copies.contains_key(&c.conn);
+                matches!(&c.state, State::Blocked(b) if copies || !b.keys.is_empty())
+            })
             .map(|c| c.conn)
             .collect();
         for id in ids {

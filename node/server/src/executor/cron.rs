@@ -29,6 +29,7 @@ impl Executor {
     /// may leave is released.
     pub fn end_turn(&mut self) {
         self.stats.turns += 1;
+        self.serve_copies();
         self.resume_unblocked();
         let now = self.now.mono_ms();
         if self.waiting.next_deadline_ms().is_some_and(|at| at <= now) {

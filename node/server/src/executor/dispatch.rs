@@ -111,12 +111,6 @@ impl Executor {
         self.hold_reply(id, start, needs, kind);
     }
 
-    /// Makes the reply under way wait for a position, as a write's does.
-    pub(crate) fn depend_on_write(&mut self, needs: JournalPos) {
-        self.depends.needs = self.depends.needs.max(needs);
-        self.depends.wrote = true;
-    }
-
     fn checked(&mut self, id: ConnId, entry: &'static Entry, argv: &[&[u8]]) {
         let Some(c) = self.conns.get_mut(id) else {
             return;

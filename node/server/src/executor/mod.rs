@@ -131,8 +131,6 @@ pub struct Executor {
     pub owned_slots: Option<SlotSet>,
     /// Slots whose writes wait: they are about to be handed over. After a change call [`Executor::retry_parked`].
     pub paused_slots: Option<SlotSet>,
-    /// Copies of a committed write that are on the disks of voters other than this node; `WAIT` reports it.
-    pub committed_copies: usize,
     /// The snapshot of the shard that is being taken.
     pub(crate) snapshot: Option<ShardSnapshot>,
     /// The clients.
@@ -227,7 +225,6 @@ impl Executor {
             channels: Channels::default(),
             owned_slots: None,
             paused_slots: None,
-            committed_copies: 0,
             snapshot: None,
             settings,
             config,

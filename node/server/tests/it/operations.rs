@@ -235,3 +235,50 @@ fn a_witness_that_is_reset_leaves_its_shards() {
     cluster.router().run("SET k 1");
     cluster.start(primary);
 }
+
+/// `WAIT` counts what each voter has acknowledged itself, and goes on counting while it waits.
+#[test]
+fn wait_counts_the_voters_that_have_the_write() {
+    let (mut cluster, [a, b, witness]) = Cluster::one_durable_shard();
+    let primary = cluster.primary_of(0);
+    let replica = if primary == a { b } else { a };
+    let mut client = cluster.client(primary);
+    assert_eq!(client.ask("WAIT 0 0"), "2", "nothing was written");
+    client.ok("SET k 1");
+    assert_eq!(client.ask("WAIT 2 20000"), "2");
+
+    cluster.kill(replica);
+    client.ok("SET k 2");
+    assert_eq!(client.ask("WAIT 1 20000"), "1");
+    let since = Instant::now();
+    assert_eq!(client.ask("WAIT 2 300"), "1");
+    assert!(since.elapsed() >= Duration::from_millis(300));
+    // Sent together: it waits for the commit, too.
+    client.send(&[b"SET", b"k", b"3"]).expect("sent");
+    client.send(&[b"WAIT", b"1", b"20000"]).expect("sent");
+    assert!(client.receive().expect("a reply").is_ok());
+    let copies = client.receive().expect("a reply");
+    assert_eq!(crate::harness::client::text(&copies).as_deref(), Some("1"));
+
+    client.send(&[b"WAIT", b"2", b"0"]).expect("sent");
+    cluster.start(replica);
+    let copies = client.receive().expect("a reply");
+    assert_eq!(crate::harness::client::text(&copies).as_deref(), Some("2"));
+
+    // An office that ends takes those who wait with it.
+    cluster.kill(witness);
+    client.ok("SET k 4");
+    client.send(&[b"WAIT", b"2", b"0"]).expect("sent");
+    cluster.wait("the replica to be level", |cluster| {
+        let digest = |node| cluster.client(node).ask("DEBUG DIGEST");
+        digest(replica) == digest(primary)
+    });
+    cluster.wait("the replica to see its primary", |cluster| {
+        cluster.client(replica).run("CLUSTER FAILOVER").is_ok()
+    });
+    let ended = client.receive().expect("a reply");
+    assert!(
+        matches!(&ended, crate::harness::client::Reply::Error(text) if text.starts_with(b"UNBLOCKED")),
+        "{ended:?}"
+    );
+}
