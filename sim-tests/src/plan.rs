@@ -36,6 +36,11 @@ pub enum Fault {
         /// How long it stays away, in µs.
         down_us: u64,
     },
+    /// The machine and its disk are gone for good. Only one of a run, and never a witness's.
+    Lose {
+        /// Which node.
+        node: usize,
+    },
     /// The process is killed and started again; the page cache survives.
     Kill {
         /// Which node.
@@ -127,6 +132,7 @@ impl fmt::Display for Fault {
                     down_us / 1000
                 )
             }
+            Fault::Lose { node } => write!(f, "lose n{node}"),
             Fault::Kill { node, down_us } => write!(f, "kill n{node} for {}ms", down_us / 1000),
             Fault::Pause { node, us } => write!(f, "pause n{node} for {}ms", us / 1000),
             Fault::Isolate { node, us } => write!(f, "isolate n{node} for {}ms", us / 1000),
@@ -250,6 +256,39 @@ impl Plan {
             self.faults.push((at, fault));
             at += rng.range(gap_us / 4, gap_us * 2);
         }
+        if rng.chance(0.25) {
+            self.lose(rng);
+        }
+        self.faults.sort_by_key(|(at, _)| *at);
+    }
+
+    /// A data node is away for a while, long enough to fall behind, and about when it comes back another one of its shard
+    /// is lost with its disk: what only that one and the witness have acknowledged must come from the witness now.
+    fn lose(&mut self, rng: &mut Rng) {
+        let shard = rng.index(self.shards);
+        let behind = rng.index(self.data_nodes);
+        let gone = (behind + 1 + rng.index(self.data_nodes - 1)) % self.data_nodes;
+        // As `Layout::data_nodes` counts them.
+        let machine = |n: usize| shard + n * self.shards;
+        let at = rng.range(1_000, self.chaos_us / 1000 / 2) * 1000;
+        let away_us = rng.range(1_000, 5_000) * 1000;
+        let node = machine(behind);
+        let away = match rng.below(3) {
+            0 => Fault::Crash {
+                node,
+                down_us: away_us,
+            },
+            1 => Fault::Pause { node, us: away_us },
+            _ => Fault::Isolate { node, us: away_us },
+        };
+        self.faults.push((at, away));
+        let then = at + away_us * rng.range(70, 105) / 100;
+        self.faults.push((
+            then,
+            Fault::Lose {
+                node: machine(gone),
+            },
+        ));
     }
 
     fn draw(&self, rng: &mut Rng, kind: u64) -> Fault {
@@ -359,6 +398,6 @@ mod tests {
                 }
             }
         }
-        assert_eq!(kinds.len(), 12, "{kinds:?}");
+        assert_eq!(kinds.len(), 13, "{kinds:?}");
     }
 }

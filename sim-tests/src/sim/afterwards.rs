@@ -46,7 +46,7 @@ pub async fn check(world: &World, clients: &Clients, layout: &Layout) {
 async fn owners(world: &World, clients: &Clients, layout: &Layout, wrong: &mut Vec<String>) {
     let data = world.plan.shards * world.plan.data_nodes;
     let mut owner: Vec<Option<usize>> = vec![None; 16384];
-    for machine in 0..data {
+    for machine in (0..data).filter(|n| !world.is_lost(*n)) {
         let Some(nodes) = clients
             .tell(layout.addrs[machine], &["CLUSTER", "NODES"])
             .await

@@ -197,6 +197,10 @@ impl Service for Clients {
                 Some(to) => (to, true),
                 None => {
                     let any = self.any_node(&mut inner);
+                    // Now and then a client has an old map, or none, and asks whomever it finds.
+                    if inner.rng.chance(0.02) {
+                        inner.owner.remove(&(client, object));
+                    }
                     (
                         inner.owner.get(&(client, object)).copied().unwrap_or(any),
                         false,

@@ -35,7 +35,10 @@ pub async fn check(
     wrong: &mut Vec<String>,
 ) {
     for shard in 0..world.plan.shards {
-        let machines: Vec<usize> = layout.data_nodes(shard).collect();
+        let machines: Vec<usize> = layout
+            .data_nodes(shard)
+            .filter(|machine| !world.is_lost(*machine))
+            .collect();
         let mut digests = BTreeSet::new();
         for machine in &machines {
             match clients

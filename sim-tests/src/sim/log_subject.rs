@@ -330,7 +330,7 @@ pub async fn run(plan: Plan, record: Recorder) {
         doors
             .groups()
             .iter()
-            .filter(|(i, _)| *i < world.plan.data_nodes)
+            .filter(|(i, _)| *i < world.plan.data_nodes && !world.is_lost(*i))
             .all(|(_, g)| applied(g))
     };
     let deadline = world.now_us() + 20_000_000;

@@ -59,11 +59,31 @@ impl Kind {
         }
     }
 
-    fn draw(self, rng: &mut Rng, value: u64) -> Op {
+    fn draw(self, rng: &mut Rng, value: u64, mood: Mood) -> Op {
         match rng.below(10) {
+            _ if mood != Mood::Mixed => self.read(),
             0..=4 => self.read(),
             5 if self == Kind::Deletable => Op::Del(0),
             _ => self.write(value),
+        }
+    }
+}
+
+/// What a client is after for a while. One that only reads stays with a node for as long as that answers, also with one
+/// that has lost its office; one that writes now and then would wait there, and go elsewhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mood {
+    /// Reads and writes.
+    Mixed,
+    /// Reads one object, over and over.
+    Watches(u32),
+}
+
+impl Mood {
+    fn draw(rng: &mut Rng, objects: u32) -> Mood {
+        match rng.below(4) {
+            0 => Mood::Watches(rng.below(u64::from(objects)) as u32),
+            _ => Mood::Mixed,
         }
     }
 }
@@ -107,13 +127,22 @@ pub async fn client(
 ) {
     let mut n = 0;
     let think_us = *rng.pick(&[6_000, 15_000, 40_000]);
+    let mut mood = Mood::Mixed;
     while !world.chaos_over() {
         n += 1;
+        if n % 100 == 0 {
+            mood = Mood::draw(&mut rng, objects);
+        }
         // Squaring favours the first objects, so that some are contended.
-        let object = (rng.below(u64::from(objects)) * rng.below(u64::from(objects))
-            / u64::from(objects)) as u32;
+        let object = match mood {
+            Mood::Watches(object) => object,
+            Mood::Mixed => {
+                (rng.below(u64::from(objects)) * rng.below(u64::from(objects)) / u64::from(objects))
+                    as u32
+            }
+        };
         let value = (client as u64 + 1) * 1_000_000 + n;
-        let op = Kind::of(object).draw(&mut rng, value);
+        let op = Kind::of(object).draw(&mut rng, value, mood);
         perform(&world, &service, &mut rng, client, object, &op).await;
         sleep(Duration::from_micros(rng.range(think_us / 2, think_us * 2))).await;
     }

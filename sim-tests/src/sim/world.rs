@@ -36,6 +36,8 @@ struct Node {
     /// What holds it down at the moment.
     down: u32,
     paused: bool,
+    /// It never comes back.
+    lost: bool,
 }
 
 /// The cluster as the simulator sees it; clones are the same one.
@@ -97,6 +99,7 @@ impl World {
                 handle,
                 down: 0,
                 paused: false,
+                lost: false,
             });
         }
         let inner = Inner {
@@ -161,6 +164,11 @@ impl World {
         self.lock().nodes[index].down == 0
     }
 
+    /// Whether the machine is gone for good.
+    pub fn is_lost(&self, index: usize) -> bool {
+        self.lock().nodes[index].lost
+    }
+
     fn network(&self, loss: f64, latency_us: u64) {
         NetSim::current().update_config(|c| {
             c.packet_loss_rate = loss;
@@ -212,6 +220,9 @@ impl World {
         let id = {
             let mut inner = self.lock();
             let n = &mut inner.nodes[node];
+            if n.lost {
+                return;
+            }
             n.down = 0;
             n.handle.id()
         };
@@ -265,6 +276,16 @@ impl World {
                     sleep(Duration::from_micros(down_us)).await;
                     self.start(node);
                 }
+            }
+            Fault::Lose { node } => {
+                {
+                    let mut inner = self.lock();
+                    if inner.nodes.iter().any(|n| n.lost) {
+                        return true;
+                    }
+                    inner.nodes[node].lost = true;
+                }
+                self.stop(node, true);
             }
             Fault::CrashAtDisk {
                 node,
