@@ -190,6 +190,19 @@ impl Member {
             .any(|m| m.node == *node && m.member.role == Role::Witness)
     }
 
+    /// While this node leads: the data node that is best to have the office instead.
+    pub fn successor(&self) -> Option<NodeId> {
+        let status = self.group.status();
+        let others = status
+            .voters()
+            .filter(|voter| voter.node != self.group.me())
+            .max_by_key(|voter| voter.matched);
+        match status.office {
+            Office::Leader(_) => others.map(|voter| voter.node),
+            Office::Follower { .. } => None,
+        }
+    }
+
     /// Stops taking part.
     pub async fn stop(self) {
         for watcher in &self.watchers {

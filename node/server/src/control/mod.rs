@@ -4,27 +4,32 @@
 //! task whose outcome comes back to the loop as a [`Completion`].
 
 mod names;
+mod requests;
 mod settings;
+mod truth;
+mod watchdog;
 
 pub mod member;
 pub mod quorum;
 
 use crate::bus::BusStartError;
-use crate::cluster::{AsyncShard, ClusterHost, HostEvent, ShardError, ShardRequest, Token};
+use crate::cluster::{AsyncShard, ClusterHost, HostEvent, ShardError, Token};
 use crate::config::Config;
 use crate::durable::app::{MakeEngine, ShardEvent};
 use crate::durable::waiters::Waiters;
 use crate::migrate;
 use crate::migrate::control::{Migration, MigrationContext};
 use crate::migrate::directory::{Directory, SharedDirectory};
-use crate::seam::{ControlInbox, ExecutorGone, ExecutorHandle, ToControl, ToExecutor};
-use holdfast_cluster_bus::{NodeId, ShardId, ShardRole, ShardTruth, SlotSet};
+use crate::seam::{
+    ControlInbox, DeferredToken, ExecutorGone, ExecutorHandle, ToControl, ToExecutor,
+};
+use holdfast_cluster_bus::{NodeId, ShardId, ShardRole, ShardTruth};
 use holdfast_engine::Engine;
 use holdfast_raft_log as raft;
 use holdfast_raft_log::disk::Disk;
 use holdfast_raft_log::{Group, Office, RaftServer};
 use holdfast_rdb::DumpCodec;
-use holdfast_slot_migration::{Applied, ShardSlots};
+use holdfast_slot_migration::Applied;
 use member::{Context, Member, MemberEvent};
 use quorum::{Completion, QuorumShard};
 use settings::Settings;
@@ -34,11 +39,20 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tracing::{info, warn};
+use truth::{Spoken, Truth};
 
 /// News of groups, and outcomes of tasks, that wait for the loop.
 const EVENTS_MAX: usize = 256;
 /// How long a stopping primary tries to hand its office over.
 const HANDOVER_LIMIT: Duration = Duration::from_secs(2);
+
+/// An outcome whose part in this process is done.
+struct Outcome {
+    token: Token,
+    result: Result<(), ShardError>,
+    renamed: bool,
+    left: Vec<raft::ShardId>,
+}
 
 /// What the control thread is made of.
 pub struct Parts {
@@ -170,37 +184,15 @@ struct Control {
     members: mpsc::Receiver<MemberEvent>,
     completions: mpsc::Receiver<Completion>,
     completed: mpsc::Sender<Completion>,
+    truth: Truth,
+    /// The first answer that is true of the present office.
+    truth_of_office: u64,
+    /// Outcomes to be answered once the bus knows what has changed with them, and by which answer it does.
+    unanswered: Vec<(u64, Outcome)>,
+    /// The executor has not answered for so long.
+    silence: mpsc::Receiver<Duration>,
+    silence_limit: watchdog::Limit,
     disk: Arc<dyn Disk>,
-}
-
-/// What the shard's log says that the bus must know.
-#[derive(Default)]
-struct Spoken {
-    owned: SlotSet,
-    /// Handed off, and to which shards; nobody has confirmed it yet. Until then the bus must not take them for nobody's.
-    leaving: Vec<(SlotSet, ShardId)>,
-    migrating: Vec<(u16, NodeId)>,
-    importing: Vec<(u16, NodeId)>,
-}
-
-fn spoken_for(slots: &ShardSlots) -> Spoken {
-    let bus_node =
-        |(slot, node): (u16, holdfast_slot_migration::NodeId)| (slot, NodeId::from_bytes(node.0));
-    Spoken {
-        owned: slots.owned().iter().collect(),
-        leaving: slots
-            .handed_off()
-            .values()
-            .map(|given| {
-                (
-                    given.slots.iter().collect(),
-                    ShardId::from_bytes(given.target.0),
-                )
-            })
-            .collect(),
-        migrating: slots.all_migrating().map(bus_node).collect(),
-        importing: slots.all_importing().map(bus_node).collect(),
-    }
 }
 
 fn raft_node(id: &NodeId) -> Option<raft::NodeId> {
@@ -224,7 +216,19 @@ impl Control {
         let settings = Settings::of(&config).map_err(ControlError::Config)?;
         let (events, members) = mpsc::channel(EVENTS_MAX);
         let (completed, completions) = mpsc::channel(EVENTS_MAX);
+        let limit = u64::try_from(config.int("cluster-node-timeout")).unwrap_or(0);
+        let silence_limit = watchdog::Limit::new(limit);
+        let (silent, silence) = mpsc::channel(1);
+        if settings.cluster && settings.quorum && !settings.witness {
+            let watched = watchdog::watch(executor.clone(), silence_limit.clone(), silent);
+            tokio::spawn(watched);
+        }
         let mut control = Control {
+            truth: Truth::new(executor.clone()),
+            truth_of_office: 0,
+            unanswered: Vec::new(),
+            silence,
+            silence_limit,
             executor: executor.clone(),
             inbox,
             host: None,
@@ -418,6 +422,11 @@ impl Control {
                         self.on_completion(completion).await?;
                     }
                 }
+                answer = self.truth.next() => {
+                    let (number, spoken) = answer?;
+                    self.on_truth(number, spoken).await?;
+                }
+                Some(silent) = self.silence.recv() => self.on_silence(silent),
                 event = next_host_event(&mut self.host) => {
                     if let Some(host) = &mut self.host {
                         match self.settings.quorum {
@@ -439,6 +448,7 @@ impl Control {
     }
 
     async fn on_member(&mut self, event: MemberEvent) -> Result<(), ControlError> {
+        let office_changed = matches!(event, MemberEvent::Office(..));
         match event {
             MemberEvent::Failed(why) => return Err(ControlError::Failed(why)),
             MemberEvent::Shard(ShardEvent::Record(record)) => {
@@ -474,24 +484,55 @@ impl Control {
                 self.shard.leads = matches!(office, Office::Leader(_));
             }
         }
-        self.refresh_truth().await
+        if self.member.is_some() {
+            let number = self.truth.ask();
+            if office_changed {
+                self.truth_of_office = number;
+            }
+        }
+        Ok(())
     }
 
-    /// Tells the bus what the shard's log says.
-    async fn refresh_truth(&mut self) -> Result<(), ControlError> {
-        if self.member.is_none() {
-            return Ok(());
+    /// The executor has said what the shard's log says.
+    async fn on_truth(&mut self, number: u64, spoken: Spoken) -> Result<(), ControlError> {
+        let (due, waiting): (Vec<_>, Vec<_>) = std::mem::take(&mut self.unanswered)
+            .into_iter()
+            .partition(|(wanted, _)| *wanted <= number);
+        self.unanswered = waiting;
+        for (_, outcome) in &due {
+            self.answer(outcome);
         }
-        let slots = self
-            .executor
-            .run(move |executor| {
-                executor
-                    .quorum()
-                    .map(|journal| spoken_for(journal.replica().slots()))
-            })
-            .await?;
-        self.tell_bus(slots.unwrap_or_default());
+        // What it said before the office began may be what only an earlier leader's slots were.
+        let shard = self.member.as_ref().map(|member| member.group.shard());
+        let ours =
+            shard.is_some_and(|shard| spoken.shard.and_then(|s| raft_shard(&s)) == Some(shard));
+        if ours && number >= self.truth_of_office {
+            self.tell_bus(spoken);
+        }
+        for (_, outcome) in due {
+            self.conclude(outcome).await?;
+        }
         Ok(())
+    }
+
+    /// The executor stands still: whoever can serve shall have the office.
+    fn on_silence(&mut self, silent: Duration) {
+        let Some(member) = &self.member else { return };
+        let Some(next) = member.successor() else {
+            return;
+        };
+        let group = member.group.clone();
+        warn!(
+            "No command was executed for {} ms: handing shard {} over to {next}",
+            silent.as_millis(),
+            group.shard()
+        );
+        tokio::spawn(async move {
+            match group.transfer_to(next).await {
+                Ok(()) => info!("Handed the shard over to {next}"),
+                Err(error) => warn!("The shard was not handed over to {next}: {error}"),
+            }
+        });
     }
 
     fn tell_bus(&mut self, spoken: Spoken) {
@@ -546,9 +587,7 @@ impl Control {
         let Some(host) = &mut self.host else {
             if let ToControl::Command { token, .. } = message {
                 let bytes = b"-ERR This instance has cluster support disabled\r\n".to_vec();
-                self.executor
-                    .send(ToExecutor::Reply { token, bytes })
-                    .await?;
+                reply(&self.executor, token, bytes);
             }
             return Ok(());
         };
@@ -568,9 +607,7 @@ impl Control {
                             true => b"-ERR A witness holds no slots\r\n".to_vec(),
                             false => b"-ERR Slot migration needs 'durability quorum'\r\n".to_vec(),
                         };
-                        self.executor
-                            .send(ToExecutor::Reply { token, bytes })
-                            .await?;
+                        reply(&self.executor, token, bytes);
                     }
                 },
                 true => host.on_command(token, argv, client, &mut self.shard).await,
@@ -583,7 +620,11 @@ impl Control {
             } => {
                 host.node.bus.publish(sharded, &channel, &message);
             }
-            ToControl::Config(changed) => host.on_config(&changed),
+            ToControl::Config(changed) => {
+                host.on_config(&changed);
+                self.silence_limit
+                    .set(host.node.bus.config().node_timeout_ms);
+            }
             ToControl::Shutdown => {}
         }
         Ok(())
@@ -620,155 +661,6 @@ impl Control {
         Ok(())
     }
 
-    /// Starts a request; its outcome comes as a [`Completion`].
-    fn begin(&mut self, token: Token, request: ShardRequest) {
-        let Some(context) = self.context.clone() else {
-            return;
-        };
-        let completed = self.completed.clone();
-        let executor = self.executor.clone();
-        let waiters = self.waiters.clone();
-        let finish = move |completion: Completion| async move {
-            // The loop ends before its tasks do; then nobody waits.
-            let _ = completed.send(completion).await;
-        };
-        if let Some(record) = quorum::record_of(&request) {
-            tokio::spawn(async move {
-                let result = match record {
-                    Ok(record) => quorum::commit(&executor, &waiters, record).await,
-                    Err(error) => Err(error),
-                };
-                finish(Completion::plain(token, result)).await;
-            });
-            return;
-        }
-        let refuse = |text: &str| Err(ShardError::Refused(text.into()));
-        match request {
-            ShardRequest::Join {
-                shard, raft_addr, ..
-            } if self.settings.witness => {
-                let known = raft_shard(&shard).and_then(|shard| self.witness.get(&shard).cloned());
-                tokio::spawn(async move {
-                    let joined = quorum::join_as_witness(context, known, shard, raft_addr, token);
-                    finish(joined.await).await;
-                });
-            }
-            ShardRequest::LeaveAndReset { node, .. } if self.settings.witness => {
-                // They serve on until each is let go.
-                let groups = std::mem::take(&mut self.witness).into_values().collect();
-                tokio::spawn(async move {
-                    finish(quorum::witness_leaves(context, groups, node, token).await).await;
-                });
-            }
-            ShardRequest::Join { .. } | ShardRequest::LeaveAndReset { .. } => {
-                let Some(old) = self.member.take() else {
-                    let result = refuse("A change of shard is under way");
-                    tokio::spawn(finish(Completion::plain(token, result)));
-                    return;
-                };
-                tokio::spawn(async move {
-                    let completion = match request {
-                        ShardRequest::Join {
-                            shard, raft_addr, ..
-                        } => quorum::join_shard(context, old, shard, raft_addr, token).await,
-                        ShardRequest::LeaveAndReset { node, shard } => {
-                            quorum::leave_and_reset(context, old, node, shard, token).await
-                        }
-                        _ => Completion {
-                            member: Some(old),
-                            ..Completion::plain(token, refuse("Not a change of shard"))
-                        },
-                    };
-                    finish(completion).await;
-                });
-            }
-            ShardRequest::DropSlots(slots) => {
-                tokio::spawn(async move {
-                    let result = quorum::drop_slots(&executor, &waiters, slots).await;
-                    finish(Completion::plain(token, result)).await;
-                });
-            }
-            ShardRequest::RemoveMember(node) => {
-                let groups: Vec<Group> = self.groups();
-                tokio::spawn(async move {
-                    let mut result = Ok(());
-                    for group in groups {
-                        result = result.and(quorum::remove_member(group, node).await);
-                    }
-                    finish(Completion::plain(token, result)).await;
-                });
-            }
-            ShardRequest::TakeLeadership { force } => {
-                let asked = self
-                    .host
-                    .as_mut()
-                    .is_some_and(|host| host.node.bus.request_failover());
-                let group = self.member.as_ref().map(|member| member.group.clone());
-                match group.filter(|_| asked || force) {
-                    Some(group) => {
-                        tokio::spawn(async move {
-                            let result = match force {
-                                true => quorum::campaign(&group).await,
-                                false => quorum::until_leading(&group).await,
-                            };
-                            finish(Completion::plain(token, result)).await;
-                        });
-                    }
-                    None => {
-                        tokio::spawn(finish(Completion::plain(
-                            token,
-                            refuse("The primary cannot be reached"),
-                        )));
-                    }
-                }
-            }
-            ShardRequest::TakeSlot { slot, from: None } => {
-                let record =
-                    quorum::record_of(&ShardRequest::OwnSlots([slot].into_iter().collect()));
-                tokio::spawn(async move {
-                    let result = match record {
-                        Some(Ok(record)) => quorum::commit(&executor, &waiters, record).await,
-                        Some(Err(error)) => Err(error),
-                        None => refuse("The slot cannot be taken"),
-                    };
-                    finish(Completion::plain(token, result)).await;
-                });
-            }
-            ShardRequest::TakeSlot { .. } | ShardRequest::GiveSlot { .. } => {
-                let migration = self.migration.clone();
-                tokio::spawn(async move {
-                    let result = match (migration, request) {
-                        (
-                            Some(it),
-                            ShardRequest::TakeSlot {
-                                slot,
-                                from: Some(from),
-                            },
-                        ) => {
-                            let from = from.to_bytes().map(holdfast_slot_migration::NodeId);
-                            match from {
-                                Some(from) => it.take_slot(slot, from).await,
-                                None => Err("The slot's owner is not known".into()),
-                            }
-                        }
-                        (Some(it), ShardRequest::GiveSlot { slot, .. }) => it.give_slot(slot).await,
-                        _ => Err("Slots cannot be moved here".into()),
-                    };
-                    finish(Completion::plain(
-                        token,
-                        result.map_err(ShardError::Refused),
-                    ))
-                    .await;
-                });
-            }
-            // The log alone decides these; see above.
-            ShardRequest::OwnSlots(_)
-            | ShardRequest::SetMigrating { .. }
-            | ShardRequest::SetImporting { .. }
-            | ShardRequest::SetStable(_) => {}
-        }
-    }
-
     fn groups(&self) -> Vec<Group> {
         let data = self.member.iter().map(|member| member.group.clone());
         data.chain(self.witness.values().cloned()).collect()
@@ -790,18 +682,43 @@ impl Control {
         for group in witness {
             self.witness.insert(group.shard(), group);
         }
+        let exchanged = member.is_some();
         if let Some(member) = member {
             self.office = member.group.office().get();
             self.shard.leads = matches!(self.office, Office::Leader(_));
             self.member = Some(member);
         }
+        let outcome = Outcome {
+            token,
+            result,
+            renamed,
+            left,
+        };
+        if self.member.is_some() {
+            let number = self.truth.ask();
+            if exchanged {
+                self.truth_of_office = number;
+            }
+            self.unanswered.push((number, outcome));
+            return Ok(());
+        }
+        self.answer(&outcome);
+        if self.settings.witness {
+            self.tell_bus(Spoken::default());
+        }
+        self.conclude(outcome).await
+    }
+
+    /// Has the command layer draw the consequences, and answer.
+    fn answer(&mut self, outcome: &Outcome) {
         if let Some(host) = &mut self.host {
-            host.complete(token, result);
+            host.complete(outcome.token, outcome.result.clone());
         }
-        match self.settings.witness {
-            true => self.tell_bus(Spoken::default()),
-            false => self.refresh_truth().await?,
-        }
+    }
+
+    /// Puts on the disk what an outcome has changed in this process.
+    async fn conclude(&mut self, outcome: Outcome) -> Result<(), ControlError> {
+        let Outcome { renamed, left, .. } = outcome;
         if renamed || !left.is_empty() {
             // In this order: a crash in between leaves a node that starts, in the shard that `nodes.conf` names.
             self.settle().await?;
@@ -824,15 +741,7 @@ impl Control {
     /// Hands the office over if there is somebody to take it, so that the shard need not wait for an election.
     async fn shut_down(&mut self) {
         if let Some(member) = self.member.take() {
-            let status = member.group.status();
-            let next = status
-                .voters()
-                .filter(|voter| {
-                    voter.node != member.group.me() && voter.member.role == raft::Role::Data
-                })
-                .max_by_key(|voter| voter.matched)
-                .map(|voter| voter.node);
-            if let (Office::Leader(_), Some(next)) = (status.office, next) {
+            if let Some(next) = member.successor() {
                 match tokio::time::timeout(HANDOVER_LIMIT, member.group.transfer_to(next)).await {
                     Ok(Ok(())) => info!("Handed the shard over to {next}"),
                     Ok(Err(error)) => warn!("The shard was not handed over: {error}"),
@@ -858,4 +767,13 @@ async fn next_host_event(host: &mut Option<ClusterHost>) -> HostEvent {
         Some(host) => host.next_event().await,
         None => std::future::pending().await,
     }
+}
+
+/// Answers a command at once. The executor may be busy, and its queue full: the loop must not wait for it.
+fn reply(executor: &ExecutorHandle, token: DeferredToken, bytes: Vec<u8>) {
+    let executor = executor.clone();
+    tokio::spawn(async move {
+        // Without an executor there is no client either.
+        let _ = executor.send(ToExecutor::Reply { token, bytes }).await;
+    });
 }

@@ -2,7 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use crate::harness::{Cluster, NodeRef};
+use crate::harness::cluster::PATIENCE;
+use crate::harness::{Cluster, Load, NodeRef};
 
 /// The words of the line of `CLUSTER NODES` about the node itself.
 fn own_line(cluster: &Cluster, node: NodeRef) -> Vec<String> {
@@ -281,4 +282,71 @@ fn wait_counts_the_voters_that_have_the_write() {
         matches!(&ended, crate::harness::client::Reply::Error(text) if text.starts_with(b"UNBLOCKED")),
         "{ended:?}"
     );
+}
+
+/// A primary whose executor stands still gives its office up, although the rest of its process is well.
+#[test]
+fn a_primary_that_executes_nothing_hands_its_office_over() {
+    let parent = std::env::temp_dir();
+    let mut cluster = Cluster::in_dir(&parent)
+        .common("raft-election-timeout 1000")
+        .common("cluster-node-timeout 2000");
+    let [a, b, _] = cluster.add_durable_shard();
+    let primary = cluster.primary_of(0);
+    let replica = if primary == a { b } else { a };
+    let load = Load::start(&cluster, "k", 4);
+    load.wait_for(200, PATIENCE);
+    let mut sleeper = cluster.client(primary);
+    let since = Instant::now();
+    sleeper.send(&[b"DEBUG", b"SLEEP", b"20"]).expect("sent");
+    cluster.wait("the replica to lead", |cluster| {
+        cluster.client(replica).info("replication", "role") == Some("master".into())
+    });
+    let took = since.elapsed();
+    assert!(took < Duration::from_secs(15), "took {took:?}");
+    load.wait_for(200, PATIENCE);
+    cluster.wait("the old primary to follow", |cluster| {
+        let client =
+            crate::harness::Client::connect_within(cluster.port(primary), Duration::from_secs(1));
+        let role = client.ok().and_then(|mut c| c.info("replication", "role"));
+        role == Some("slave".into())
+    });
+    load.wait_for(200, PATIENCE);
+    load.finish().assert_nothing_lost(&mut cluster.router());
+    cluster.wait("equal digests on both data nodes", |cluster| {
+        let digest = |node| cluster.client(node).ask("DEBUG DIGEST");
+        digest(primary) == digest(replica)
+    });
+}
+
+/// The bus does not wait for the executor.
+#[test]
+fn a_long_command_does_not_silence_the_bus() {
+    let parent = std::env::temp_dir();
+    let mut cluster = Cluster::in_dir(&parent)
+        .common("raft-election-timeout 1000")
+        .common("cluster-node-timeout 2000");
+    let [a, b, _] = cluster.add_durable_shard();
+    let primary = cluster.primary_of(0);
+    let replica = if primary == a { b } else { a };
+    let stranger = cluster.add_node(&["durability quorum"]);
+    cluster.start(stranger);
+    cluster.meet(stranger, replica);
+    cluster.wait_acquainted();
+    let (id, gone) = (cluster.id(replica), cluster.id(stranger));
+    let mut forgetter = cluster.client(replica);
+    let mut sleeper = cluster.client(replica);
+    forgetter
+        .send(&[b"CLUSTER", b"FORGET", gone.as_bytes()])
+        .expect("sent");
+    sleeper.send(&[b"DEBUG", b"SLEEP", b"6"]).expect("sent");
+    let until = Instant::now() + Duration::from_millis(5500);
+    while Instant::now() < until {
+        let nodes = cluster.client(primary).ask("CLUSTER NODES");
+        let line = nodes.lines().find(|line| line.starts_with(&id));
+        let line = line.expect("the replica is known");
+        assert!(!line.contains("fail"), "{line}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    assert!(forgetter.receive().expect("a reply").is_ok());
 }
