@@ -135,7 +135,8 @@ async fn said(world: &World, clients: &Clients, addr: SocketAddr, words: &[&str]
     let what = words.join(" ");
     until(world, &what, async || {
         let reply = clients.tell(addr, words).await?;
-        if reply == "OK" {
+        // Nobody else gives slots away here: they are taken by the same command, whose answer was lost.
+        if reply == "OK" || reply.ends_with("is already busy") {
             return Some(());
         }
         if reply != last {
