@@ -55,6 +55,11 @@ pub trait Journal: Send {
         false
     }
 
+    /// Bytes that the effects of one command or transaction may have.
+    fn entry_bytes_max(&self) -> usize {
+        usize::MAX
+    }
+
     /// Nodes other than this one that surely have everything up to `upto` on their disks.
     fn copies(&self, _upto: JournalPos) -> usize {
         0

@@ -166,6 +166,8 @@ pub async fn run(parts: Parts) -> Result<(), ControlError> {
 }
 
 struct Control {
+    /// As it is now.
+    config: Config,
     settings: Settings,
     executor: ExecutorHandle,
     inbox: ControlInbox,
@@ -231,6 +233,7 @@ impl Control {
             silence_limit,
             executor: executor.clone(),
             inbox,
+            config: config.clone(),
             host: None,
             context: None,
             shard: QuorumShard::default(),
@@ -624,6 +627,16 @@ impl Control {
                 host.on_config(&changed);
                 self.silence_limit
                     .set(host.node.bus.config().node_timeout_ms);
+                for (name, value) in &changed {
+                    // The executor has taken it already.
+                    let _ = self.config.force(name, value);
+                }
+                let settings = &mut self.settings;
+                settings.migration_limits = settings::migration_limits(&self.config);
+                settings.migration_log_max = settings::migration_log_max(&self.config);
+                if let Some(migration) = &self.migration {
+                    migration.set_limits(settings.migration_limits, settings.migration_log_max);
+                }
             }
             ToControl::Shutdown => {}
         }

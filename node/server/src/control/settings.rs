@@ -42,7 +42,7 @@ pub struct Settings {
 
 /// Limits of slot migrations. A figure for `slot-migration-max-failover-repl-bytes` below the built-in one counts as
 /// that: with none at all, constant writes would put the end off for ever.
-fn migration_limits(config: &Config) -> Limits {
+pub fn migration_limits(config: &Config) -> Limits {
     let default = Limits::default();
     let lag = config.int("slot-migration-max-failover-repl-bytes");
     Limits {
@@ -54,6 +54,11 @@ fn migration_limits(config: &Config) -> Limits {
         },
         ..default
     }
+}
+
+/// How many finished slot migrations are shown.
+pub fn migration_log_max(config: &Config) -> usize {
+    config.size("cluster-slot-migration-log-max-len")
 }
 
 fn port(config: &Config, name: &str) -> u16 {
@@ -158,7 +163,7 @@ impl Settings {
             tune: Arc::new(tune),
             credentials,
             migration_limits: migration_limits(config),
-            migration_log_max: config.size("cluster-slot-migration-log-max-len"),
+            migration_log_max: migration_log_max(config),
         })
     }
 }

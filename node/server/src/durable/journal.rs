@@ -18,6 +18,10 @@ use tracing::warn;
 /// (`GroupConfig::backlog_bytes_max`).
 pub const BACKLOG_BYTES_MAX: u64 = 256 << 20;
 
+/// Effects of one command or transaction. With what may wait before it, still below what ends the office
+/// (`GroupConfig::backlog_bytes_max`, 1 GiB), and far above the longest value (`proto-max-bulk-len`, 512 MiB by default).
+const ENTRY_BYTES_MAX: usize = 640 << 20;
+
 /// Memory is being rebuilt, or may hold what never commits.
 const REBUILDING: &str = "LOADING This node has lost its office and does not know yet which of its writes were committed";
 /// Too much waits for the quorum.
@@ -150,6 +154,10 @@ impl Journal for QuorumJournal {
 
     fn propose_slots(&mut self, record: SlotRecord) -> bool {
         self.propose_record(record).is_some()
+    }
+
+    fn entry_bytes_max(&self) -> usize {
+        ENTRY_BYTES_MAX
     }
 
     fn copies(&self, upto: JournalPos) -> usize {

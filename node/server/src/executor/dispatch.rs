@@ -20,7 +20,18 @@ pub(crate) struct Depends {
 const NO_AUTH: &str = "NOAUTH Authentication required.";
 const NOT_LEADING: &str = "CLUSTERDOWN This node does not lead its shard (yet)";
 const STAGING: &str = "TRYAGAIN Slots that are on their way to this shard would be emptied with it";
+const TOO_LARGE: &str = "ERR The write is larger than one entry of this shard's log may be";
 const READ_ONLY: &str = "READONLY You can't write against a read only replica.";
+
+/// With more effects than this a turn becomes several entries.
+const TURN_BYTES_MAX: usize = 8 << 20;
+/// What an argument takes in the log beside its own bytes, at most.
+const ARGUMENT_OVERHEAD: usize = 16;
+
+/// About how many bytes a command's effects have, if it is logged as it was sent.
+fn bytes_of<'a>(argv: impl Iterator<Item = &'a [u8]>) -> usize {
+    argv.map(|arg| arg.len() + ARGUMENT_OVERHEAD).sum()
+}
 
 impl Executor {
     /// Executes a command of a client.
@@ -31,7 +42,8 @@ impl Executor {
         c.commands += 1;
         if c.internal {
             self.import_command(id, argv);
-            return self.after_effects();
+            self.after_effects();
+            return self.bound_turn();
         }
         let start = c.out.buf.len();
         if c.reply == ReplyMode::SkipNext {
@@ -46,6 +58,14 @@ impl Executor {
             None => self.unknown_command(id, argv),
         }
         self.after_command(id, start, was_asking);
+        self.bound_turn();
+    }
+
+    /// What many commands of one turn have written does not become one huge entry.
+    fn bound_turn(&mut self) {
+        if self.gated && self.fx.bytes().len() > TURN_BYTES_MAX {
+            self.flush_effects();
+        }
     }
 
     /// [`Executor::dispatch`] for a command that was kept.
@@ -358,6 +378,7 @@ impl Executor {
         let mut data = matches!(entry.run, Run::Data(_));
         let empties = |e: &Entry| matches!(e.spec.name, "flushall" | "flushdb");
         let mut flushes = empties(entry);
+        let mut bytes = 0;
         if entry.special == Special::Exec {
             for owned in c.multi.iter().flat_map(|m| &m.queue) {
                 let queued: SmallVec<[&[u8]; 16]> = owned.iter().map(|a| &a[..]).collect();
@@ -365,6 +386,7 @@ impl Executor {
                     write |= e.spec.flags.has(Flags::WRITE);
                     data |= matches!(e.run, Run::Data(_));
                     flushes |= empties(e);
+                    bytes += bytes_of(queued.iter().copied());
                     scan.add(e, &queued);
                 }
             }
@@ -454,6 +476,15 @@ impl Executor {
                 self.discard(id);
             }
             return Err(());
+        }
+        if write && self.gated {
+            if entry.special != Special::Exec {
+                bytes = bytes_of(argv.iter().copied());
+            }
+            if bytes > self.journal.entry_bytes_max() {
+                self.reject(id, entry, TOO_LARGE);
+                return Err(());
+            }
         }
         if data && matches!(self.office, Office::Follower { .. }) {
             let error = if write && (scan.slot.is_none() || served_as_replica) {

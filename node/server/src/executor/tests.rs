@@ -35,6 +35,7 @@ struct ManualJournal {
     durable: JournalPos,
     lease: Arc<AtomicBool>,
     entries: Vec<Vec<u8>>,
+    entry_bytes_max: Option<usize>,
 }
 
 impl Journal for ManualJournal {
@@ -66,6 +67,10 @@ impl Journal for ManualJournal {
 
     fn lease_valid(&self) -> bool {
         self.lease.load(Ordering::Relaxed)
+    }
+
+    fn entry_bytes_max(&self) -> usize {
+        self.entry_bytes_max.unwrap_or(usize::MAX)
     }
 
     fn as_any(&mut self) -> &mut dyn Any {
@@ -184,6 +189,45 @@ fn a_turn_is_one_entry_whoever_wrote() {
     let entries = t.entries();
     assert_eq!(entries.len(), 1);
     assert!(entries[0].contains("x") && entries[0].contains("y"));
+}
+
+#[test]
+fn many_large_writes_of_one_turn_are_several_entries() {
+    let mut t = Test::new(true);
+    let a = t.connect();
+    let value = "v".repeat(3 << 20);
+    let set = format!("*3\n$3\nSET\n$1\nk\n${}\n{value}\n", value.len());
+    t.send(a, &set.repeat(10));
+    let entries: Vec<usize> = t.entries().iter().map(String::len).collect();
+    assert_eq!(entries.len(), 4, "{entries:?}");
+    assert!(entries.iter().all(|len| *len < 10 << 20), "{entries:?}");
+    t.commit_all();
+    assert_eq!(t.read(a), "+OK\n".repeat(10));
+}
+
+#[test]
+fn a_write_that_no_entry_can_hold_is_refused_before_it_is_executed() {
+    let mut t = Test::new(true);
+    let a = t.connect();
+    let journal = t.ex.journal.as_any().downcast_mut::<ManualJournal>();
+    journal.unwrap().entry_bytes_max = Some(200);
+    let (long, short) = ("v".repeat(200), "v".repeat(60));
+    let refusal =
+        "-ERR The write is larger than one entry of this shard's log may be\n".to_string();
+    t.send(a, &format!("SET k {long}\n"));
+    assert_eq!(t.read(a), refusal);
+    t.send(a, &format!("GET k{long}\nGET k\n"));
+    assert_eq!(t.read(a), "$-1\n$-1\n");
+    t.send(a, &format!("MULTI\nSET a {short}\nSET b {short}\nEXEC\n"));
+    assert_eq!(
+        t.read(a),
+        "+OK\n+QUEUED\n+QUEUED\n-EXECABORT Transaction discarded because of: \
+         The write is larger than one entry of this shard's log may be\n"
+    );
+    assert!(t.entries().is_empty());
+    t.send(a, &format!("SET k {short}\n"));
+    t.commit_all();
+    assert_eq!(t.read(a), "+OK\n");
 }
 
 #[test]

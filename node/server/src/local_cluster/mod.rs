@@ -353,8 +353,12 @@ impl LocalCluster {
             } else if place.restart_at.is_some_and(|at| Instant::now() >= at) {
                 let blank = !place.plan.config_file().exists();
                 self.start(index)?;
+                let empty = match self.shape.durability {
+                    Durability::Async => "; its data was in memory only and is gone",
+                    Durability::Quorum => "",
+                };
                 self.progress
-                    .step(&format!("the node on port {port} was started again"));
+                    .step(&format!("the node on port {port} was started again{empty}"));
                 if blank {
                     self.explain_replacement(index);
                 }
@@ -372,6 +376,14 @@ impl LocalCluster {
             .map(|p| p.plan.port)
             .find(|p| *p != port)
             .unwrap_or(port);
+        if self.shape.durability == Durability::Async {
+            return self.progress.line(&format!(
+                "           its folder was gone, so it is a new and empty node with a new id. To put it in the lost one's place:\n\
+                 \x20            valkey-cli -p {port} cluster meet 127.0.0.1 {known}\n\
+                 \x20            valkey-cli -p <every other port> cluster forget <id of the lost node>\n\
+                 \x20            valkey-cli -p {port} cluster addslotsrange <first and last of the lost node's slots>"
+            ));
+        }
         self.progress.line(&format!(
             "           its folder was gone, so it is a new and empty node with a new id. To put it in the lost one's place:\n\
              \x20            valkey-cli -p {port} cluster meet 127.0.0.1 {known}\n\
@@ -392,10 +404,16 @@ impl LocalCluster {
         self.progress.step("ready");
         self.progress.line(&format!("\n{}", view::draw(&members)));
         let port = self.shape.port;
+        let again = match self.shape.durability {
+            Durability::Quorum => "the same command brings it back with its data",
+            Durability::Async => {
+                "the same command brings it back, but empty: its data is in memory only"
+            }
+        };
         self.progress.line(&format!(
             "  connect  valkey-cli -c -p {port}      any Valkey or Redis cluster client: 127.0.0.1:{port}\n  \
              look     valkey-cli -p {port} cluster nodes      valkey-cli -p {port} info durability\n  \
-             stop     Ctrl-C; the same command brings it back with its data\n"
+             stop     Ctrl-C; {again}\n"
         ));
         if self.json {
             let mut out = std::io::stdout().lock();

@@ -8,7 +8,7 @@ pub const USAGE: &str = "\
 Usage: holdfast local-cluster [options]
 
 Starts a whole cluster on this machine, one process a node, and keeps it running until Ctrl-C.
-A second run on the same --dir brings the same cluster back with its data.
+A second run on the same --dir brings the same cluster back, under 'durability quorum' with its data.
 
   --shards N          shards, each with its share of the 16384 slots          (default 3)
   --replicas N        data replicas of each shard beside its primary          (default 1)
@@ -16,7 +16,8 @@ A second run on the same --dir brings the same cluster back with its data.
   --port N            port of the first node; the others follow               (default 7000)
   --dir PATH          one folder a node is made in here                       (default ./local-cluster)
   --durability MODE   quorum: an acknowledged write is on a majority's disks  (default quorum)
-                      async: acknowledged at once; no replicas, no witnesses
+                      async: acknowledged at once; no replicas, no witnesses,
+                      and the data is in memory only: it ends with a node's process
   --json              once ready, print the nodes as one line of JSON
   --no-restart        leave a node that ended alone; otherwise it is started again after 3 s
   --help              this text

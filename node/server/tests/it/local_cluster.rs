@@ -28,13 +28,12 @@ struct Running {
     nodes: Vec<Node>,
 }
 
-/// Seven ports in a row, with room for those of the bus and of the log.
+/// Seven ports in a row, with room for those of the bus and of the log. No other test is given one of them.
 fn base_port() -> u16 {
     loop {
-        let first = free_port();
-        let free = |port| std::net::TcpListener::bind(("127.0.0.1", port)).is_ok();
-        if (0..7).all(|n| free(first + n) && free(first + n + 10_000) && free(first + n + 20_000)) {
-            return first;
+        let ports: Vec<u16> = (0..7).map(|_| free_port()).collect();
+        if ports.windows(2).all(|pair| pair[1] == pair[0] + 1) {
+            return ports[0];
         }
     }
 }
@@ -256,4 +255,29 @@ fn refusals_say_what_to_do() {
     let shape = "shards 3\nreplicas 1\nwitnesses 1\nport 7000\ndurability quorum\nformed yes\n";
     std::fs::write(Path::new(&dir).join("local-cluster.conf"), shape).expect("written");
     assert!(refusal(&["--dir", &dir, "--shards", "4"]).contains("--shards 3, not 4"));
+}
+
+/// Without a log there is nothing to bring back, and nothing else is said.
+#[test]
+fn an_async_cluster_comes_back_empty_and_says_so() {
+    let parent = tempfile::tempdir().expect("a temporary folder");
+    let dir = parent.path().join("cluster");
+    let port = base_port();
+    let more = ["--durability", "async", "--shards", "2"];
+    for _ in 0..2 {
+        let running = start(&dir, port, &more);
+        assert_eq!(running.nodes.len(), 2);
+        let said = std::fs::read_to_string(dir.with_extension("err")).unwrap_or_default();
+        assert!(
+            said.contains("the same command brings it back, but empty"),
+            "{said}"
+        );
+        let mut router = running.router();
+        assert_eq!(
+            crate::harness::text(&router.run("EXISTS k")).as_deref(),
+            Some("0")
+        );
+        router.run("SET k v");
+        running.interrupt();
+    }
 }

@@ -166,3 +166,33 @@ fn a_move_to_a_stranger_is_refused() {
     );
     client.ok("SET {b} 1");
 }
+
+/// `CONFIG SET` of what concerns slot migrations takes effect at once.
+#[test]
+fn the_log_of_finished_moves_is_as_long_as_configured() {
+    let (mut cluster, shards, _) = Cluster::durable_shards(2);
+    let source = cluster.primary_of(0);
+    let other = shards.iter().map(|s| s[0]).find(|n| *n != source);
+    let other = other.expect("another shard");
+    let shown = |cluster: &Cluster| {
+        let reply = cluster.client(source).run("CLUSTER GETSLOTMIGRATIONS");
+        let finished = flat(&reply);
+        finished.iter().filter(|text| *text == "success").count()
+    };
+    for slot in 0..3 {
+        start_move(&mut cluster, slot, other);
+        cluster.wait("the move to be over", |cluster| {
+            shown(cluster) == usize::from(slot) + 1
+        });
+    }
+    let set = "CONFIG SET cluster-slot-migration-log-max-len";
+    cluster.client(source).ok(&format!("{set} 1"));
+    cluster.wait("one finished move to be shown", |cluster| {
+        shown(cluster) == 1
+    });
+    cluster.client(source).ok(&format!("{set} 2"));
+    start_move(&mut cluster, 3, other);
+    cluster.wait("two finished moves to be shown", |cluster| {
+        shown(cluster) == 2
+    });
+}
