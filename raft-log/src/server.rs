@@ -173,7 +173,6 @@ fn stopped(e: impl ToString) -> Status {
 
 impl Service {
     /// The group a message is for, and its sender.
-    #[allow(clippy::result_large_err)]
     fn route(&self, route: Option<&wire::Route>) -> Result<(Arc<Core>, NodeId), Status> {
         let route = route.ok_or(bad(Malformed("no route")))?;
         let shard = ShardId::from_slice(&route.group)
@@ -189,7 +188,6 @@ impl Service {
     }
 
     /// As [`Service::route`], for what only a member may say.
-    #[allow(clippy::result_large_err)]
     fn member(&self, route: Option<&wire::Route>) -> Result<(Arc<Core>, NodeId), Status> {
         let (core, from) = self.route(route)?;
         if core.excluded.0.contains(&from) {
@@ -234,7 +232,6 @@ fn matched(upto: Option<&LogId>) -> wire::Matched {
     }
 }
 
-#[allow(clippy::result_large_err)]
 fn vote_request(request: wire::VoteRequest) -> Result<VoteRequest<Types>, Status> {
     let vote = vote_from_wire(request.vote).map_err(bad)?;
     let last = opt_log_id(request.last).map_err(bad)?;
@@ -465,7 +462,6 @@ fn failed(status: Status) -> Replies {
 }
 
 /// Receives a snapshot into `path` and installs it, or keeps it if that is what is asked.
-#[allow(clippy::result_large_err)]
 async fn receive(
     core: &Core,
     header: &wire::SnapshotHeader,

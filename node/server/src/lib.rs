@@ -12,7 +12,6 @@ pub mod driver;
 pub mod durable;
 pub mod executor;
 pub mod gate;
-pub mod glob;
 pub mod journal;
 #[cfg(not(madsim))]
 pub mod local_cluster;

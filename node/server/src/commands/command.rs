@@ -3,8 +3,8 @@
 use super::rows::*;
 use super::{Entry, ServerCommand};
 use crate::executor::{ConnId, Executor};
-use crate::glob;
 use holdfast_engine::docs;
+use holdfast_engine::glob;
 use holdfast_resp::{Proto, write};
 
 fn command(ex: &mut Executor, id: ConnId, _: &[&[u8]]) {
@@ -90,7 +90,7 @@ fn command_list(ex: &mut Executor, id: ConnId, argv: &[&[u8]]) {
             if kind.eq_ignore_ascii_case(b"aclcat") {
                 Box::new(move |e| e.spec.acl_categories().names().any(|c| c == value))
             } else if kind.eq_ignore_ascii_case(b"pattern") {
-                Box::new(move |e| glob::matches(value.as_bytes(), e.full_name.as_bytes(), true))
+                Box::new(move |e| glob::matches_nocase(value.as_bytes(), e.full_name.as_bytes()))
             } else if kind.eq_ignore_ascii_case(b"module") {
                 Box::new(|_| false)
             } else {

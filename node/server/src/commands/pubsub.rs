@@ -3,9 +3,9 @@
 use super::ServerCommand;
 use super::rows::*;
 use crate::executor::{ConnId, Executor, Subscriptions};
-use crate::glob;
 use crate::seam::ToControl;
 use bytes::Bytes;
+use holdfast_engine::glob;
 use holdfast_resp::write;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -152,7 +152,7 @@ fn list_channels(ex: &mut Executor, id: ConnId, pattern: Option<&&[u8]>, kind: K
     let names: Vec<Box<[u8]>> = kind
         .map(ex)
         .keys()
-        .filter(|n| pattern.is_none_or(|p| glob::matches(p, n, false)))
+        .filter(|n| pattern.is_none_or(|p| glob::matches(p, n)))
         .cloned()
         .collect();
     let out = ex.out(id);

@@ -241,7 +241,7 @@ impl Config {
         let mut files: Vec<PathBuf> = entries
             .filter_map(|e| e.ok())
             .filter(|e| {
-                crate::glob::matches(glob.as_bytes(), e.file_name().as_encoded_bytes(), false)
+                holdfast_engine::glob::matches(glob.as_bytes(), e.file_name().as_encoded_bytes())
             })
             .map(|e| e.path())
             .collect();
@@ -439,7 +439,9 @@ impl Config {
                 .filter(|(_, d)| d.flags & HIDDEN == 0)
             {
                 for name in [d.name, d.alias] {
-                    if !name.is_empty() && crate::glob::matches(pattern, name.as_bytes(), true) {
+                    if !name.is_empty()
+                        && holdfast_engine::glob::matches_nocase(pattern, name.as_bytes())
+                    {
                         found.insert(name.to_string(), self.values[id].clone());
                     }
                 }

@@ -1,7 +1,7 @@
 //! Who listens to which channel, and delivering messages to them.
 
 use super::{ConnId, Executor};
-use crate::glob;
+use holdfast_engine::glob;
 use holdfast_resp::write;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -38,7 +38,7 @@ impl Executor {
                 .channels
                 .patterns
                 .iter()
-                .filter(|(pattern, _)| glob::matches(pattern, channel, false))
+                .filter(|(pattern, _)| glob::matches(pattern, channel))
                 .flat_map(|(pattern, ids)| ids.iter().map(move |id| (pattern.clone(), *id)))
                 .collect();
             for (pattern, id) in matching {
