@@ -219,6 +219,22 @@ fn a_replica_asks_its_leader_for_the_office() {
     assert_eq!(world.failovers, [(0, name(1))]);
 }
 
+/// The new leader has not heard yet that the old one follows it; the request itself says so.
+#[test]
+fn an_old_leader_may_ask_for_the_office_at_once() {
+    let mut world = two_quorum_shards();
+    let now = world.now;
+    let mut truth = world.buses[0].truth().unwrap().clone();
+    world.buses[1].set_self(truth.clone(), now);
+    truth.role = ShardRole::Follower {
+        leader: Some(name(1)),
+    };
+    world.buses[0].set_self(truth, now);
+    assert!(world.buses[0].request_failover());
+    world.settle();
+    assert_eq!(world.failovers, [(1, name(0))]);
+}
+
 #[test]
 fn a_new_leader_wins_even_if_the_old_one_had_a_greater_epoch() {
     let mut world = two_quorum_shards();

@@ -80,8 +80,10 @@ impl Bus {
                 Ok(())
             }
             Body::MfStart => {
-                let sender = sender.ok_or(DropReason::UnknownSender)?;
-                if self.leads() && self.table.node(sender).replica_of == Some(self.me) {
+                sender.ok_or(DropReason::UnknownSender)?;
+                // By its own word, which may be newer than what we have heard of it. The shard's log knows whether it is a
+                // member.
+                if self.leads() && header.replica_of == Some(self.my().id) {
                     info!("Manual failover requested by replica {}", header.sender);
                     self.actions.push_back(Action::FailoverRequested {
                         replica: header.sender,

@@ -60,6 +60,65 @@ fn failover_force_campaigns_although_the_primary_does_not_answer() {
     }
 }
 
+/// A living primary cannot be overruled, but it can be asked.
+#[test]
+fn failover_force_also_works_while_the_primary_is_well() {
+    let (mut cluster, [a, b, _]) = Cluster::one_durable_shard();
+    let load = Load::start(&cluster, "k", 4);
+    for _ in 0..4 {
+        load.wait_for(100, PATIENCE);
+        let primary = cluster.primary_of(0);
+        let replica = if primary == a { b } else { a };
+        cluster.wait("the replica to take the command", |cluster| {
+            let forced = cluster.client(replica).run("CLUSTER FAILOVER FORCE");
+            forced.is_ok()
+        });
+        cluster.wait("the replica to lead", |cluster| {
+            cluster.client(replica).info("replication", "role") == Some("master".into())
+        });
+    }
+    load.wait_for(100, PATIENCE);
+    load.finish().assert_nothing_lost(&mut cluster.router());
+}
+
+/// A node that its shard may have counted on already keeps what it has, and goes on joining when it is told again.
+#[test]
+fn a_join_that_takes_too_long_is_uncertain_and_can_be_repeated() {
+    let mut cluster = Cluster::new();
+    let nodes: Vec<NodeRef> = (0..3)
+        .map(|_| cluster.add_node(&["durability quorum"]))
+        .collect();
+    let [a, b, c] = nodes[..] else {
+        unreachable!("three nodes");
+    };
+    cluster.start_all();
+    cluster.add_slots(a, 0, 16383);
+    cluster.meet(a, b);
+    cluster.meet(a, c);
+    cluster.wait_acquainted();
+    cluster.replicate(b, a);
+    cluster.wait_voters(&[a], 2);
+    cluster.client(a).ok("SET k 1");
+    let id = cluster.id(a);
+    // Without b there is no majority that could take c in.
+    cluster.kill(b);
+    let mut client = cluster.client(c);
+    let minute = Some(Duration::from_secs(90));
+    client.stream.set_read_timeout(minute).expect("a timeout");
+    let refused = client.error(&format!("CLUSTER REPLICATE {id}"));
+    assert!(refused.starts_with("UNCERTAIN "), "{refused}");
+    cluster.kill(c);
+    cluster.start(c);
+    cluster.start(b);
+    cluster.wait_acquainted();
+    let primary = cluster.primary_of(0);
+    cluster.replicate(c, primary);
+    cluster.wait_voters(&[primary], 3);
+    cluster.kill(primary);
+    let reply = cluster.router().run("GET k");
+    assert_eq!(reply.as_bytes(), Some(&b"1"[..]));
+}
+
 /// `RESET` takes a replica out of its shard; it can then come back, and the shard was whole all the time.
 #[test]
 fn a_replica_that_is_reset_leaves_its_shard_and_can_come_back() {
