@@ -182,7 +182,7 @@ pub async fn drop_slots(
     commit(executor, waiters, SlotRecord::Unassign { slots }).await
 }
 
-/// Changes from the own, empty shard to another one.
+/// Changes from the own shard to another one: from one that is empty, or that has other members.
 pub async fn join_shard(
     context: Context,
     old: Member,
@@ -204,18 +204,26 @@ pub async fn join_shard(
             .map_err(change_error);
         return ended(result, Some(old));
     }
-    let empty = context
-        .executor
-        .run(|executor| {
-            executor.engine.is_empty()
-                && executor
-                    .quorum()
-                    .is_some_and(|j| j.replica().slots().owned().is_empty())
-        })
-        .await;
-    if !matches!(empty, Ok(true)) {
-        let text = "To set a master the node must be empty and without assigned slots.";
-        return ended(Err(refused(text)), Some(old));
+    let had_others = old.group.status().members.len() > 1;
+    if had_others {
+        // What it holds the others hold as well, and they must not count on this node any more.
+        if let Err(error) = leave(&old.group).await {
+            return ended(Err(error), Some(old));
+        }
+    } else {
+        let empty = context
+            .executor
+            .run(|executor| {
+                executor.engine.is_empty()
+                    && executor
+                        .quorum()
+                        .is_some_and(|j| j.replica().slots().owned().is_empty())
+            })
+            .await;
+        if !matches!(empty, Ok(true)) {
+            let text = "To set a master the node must be empty and without assigned slots.";
+            return ended(Err(refused(text)), Some(old));
+        }
     }
     old.stop().await;
     info!("Leaving shard {before} to join shard {target}");
@@ -240,6 +248,10 @@ pub async fn join_shard(
                 ))),
                 Some(member),
             )
+        },
+        Err(error) if had_others => Completion {
+            left: vec![before],
+            ..ended(Err(change_error(error)), Some(member))
         },
         Err(error) => {
             member.stop().await;

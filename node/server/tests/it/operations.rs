@@ -119,6 +119,46 @@ fn a_join_that_takes_too_long_is_uncertain_and_can_be_repeated() {
     assert_eq!(reply.as_bytes(), Some(&b"1"[..]));
 }
 
+/// A replica can be given to another shard. The one that it was in does not count on it any more.
+#[test]
+fn a_replica_changes_its_shard() {
+    let (mut cluster, shards, _) = Cluster::durable_shards(2);
+    let mut router = cluster.router();
+    for i in 0..50 {
+        router.run(&format!("SET k{i} {i}"));
+    }
+    let [from, to] = [0, 16383].map(|slot| cluster.primary_of(slot));
+    let moved = shards.iter().flatten().copied().find(|node| {
+        let id = cluster.id(from);
+        own_line(&cluster, *node).get(3) == Some(&id)
+    });
+    let moved = moved.expect("a replica of the first shard");
+    let id = cluster.id(moved);
+    let to_id = cluster.id(to);
+    cluster
+        .client(moved)
+        .ok(&format!("CLUSTER REPLICATE {to_id}"));
+    cluster.wait_voters(&[from], 2);
+    cluster.wait_voters(&[to], 4);
+    assert_eq!(cluster.id(moved), id);
+    cluster.wait("the replica to have the other shard's data", |cluster| {
+        let digest = |node| cluster.client(node).ask("DEBUG DIGEST");
+        digest(moved) == digest(to)
+    });
+    cluster.kill(moved);
+    cluster.start(moved);
+    cluster.wait("the replica to follow its new primary", |cluster| {
+        own_line(cluster, moved).get(3) == Some(&to_id)
+    });
+    // Both shards go on, with two voters and with four.
+    let mut router = cluster.router();
+    for i in 0..50 {
+        let reply = router.run(&format!("GET k{i}"));
+        assert_eq!(reply.as_bytes(), Some(i.to_string().as_bytes()), "k{i}");
+        router.run(&format!("SET k{i} again"));
+    }
+}
+
 /// `RESET` takes a replica out of its shard; it can then come back, and the shard was whole all the time.
 #[test]
 fn a_replica_that_is_reset_leaves_its_shard_and_can_come_back() {
