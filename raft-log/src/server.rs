@@ -21,6 +21,7 @@ use crate::disk::OpenMode;
 use crate::error::{ChangeError, StartError};
 use crate::group::{Core, Group};
 use crate::ids::{NodeId, ShardId};
+use crate::log::gap_in;
 use crate::net::MESSAGE_MAX;
 use crate::raft::{
     LogId, Malformed, Types, entry_from_wire, id_bytes, log_id_to_wire, member_from_wire,
@@ -206,9 +207,14 @@ fn append_from_wire(
     for entry in request.entries {
         entries.push(entry_from_wire(entry)?);
     }
+    let prev_log_id = opt_log_id(request.prev)?;
+    let next = prev_log_id.map_or(0, |prev| prev.index + 1);
+    if gap_in(next, &entries).is_some() {
+        return Err(Malformed("entries that do not follow one another"));
+    }
     Ok(AppendEntriesRequest {
         vote: vote_from_wire(request.vote)?,
-        prev_log_id: opt_log_id(request.prev)?,
+        prev_log_id,
         entries,
         leader_commit: opt_log_id(request.leader_commit)?,
     })

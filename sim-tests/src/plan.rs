@@ -108,9 +108,16 @@ pub enum Fault {
         /// Drawn number that chooses the shard.
         which: u64,
     },
-    /// An operator moves slots.
+    /// Whoever leads a shard hears no other node and is heard by none; its clients still reach it.
+    IsolateLeader {
+        /// Drawn number that chooses the shard.
+        which: u64,
+        /// How long, in µs.
+        us: u64,
+    },
+    /// An operator moves slots; in half of the cases the source or the target fails a moment later.
     Migrate {
-        /// Drawn number that chooses source, target and slots.
+        /// Drawn number that chooses source, target, slots, and what fails.
         which: u64,
     },
     /// An operator cancels what moves.
@@ -162,6 +169,9 @@ impl fmt::Display for Fault {
             ),
             Fault::ClockJump { node, ms } => write!(f, "clock n{node} by {ms}ms"),
             Fault::Failover { which } => write!(f, "failover {which}"),
+            Fault::IsolateLeader { which, us } => {
+                write!(f, "isolate leader {which} for {}ms", us / 1000)
+            }
             Fault::Migrate { which } => write!(f, "migrate {which}"),
             Fault::CancelMigrations => write!(f, "cancel migrations"),
         }
@@ -232,17 +242,18 @@ impl Plan {
     }
 
     fn draw_faults(&mut self, rng: &mut Rng) {
-        let kinds = match self.subject {
-            Subject::Log => 10,
-            Subject::Node => 13,
+        let kinds: &[u64] = match self.subject {
+            Subject::Log => &[0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 13],
+            Subject::Node => &[0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13],
         };
-        let mut known: Vec<u64> = (0..kinds).filter(|_| rng.chance(0.45)).collect();
+        let drawn = kinds.iter().filter(|_| rng.chance(0.45));
+        let mut known: Vec<u64> = drawn.copied().collect();
         if self.subject == Subject::Node {
             // Moving slots is the part with the fewest years behind it: it is in most of the runs.
             known.extend([11, 11].iter().filter(|_| rng.chance(0.6)));
         }
         if known.is_empty() {
-            known.push(rng.below(kinds));
+            known.push(*rng.pick(kinds));
         }
         // A crash now and then belongs to every run.
         if rng.chance(0.5) {
@@ -339,7 +350,11 @@ impl Plan {
                 which: rng.u64() >> 32,
             },
             11 => Fault::Migrate {
+                which: rng.u64() >> 16,
+            },
+            13 => Fault::IsolateLeader {
                 which: rng.u64() >> 32,
+                us: rng.range(1_000, 4_000) * 1000,
             },
             _ if rng.chance(0.5) => Fault::ClockJump {
                 node,

@@ -15,4 +15,4 @@ mod tests;
 pub use format::Record;
 pub use offline::Offline;
 pub use recover::Owner;
-pub use store::{Limits, LogStore};
+pub use store::{Limits, LogStore, gap_in};

@@ -376,6 +376,15 @@ impl LogStore {
     }
 }
 
+/// The first index at which `entries` do not go on one by one from `next`.
+pub fn gap_in(next: u64, entries: &[Entry]) -> Option<u64> {
+    let mut at = next..;
+    entries
+        .iter()
+        .map(|entry| entry.id.index)
+        .find(|index| at.next() != Some(*index))
+}
+
 fn bounds(range: &impl RangeBounds<u64>) -> (u64, u64) {
     let from = match range.start_bound() {
         Bound::Included(from) => *from,
@@ -423,12 +432,18 @@ impl RaftLogReader<Types> for LogStore {
         self.read(from, to, u64::MAX).await
     }
 
+    /// Nothing when entry `start` is no longer there: openraft goes on to ask for a follower whose entries were cut
+    /// while a snapshot is on its way to it, and would send what comes after the gap as if there were none.
     async fn limited_get_log_entries(
         &mut self,
         start: u64,
         end: u64,
     ) -> Result<Vec<Entry>, io::Error> {
-        self.read(start, end, READ_BYTES).await
+        let entries = self.read(start, end, READ_BYTES).await?;
+        match entries.first() {
+            Some(first) if first.id.index != start => Ok(Vec::new()),
+            _ => Ok(entries),
+        }
     }
 
     async fn read_vote(&mut self) -> Result<Option<Vote>, io::Error> {
@@ -480,6 +495,13 @@ impl RaftLogStorage<Types> for LogStore {
         let entries: Vec<Entry> = entries.into_iter().collect();
         let seq = {
             let mut mem = self.shared.lock();
+            let next = mem.state.last.map_or(0, |last| last.index + 1);
+            if let Some(gap) = gap_in(next, &entries) {
+                // Whatever asked for it, a log with a gap is none.
+                return Err(io::Error::other(format!(
+                    "entry {gap} cannot follow: the log ends before {next}"
+                )));
+            }
             let seq = mem.next_seq;
             mem.next_seq += 1;
             for entry in &entries {

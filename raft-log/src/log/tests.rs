@@ -460,6 +460,24 @@ fn only_what_this_log_holds_is_taken_for_committed() {
 }
 
 #[test]
+fn a_log_has_no_gaps_and_shows_none() {
+    run(async {
+        let disk = MemDisk::new();
+        let (mut log, _) = open(&disk).await.unwrap();
+        assert!(append(&mut log, (0..8).map(|i| entry(1, i)).collect()).await);
+        assert!(!append(&mut log, vec![entry(1, 9)]).await);
+        assert!(!append(&mut log, vec![entry(1, 8), entry(1, 10)]).await);
+        assert!(!append(&mut log, vec![entry(1, 7)]).await);
+        assert!(append(&mut log, vec![entry(1, 8), entry(1, 9)]).await);
+        log.purge(log_id(1, ME, 4)).await.unwrap();
+        let limited = log.limited_get_log_entries(3, 8).await.unwrap();
+        assert!(limited.is_empty(), "{limited:?}");
+        let limited = log.limited_get_log_entries(5, 8).await.unwrap();
+        assert_eq!(limited.len(), 3);
+    });
+}
+
+#[test]
 fn many_appends_share_a_sync() {
     run(async {
         let disk = MemDisk::new();

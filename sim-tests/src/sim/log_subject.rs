@@ -256,8 +256,18 @@ async fn watch_leases(world: World, doors: Doors) {
 }
 
 async fn operate(world: &World, doors: &Doors, fault: Fault) {
-    let Fault::Failover { which } = fault else {
-        return;
+    let which = match fault {
+        Fault::Failover { which } => which,
+        Fault::IsolateLeader { us, .. } => {
+            let leads = |(index, group): &(usize, Group)| {
+                world.is_up(*index) && matches!(group.office().get(), Office::Leader(_))
+            };
+            if let Some((node, _)) = doors.groups().into_iter().find(leads) {
+                world.suffer_later(0, Fault::Isolate { node, us });
+            }
+            return;
+        }
+        _ => return,
     };
     for (index, group) in doors.groups() {
         if world.is_up(index) && matches!(group.office().get(), Office::Leader(_)) {

@@ -16,6 +16,13 @@ pub async fn operate(
 ) {
     match fault {
         Fault::Failover { which } => failover(world, clients, layout, which).await,
+        Fault::IsolateLeader { which, us } => {
+            let object = (which % u64::from(objects)) as u32;
+            let owner = clients.owner_of(object).await;
+            if let Some(node) = owner.and_then(|addr| layout.machine_at(addr)) {
+                world.suffer_later(0, Fault::Isolate { node, us });
+            }
+        }
         Fault::Migrate { which } => migrate(world, clients, layout, objects, which).await,
         Fault::CancelMigrations => {
             for shard in 0..world.plan.shards {
@@ -90,8 +97,36 @@ async fn migrate(world: &World, clients: &Clients, layout: &Layout, objects: u32
             ],
         )
         .await;
+    if said.as_deref() == Some("OK") {
+        let ends = [
+            layout.machine_at(source),
+            layout.ids.iter().position(|id| id == target),
+        ];
+        strike(world, ends, which >> 20);
+    }
     world.note(format_args!(
         "migrate o{object} slots {first}-{last} to {}: {said:?}",
         &target[..8]
     ));
+}
+
+/// In half of the cases one end of a migration that has just begun fails, sooner or later within the time that it takes.
+fn strike(world: &World, ends: [Option<usize>; 2], mut drawn: u64) {
+    let mut draw = |n: u64| {
+        let value = drawn % n;
+        drawn /= n;
+        value
+    };
+    let (struck, end, how) = (draw(2) == 0, draw(2), draw(3));
+    let us = 1_000_000 + draw(8) * 400_000;
+    let after_us = draw(25) * (1 << draw(4)) * 500;
+    let Some(node) = ends[end as usize].filter(|_| struck) else {
+        return;
+    };
+    let fault = match how {
+        0 => Fault::Crash { node, down_us: us },
+        1 => Fault::Pause { node, us },
+        _ => Fault::Isolate { node, us },
+    };
+    world.suffer_later(after_us, fault);
 }

@@ -82,10 +82,16 @@ enum Mood {
 impl Mood {
     fn draw(rng: &mut Rng, objects: u32) -> Mood {
         match rng.below(4) {
-            0 => Mood::Watches(rng.below(u64::from(objects)) as u32),
+            0 => Mood::Watches(favoured(rng, objects)),
             _ => Mood::Mixed,
         }
     }
+}
+
+/// One of the objects; squaring favours the first ones, so that some are contended.
+fn favoured(rng: &mut Rng, objects: u32) -> u32 {
+    let objects = u64::from(objects);
+    (rng.below(objects) * rng.below(objects) / objects) as u32
 }
 
 /// How often a refused operation is tried again, with pauses of 5–100 ms.
@@ -127,19 +133,15 @@ pub async fn client(
 ) {
     let mut n = 0;
     let think_us = *rng.pick(&[6_000, 15_000, 40_000]);
-    let mut mood = Mood::Mixed;
+    let mut mood = Mood::draw(&mut rng, objects);
     while !world.chaos_over() {
         n += 1;
         if n % 100 == 0 {
             mood = Mood::draw(&mut rng, objects);
         }
-        // Squaring favours the first objects, so that some are contended.
         let object = match mood {
             Mood::Watches(object) => object,
-            Mood::Mixed => {
-                (rng.below(u64::from(objects)) * rng.below(u64::from(objects)) / u64::from(objects))
-                    as u32
-            }
+            Mood::Mixed => favoured(&mut rng, objects),
         };
         let value = (client as u64 + 1) * 1_000_000 + n;
         let op = Kind::of(object).draw(&mut rng, value, mood);

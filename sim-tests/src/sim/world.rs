@@ -355,11 +355,24 @@ impl World {
             Fault::ClockJump { node, ms } => {
                 self.machine(node).skew_ms.fetch_add(ms, Ordering::Relaxed);
             }
-            Fault::Failover { .. } | Fault::Migrate { .. } | Fault::CancelMigrations => {
+            Fault::Failover { .. }
+            | Fault::IsolateLeader { .. }
+            | Fault::Migrate { .. }
+            | Fault::CancelMigrations => {
                 return false;
             }
         }
         true
+    }
+
+    /// Does it, some time from now, while other things go on.
+    pub fn suffer_later(&self, after_us: u64, fault: Fault) {
+        let world = self.clone();
+        madsim::task::spawn(async move {
+            sleep(Duration::from_micros(after_us)).await;
+            world.note(format_args!("fault {fault}"));
+            world.suffer(fault).await;
+        });
     }
 
     fn resume(&self, node: usize) {
@@ -398,7 +411,10 @@ impl World {
             self.note(format_args!("fault {fault}"));
             if matches!(
                 fault,
-                Fault::Failover { .. } | Fault::Migrate { .. } | Fault::CancelMigrations
+                Fault::Failover { .. }
+                    | Fault::IsolateLeader { .. }
+                    | Fault::Migrate { .. }
+                    | Fault::CancelMigrations
             ) {
                 operator(fault).await;
             } else {

@@ -116,9 +116,6 @@ fn follow(engine: &mut Engine, replica: &Replica, applied: &Applied) {
 
 /// Hides the keys of the slots that are being staged, and only those.
 pub fn hide_staged(engine: &mut Engine, replica: &Replica) {
-    if planted("target_adopts_too_early") {
-        return;
-    }
     engine.set_hidden_slots(replica.slots().hidden().iter().collect());
 }
 

@@ -152,11 +152,6 @@ impl Executor {
         let owned = self.replica().map(|replica| {
             let slots = replica.slots();
             let mut owned: BusSlots = slots.owned().iter().collect();
-            if planted("target_adopts_too_early") {
-                slots.hidden().iter().for_each(|slot| {
-                    owned.insert(slot);
-                });
-            }
             if planted("source_keeps_serving") {
                 let before = before.iter().flat_map(BusSlots::iter);
                 before.for_each(|slot| {

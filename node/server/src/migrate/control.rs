@@ -10,12 +10,13 @@ use super::link::{Link, LinkEvent};
 use super::peer::{Credentials, call_shard};
 use crate::seam::{DeferredToken, ExecutorHandle, ToExecutor};
 use bytes::Bytes;
+use holdfast_raft_log::planted::planted;
 use holdfast_resp::reply::Reply;
 use holdfast_resp::{Proto, write};
 use holdfast_slot_migration::{
-    Action, Answer, ClaimAction, ClaimId, GrantAction, JobId, JobOutcome, Limits, Migrations,
-    NodeId, Now, Request, RequestId, ShardId, SlotRanges, SlotRecord, SourceAction, SourceState,
-    TargetAction, encode_command, followed_views,
+    Action, Answer, ClaimAction, ClaimId, GrantAction, JobId, JobOutcome, Limits, LinkMessage,
+    Migrations, NodeId, Now, Request, RequestId, ShardId, SlotRanges, SlotRecord, SourceAction,
+    SourceState, TargetAction, encode_command, followed_views,
 };
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -352,8 +353,7 @@ impl Task {
 
     fn on_link(&mut self, job: JobId, event: LinkEvent) {
         let now = self.now();
-        if let LinkEvent::Message(holdfast_slot_migration::LinkMessage::Ack(Some(executed))) =
-            &event
+        if let LinkEvent::Message(LinkMessage::Ack(Some(executed))) = &event
             && let Some(running) = self.running.get(&job)
         {
             running
@@ -501,7 +501,7 @@ impl Task {
             return Ok(());
         }
         let word = String::from_utf8_lossy(args[0]).to_ascii_uppercase();
-        Err(match holdfast_slot_migration::LinkMessage::parse(args) {
+        Err(match LinkMessage::parse(args) {
             Some(_) => format!(
                 "ERR CLUSTER SYNCSLOTS {word} should only be used by slot migration clients"
             ),
@@ -752,6 +752,9 @@ impl Task {
                 }
             }
             TargetAction::Send(message) => {
+                if message == LinkMessage::RequestFailover && planted("target_adopts_too_early") {
+                    self.propose(SlotRecord::Adopt { job }).await;
+                }
                 let _ = self
                     .cx
                     .executor
