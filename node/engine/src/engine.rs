@@ -106,7 +106,7 @@ pub struct Engine {
     pub(crate) garbage: crate::maintenance::Garbage,
     /// Slots whose keys no client may see. `None` when there are none.
     pub(crate) hidden: Option<SlotSet>,
-    pub(crate) expiry_resume: Vec<(u64, u64)>,
+    pub(crate) expiry_resume: Vec<(u64, u16)>,
     pub(crate) stats: EngineStats,
 }
 

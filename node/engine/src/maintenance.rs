@@ -6,7 +6,7 @@ use crate::digest::ValueDigest;
 use crate::effects::Effects;
 use crate::engine::Engine;
 use crate::keyspace::entry::Entry;
-use crate::keyspace::{ExpiryIndex, place};
+use crate::keyspace::{SlotExpiries, place};
 use crate::slots::{SlotFilter, SlotSet};
 use crate::snapshot::{SnapshotId, SnapshotProgress, SnapshotSink};
 use crate::value::{Type, Value, ValueRef};
@@ -14,8 +14,8 @@ use crate::value::{Type, Value, ValueRef};
 /// What has been removed and is still to be freed.
 #[derive(Default)]
 pub(crate) struct Garbage {
-    /// Indexes of expiries of flushed databases.
-    indexes: Vec<ExpiryIndex>,
+    /// Indexes of expiries of flushed slots.
+    indexes: Vec<SlotExpiries>,
     /// Large values.
     pub values: Vec<Value>,
 }
@@ -55,6 +55,8 @@ impl Engine {
                     fx.begin_unit();
                     self.expire_now(db as u16, place, &key, fx);
                     fx.end_unit();
+                    // The slot's next one may be due at the same time.
+                    from = (at, place.slot);
                 }
             }
             if let Some(resume) = self.expiry_resume.get_mut(db) {
@@ -139,9 +141,7 @@ impl Engine {
                 gone += space.len();
                 let (tables, index) = space.take_all();
                 self.snapshots.take_flushed(number as u16, tables);
-                if index.len() > 0 {
-                    self.garbage.indexes.push(index);
-                }
+                self.garbage.indexes.extend(index.into_slots());
             }
         }
         gone
@@ -154,11 +154,14 @@ impl Engine {
             if space.len() == 0 {
                 continue;
             }
-            let tables: Vec<_> = slots
-                .iter()
-                .filter_map(|slot| Some((slot, space.take_slot(slot)?)))
-                .collect();
-            gone += tables.iter().map(|(_, t)| t.len()).sum::<usize>();
+            let mut tables = Vec::new();
+            for slot in slots.iter() {
+                if let Some((table, expiries)) = space.take_slot(slot) {
+                    gone += table.len();
+                    tables.push((slot, table));
+                    self.garbage.indexes.extend(expiries);
+                }
+            }
             if !tables.is_empty() {
                 self.snapshots.take_flushed(number as u16, tables);
             }

@@ -4,7 +4,7 @@ pub(crate) mod entry;
 pub(crate) mod hash;
 pub(crate) mod table;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::rng::Rng;
 use crate::slots::{SLOTS, SlotSet, key_slot};
@@ -34,57 +34,93 @@ pub(crate) struct Db {
     expiries: ExpiryIndex,
 }
 
-/// All keys with an expiry, by time: 16 bytes a key and the tree around them.
+/// All keys with an expiry, by time: 16 bytes a key and the trees around them. Each slot has a tree of its own, so that
+/// a slot can be taken out without a look at its keys.
 ///
-/// An element is `(time << 14 | slot, hash of the key)`. Two keys of one slot with equal hash and time would share an
-/// element; then one of them is deleted late, when it is next looked at.
+/// Two keys of one slot with equal hash and time would share an element; then one of them is deleted late, when it is
+/// next looked at.
 #[derive(Default)]
 pub(crate) struct ExpiryIndex {
-    set: BTreeSet<(u64, u64)>,
+    slots: BTreeMap<u16, SlotExpiries>,
+    /// Time of each slot's first element, and the slot.
+    first: BTreeSet<(u64, u16)>,
+    len: usize,
 }
 
-const SLOT_BITS: u32 = 14;
-const _: () = assert!(SLOTS == 1 << SLOT_BITS);
+/// The keys of one slot that have an expiry: its time, and the hash of the key.
+#[derive(Default)]
+pub(crate) struct SlotExpiries(BTreeSet<(u64, u64)>);
 
-impl ExpiryIndex {
-    fn element(at_ms: u64, place: Place) -> (u64, u64) {
-        // Times beyond the year 37,000 sort together at the end; nobody waits for them.
-        (
-            at_ms.min(u64::MAX >> SLOT_BITS) << SLOT_BITS | u64::from(place.slot),
-            place.hash,
-        )
+impl SlotExpiries {
+    fn earliest(&self) -> Option<u64> {
+        self.0.first().map(|(at, _)| *at)
     }
 
+    /// Takes up to `count` elements away; to free it in small steps. Whether there were as many.
+    pub fn pop_some(&mut self, count: usize) -> bool {
+        (0..count).all(|_| self.0.pop_first().is_some())
+    }
+}
+
+impl ExpiryIndex {
     fn insert(&mut self, at_ms: u64, place: Place) {
-        self.set.insert(Self::element(at_ms, place));
+        let slot = self.slots.entry(place.slot).or_default();
+        let before = slot.earliest();
+        if slot.0.insert((at_ms, place.hash)) {
+            self.len += 1;
+        }
+        if before.is_none_or(|before| at_ms < before) {
+            if let Some(before) = before {
+                self.first.remove(&(before, place.slot));
+            }
+            self.first.insert((at_ms, place.slot));
+        }
     }
 
     fn remove(&mut self, at_ms: u64, place: Place) {
-        self.set.remove(&Self::element(at_ms, place));
+        let Some(slot) = self.slots.get_mut(&place.slot) else {
+            return;
+        };
+        if !slot.0.remove(&(at_ms, place.hash)) {
+            return;
+        }
+        self.len -= 1;
+        let now = slot.earliest();
+        if now.is_none() {
+            self.slots.remove(&place.slot);
+        }
+        if now.is_none_or(|now| at_ms < now) {
+            self.first.remove(&(at_ms, place.slot));
+            if let Some(now) = now {
+                self.first.insert((now, place.slot));
+            }
+        }
     }
 
-    /// The first element at or behind `from`: its time, its place, and where to go on.
-    pub fn next(&self, from: (u64, u64)) -> Option<(u64, Place, (u64, u64))> {
-        let found = *self.set.range(from..).next()?;
-        let place = Place {
-            slot: (found.0 & u64::from(SLOTS - 1)) as u16,
-            hash: found.1,
-        };
-        let behind = if found.1 == u64::MAX {
-            (found.0 + 1, 0)
-        } else {
-            (found.0, found.1 + 1)
-        };
-        Some((found.0 >> SLOT_BITS, place, behind))
+    /// The first element of the first slot at or behind `from`: its time, its place, and where the next slot is.
+    pub fn next(&self, from: (u64, u16)) -> Option<(u64, Place, (u64, u16))> {
+        let (at, slot) = *self.first.range(from..).next()?;
+        let hash = self.slots.get(&slot)?.0.first()?.1;
+        Some((at, Place { slot, hash }, (at, slot + 1)))
     }
 
-    /// Takes up to `count` elements away; to free the index in small steps.
-    pub fn pop_some(&mut self, count: usize) -> bool {
-        (0..count).all(|_| self.set.pop_first().is_some())
+    /// Takes the elements of one slot out.
+    fn take_slot(&mut self, slot: u16) -> Option<SlotExpiries> {
+        let taken = self.slots.remove(&slot)?;
+        if let Some(at) = taken.earliest() {
+            self.first.remove(&(at, slot));
+        }
+        self.len -= taken.0.len();
+        Some(taken)
+    }
+
+    /// Takes everything apart; to free it in small steps.
+    pub fn into_slots(self) -> impl Iterator<Item = SlotExpiries> {
+        self.slots.into_values()
     }
 
     pub fn len(&self) -> usize {
-        self.set.len()
+        self.len
     }
 }
 
@@ -262,23 +298,12 @@ impl Db {
         (tables, std::mem::take(&mut self.expiries))
     }
 
-    /// Takes the table of one slot out.
-    pub fn take_slot(&mut self, slot: u16) -> Option<Table> {
+    /// Takes the table of one slot out, and its index of expiries. However many keys it has, none is looked at.
+    pub fn take_slot(&mut self, slot: u16) -> Option<(Table, Option<SlotExpiries>)> {
         let table = *self.tables.get_mut(usize::from(slot))?.take()?;
         self.keys -= table.len();
         self.groups[usize::from(slot) / GROUP] -= table.len();
-        table.for_each(&mut |entry| {
-            if let Some(at) = entry.expiry() {
-                self.expiries.remove(
-                    at,
-                    Place {
-                        slot,
-                        hash: self.hasher.hash(entry.key()),
-                    },
-                );
-            }
-        });
-        Some(table)
+        Some((table, self.expiries.take_slot(slot)))
     }
 }
 
@@ -293,5 +318,57 @@ pub(crate) fn place(hasher: KeyHasher, cluster: bool, slot: Option<u16>, key: &[
     Place {
         slot,
         hash: hasher.hash(key),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The index against a plain set of all elements.
+    #[test]
+    fn expiries_in_order() {
+        let mut index = ExpiryIndex::default();
+        let mut model: BTreeSet<(u64, u16, u64)> = BTreeSet::new();
+        let mut rng = Rng::new(5);
+        for step in 0..20_000 {
+            let (at, slot, hash) = (
+                rng.index(40) as u64,
+                rng.index(6) as u16,
+                rng.index(8) as u64,
+            );
+            match rng.index(20) {
+                0 => {
+                    let taken = index.take_slot(slot).map_or(0, |s| s.0.len());
+                    let before = model.len();
+                    model.retain(|(_, s, _)| *s != slot);
+                    assert_eq!(taken, before - model.len());
+                }
+                1..12 => {
+                    index.insert(at, Place { slot, hash });
+                    model.insert((at, slot, hash));
+                }
+                _ => {
+                    index.remove(at, Place { slot, hash });
+                    model.remove(&(at, slot, hash));
+                }
+            }
+            assert_eq!(index.len(), model.len(), "step {step}");
+            let found = index.next((0, 0)).map(|(at, p, _)| (at, p.slot, p.hash));
+            assert_eq!(found, model.first().copied(), "step {step}");
+        }
+        while let Some((at, place, behind)) = index.next((0, 0)) {
+            assert_eq!(model.pop_first(), Some((at, place.slot, place.hash)));
+            index.remove(at, place);
+            let same = index
+                .next((0, 0))
+                .is_some_and(|(t, p, _)| (t, p.slot) == (at, place.slot));
+            assert!(
+                same || index
+                    .next(behind)
+                    .is_none_or(|(t, p, _)| (t, p.slot) >= (at, place.slot))
+            );
+        }
+        assert!(model.is_empty() && index.first.is_empty() && index.slots.is_empty());
     }
 }
