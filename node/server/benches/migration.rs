@@ -61,6 +61,13 @@ fn main() {
         report.refused(),
         report.unknown()
     );
+    if let Some(since) = report.longest_write_since() {
+        println!(
+            "that write began {:.2} s into the move; without any acknowledgement: {}",
+            since.saturating_duration_since(begin).as_secs_f64(),
+            ms(report.longest_gap())
+        );
+    }
     let count = report.assert_nothing_lost(&mut cluster.router());
     let left: u64 = cluster
         .client(target)

@@ -24,6 +24,7 @@ struct Writer {
     acknowledged: Vec<u64>,
     acks_at: Vec<Instant>,
     longest_write: Duration,
+    longest_since: Option<Instant>,
     unknown: u64,
     refused: u64,
     last_refusal: String,
@@ -170,6 +171,14 @@ impl Report {
             .unwrap_or_default()
     }
 
+    /// When that write began.
+    pub fn longest_write_since(&self) -> Option<Instant> {
+        self.writers
+            .iter()
+            .max_by_key(|w| w.longest_write)?
+            .longest_since
+    }
+
     pub fn acknowledged(&self) -> usize {
         self.writers.iter().map(|w| w.acknowledged.len()).sum()
     }
@@ -221,7 +230,10 @@ fn write(
         let begin = Instant::now();
         let outcome = router.once(&[b"SET", key.as_bytes(), value.as_bytes()]);
         let end = Instant::now();
-        writer.longest_write = writer.longest_write.max(end - begin);
+        if end - begin > writer.longest_write {
+            writer.longest_write = end - begin;
+            writer.longest_since = Some(begin);
+        }
         match outcome {
             Outcome::Done(reply) => {
                 assert!(reply.is_ok(), "SET answered {reply:?}");
