@@ -94,20 +94,26 @@ async fn pump(core: Arc<Core>, mut proposals: mpsc::UnboundedReceiver<Pending>) 
 }
 
 /// Looks after the office: takes it, renews its leases, and gives it up.
+///
+/// openraft's metrics change several times with each entry; only what may change the office is looked at as soon
+/// as it does, the rest at each tick.
 async fn office(core: Arc<Core>) {
-    let mut metrics = core.raft.metrics();
+    let metrics = core.raft.metrics();
+    let mut standing = core.raft.server_metrics();
     let mut applied = core.applied.index.subscribe();
     let mut failed = core.log.watch_failed();
     loop {
+        // Whoever has just been elected waits until the entry that opens the office is applied.
+        let seated = Desk::lock(&core.desk).seat.is_some();
         tokio::select! {
             biased;
-            changed = metrics.changed() => {
+            changed = standing.changed() => {
                 if changed.is_err() {
                     note_end(&core, &metrics.borrow_watched());
                     break;
                 }
             }
-            _ = applied.changed() => {}
+            _ = applied.changed(), if !seated => {}
             _ = failed.changed() => {}
             _ = core.wake.notified() => {}
             _ = sleep(TICK) => {}
@@ -115,7 +121,8 @@ async fn office(core: Arc<Core>) {
         if core.stopping.load(Ordering::Relaxed) {
             break;
         }
-        let now = metrics.borrow_and_update().clone();
+        drop(standing.borrow_and_update());
+        let now = metrics.borrow_watched().clone();
         note_end(&core, &now);
         look(&core, &now).await;
     }

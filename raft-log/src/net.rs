@@ -40,6 +40,8 @@ pub const MESSAGE_MAX: usize = (1 << 30) + (1 << 20);
 const CHUNK: usize = 256 << 10;
 /// HTTP/2 windows: enough for a few batches of entries under way.
 const WINDOW: u32 = 16 << 20;
+/// How long the news that entries are committed waits for further entries to go with.
+const COMMIT_WAIT: Duration = Duration::from_millis(2);
 /// A snapshot of which nothing moved for this long is given up.
 const SNAPSHOT_STALL: Duration = Duration::from_secs(15);
 /// A receiver may take this long to install a snapshot it has received.
@@ -179,6 +181,36 @@ fn append_to_wire(
     }
 }
 
+/// Lets a request without entries wait for the next one, which then goes in its place.
+///
+/// After each commit openraft tells it to every follower, in a request of its own if there is nothing else to send
+/// just then; while writes come in there will be in a moment, and each request costs both sides as much as an entry
+/// does. The first request of a stream is sent at once: it may be there to find out what the follower has. Later ones
+/// differ in the commit alone, which the next one carries, too.
+fn gather<S>(input: S) -> impl Stream<Item = AppendEntriesRequest<Types>>
+where
+    S: Stream<Item = AppendEntriesRequest<Types>> + Unpin,
+{
+    stream::unfold((Some(input), true), |(input, first)| async move {
+        let mut input = input?;
+        let mut rpc = input.next().await?;
+        if first || !rpc.entries.is_empty() {
+            return Some((rpc, (Some(input), false)));
+        }
+        let more = async {
+            while rpc.entries.is_empty() {
+                match input.next().await {
+                    Some(next) => rpc = next,
+                    None => return false,
+                }
+            }
+            true
+        };
+        let open = timeout(COMMIT_WAIT, more).await.unwrap_or(true);
+        Some((rpc, (open.then_some(input), false)))
+    })
+}
+
 fn append_reply(reply: wire::AppendReply) -> Result<StreamAppendResult<Types>, RPCError<Types>> {
     use wire::append_reply::Result as Reply;
     match reply.result.ok_or(malformed(Malformed("an empty reply")))? {
@@ -271,7 +303,7 @@ impl RaftNetworkV2<Types> for Peer {
             let counter = sent.clone();
             let (target, listener) = (self.target, self.context.clone());
             let stall = (self.context.election_max * 4).max(Duration::from_secs(1));
-            let requests = input
+            let requests = gather(input)
                 .map(move |rpc| {
                     counter.sent(rpc.vote.leader_id);
                     append_to_wire(&context, route.clone(), rpc)

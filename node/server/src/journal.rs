@@ -18,7 +18,7 @@ impl fmt::Display for JournalPos {
 
 /// Where a turn's effects go. The executor owns one and asks it on its own thread; nothing here may block.
 pub trait Journal: Send {
-    /// Appends the effects of one turn as one entry and returns the position behind them. Never called
+    /// Appends the effects of one turn, or of several, as one entry and returns the position behind them. Never called
     /// with nothing.
     fn append(&mut self, effects: &[u8]) -> JournalPos;
 
@@ -27,6 +27,11 @@ pub trait Journal: Send {
 
     /// Up to where nothing can be lost any more. Only ever grows while one journal lives.
     fn durable(&self) -> JournalPos;
+
+    /// How many entries are on their way to durability.
+    fn in_flight(&self) -> usize {
+        0
+    }
 
     /// Takes the news that all up to `upto` is durable.
     fn on_durable(&mut self, upto: JournalPos);

@@ -123,6 +123,10 @@ impl Journal for QuorumJournal {
         self.replica.committed()
     }
 
+    fn in_flight(&self) -> usize {
+        self.replica.pending_len()
+    }
+
     fn on_durable(&mut self, _: JournalPos) {
         // The replica learned it when the entry was applied.
     }

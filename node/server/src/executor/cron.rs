@@ -11,6 +11,10 @@ const FREE_STEP_ENTRIES: usize = 500;
 const STRANGER_OUTPUT_BYTES_MAX: usize = 1024;
 /// Steps of active expiry in a row, before clients have their turn.
 const EXPIRE_STEPS_MAX: usize = 16;
+/// How long effects gather at most while an entry is on its way to a quorum.
+const GATHER_MS: u64 = 2;
+/// Effects that have gathered to this length become an entry at once.
+const GATHERED_BYTES_MAX: usize = 256 * 1024;
 
 impl Executor {
     /// When the driver must begin a turn at the latest, by the monotonic clock, even if nothing arrives.
@@ -18,6 +22,9 @@ impl Executor {
         let mut at = self.next_cron_ms;
         if let Some(deadline) = self.waiting.next_deadline_ms() {
             at = at.min(deadline);
+        }
+        if !self.fx.bytes().is_empty() {
+            at = at.min(self.entry_at_ms + GATHER_MS);
         }
         if self.control.is_congested() || self.expire_more {
             at = at.min(self.now.mono_ms() + 1);
@@ -44,7 +51,9 @@ impl Executor {
         if self.expire_more {
             self.expire_keys();
         }
-        self.flush_effects();
+        if !self.gathers_effects() {
+            self.flush_effects();
+        }
         self.migrate_end_turn();
         if self.gated {
             self.release_held();
@@ -58,10 +67,25 @@ impl Executor {
         }
         // What could go on just now has executed commands: their effects belong into the journal now, not
         // whenever something else begins a turn.
-        while !self.unblocked.is_empty() || !self.fx.bytes().is_empty() {
+        while !self.unblocked.is_empty() {
             self.resume_unblocked();
+        }
+        if !self.fx.bytes().is_empty() && !self.gathers_effects() {
             self.flush_effects();
         }
+    }
+
+    /// Whether the effects so far wait for those of the next turns, to become one entry with them, as long as an entry
+    /// is on its way to a quorum. Each costs every member a write to its disk and the leader two messages, however
+    /// little is in it; and behind another one it would hardly be committed sooner. The commit of that one flushes what
+    /// has gathered, as any task of the control thread does.
+    fn gathers_effects(&self) -> bool {
+        self.gated
+            && self.journal.in_flight() > 0
+            && self.fx.bytes().len() < GATHERED_BYTES_MAX
+            && self.now.mono_ms() < self.entry_at_ms + GATHER_MS
+            && !self.migrates()
+            && self.ending == Ending::Running
     }
 
     /// Hands the effects so far to the journal, as one entry.
@@ -70,6 +94,7 @@ impl Executor {
             self.tap_effects();
             self.journal.append(self.fx.bytes());
             self.fx.clear_turn();
+            self.entry_at_ms = self.now.mono_ms();
             if self.gated {
                 // Each entry of a shard's log can be applied by itself.
                 self.fx.reset_stream();

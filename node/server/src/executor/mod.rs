@@ -182,6 +182,8 @@ pub struct Executor {
     next_client_id: u64,
     next_deferred: u64,
     next_cron_ms: u64,
+    /// When the last journal entry was made.
+    entry_at_ms: u64,
 }
 
 impl Executor {
@@ -260,6 +262,7 @@ impl Executor {
             next_client_id: 1,
             next_deferred: 0,
             next_cron_ms: now.mono_ms(),
+            entry_at_ms: 0,
         })
     }
 

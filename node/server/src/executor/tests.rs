@@ -36,6 +36,7 @@ struct ManualJournal {
     lease: Arc<AtomicBool>,
     entries: Vec<Vec<u8>>,
     entry_bytes_max: Option<usize>,
+    in_flight: usize,
 }
 
 impl Journal for ManualJournal {
@@ -51,6 +52,10 @@ impl Journal for ManualJournal {
 
     fn durable(&self) -> JournalPos {
         self.durable
+    }
+
+    fn in_flight(&self) -> usize {
+        self.in_flight
     }
 
     fn on_durable(&mut self, upto: JournalPos) {
@@ -144,19 +149,52 @@ impl Test {
         self.ex.end_turn();
     }
 
+    fn journal(&mut self) -> &mut ManualJournal {
+        self.ex.journal.as_any().downcast_mut().unwrap()
+    }
+
     fn entries(&mut self) -> Vec<String> {
-        let journal = self
-            .ex
-            .journal
-            .as_any()
-            .downcast_mut::<ManualJournal>()
-            .unwrap();
-        journal
+        self.journal()
             .entries
             .drain(..)
             .map(|e| String::from_utf8(e).unwrap())
             .collect()
     }
+}
+
+/// While an entry is on its way, effects of several turns become one entry: at the next task of the control thread,
+/// or after a moment. Their replies wait for that entry and for no earlier one.
+#[test]
+fn effects_gather_behind_an_entry_under_way() {
+    let mut t = Test::new(true);
+    let (a, b) = (t.connect(), t.connect());
+    t.pass(10);
+    t.send(a, "SET x 1\n");
+    assert_eq!(t.entries().len(), 1);
+    t.journal().in_flight = 1;
+    t.send(b, "SET y 2\n");
+    t.send(b, "SET z 3\n");
+    assert!(t.entries().is_empty(), "they wait for the first");
+    t.commit_all();
+    t.ex.end_turn();
+    assert_eq!((t.read(a), t.read(b)), ("+OK\n".into(), "".into()));
+    t.ex.on_message(crate::seam::ToExecutor::Task(Box::new(|_| {})));
+    let entries = t.entries();
+    assert!(
+        entries.len() == 1 && entries[0].contains('y') && entries[0].contains('z'),
+        "{entries:?}"
+    );
+    t.send(a, "SET x 4\n");
+    assert!(t.entries().is_empty());
+    assert!(t.ex.next_deadline_ms() <= t.now.mono_ms() + 2);
+    t.pass(2);
+    assert_eq!(t.entries().len(), 1, "not for longer than a moment");
+    t.commit_all();
+    t.ex.end_turn();
+    assert_eq!(
+        (t.read(a), t.read(b)),
+        ("+OK\n".into(), "+OK\n+OK\n".into())
+    );
 }
 
 #[test]

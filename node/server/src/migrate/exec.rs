@@ -313,9 +313,14 @@ impl Executor {
         }
     }
 
+    /// Whether slots are on their way to or from this node.
+    pub(crate) fn migrates(&self) -> bool {
+        !self.migrate.exports.is_empty() || !self.migrate.imports.is_empty()
+    }
+
     /// The effects of the turn, before they are journaled.
     pub(crate) fn tap_effects(&mut self) {
-        if self.migrate.exports.is_empty() && self.migrate.imports.is_empty() {
+        if !self.migrates() {
             return;
         }
         let streams: Vec<(&SlotSet, &Stream)> = self
