@@ -102,7 +102,7 @@ async fn migrate(world: &World, clients: &Clients, layout: &Layout, objects: u32
             layout.machine_at(source),
             layout.ids.iter().position(|id| id == target),
         ];
-        strike(world, ends, which >> 20);
+        strike(world, layout, ends, which >> 20);
     }
     world.note(format_args!(
         "migrate o{object} slots {first}-{last} to {}: {said:?}",
@@ -110,23 +110,33 @@ async fn migrate(world: &World, clients: &Clients, layout: &Layout, objects: u32
     ));
 }
 
-/// In half of the cases one end of a migration that has just begun fails, sooner or later within the time that it takes.
-fn strike(world: &World, ends: [Option<usize>; 2], mut drawn: u64) {
+/// In half of the cases something fails that a migration which has just begun depends on, sooner or later within the time
+/// that it takes: one of its ends, or the source loses its own shard while it still reaches the target's.
+fn strike(world: &World, layout: &Layout, ends: [Option<usize>; 2], mut drawn: u64) {
     let mut draw = |n: u64| {
         let value = drawn % n;
         drawn /= n;
         value
     };
-    let (struck, end, how) = (draw(2) == 0, draw(2), draw(3));
+    let (struck, end, how) = (draw(2) == 0, draw(2), draw(5));
     let us = 1_000_000 + draw(8) * 400_000;
     let after_us = draw(25) * (1 << draw(4)) * 500;
-    let Some(node) = ends[end as usize].filter(|_| struck) else {
+    let [Some(source), Some(target)] = ends else {
         return;
     };
+    if !struck {
+        return;
+    }
+    let node = [source, target][end as usize];
     let fault = match how {
         0 => Fault::Crash { node, down_us: us },
         1 => Fault::Pause { node, us },
-        _ => Fault::Isolate { node, us },
+        2 => Fault::Isolate { node, us },
+        _ => {
+            let mut side: Vec<usize> = layout.data_nodes(layout.shard_of(target)).collect();
+            side.push(source);
+            Fault::Partition { side, us }
+        }
     };
     world.suffer_later(after_us, fault);
 }
