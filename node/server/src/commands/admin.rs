@@ -76,7 +76,9 @@ fn wait(ex: &mut Executor, id: ConnId, argv: &[&[u8]]) {
     if wanted <= copies as i64 || ex.conns[id].multi.is_some() || ex.is_executing_transaction() {
         return write::int(ex.out(id), copies as i64);
     }
-    let deadline_ms = (timeout > 0).then(|| ex.now.mono_ms().saturating_add(timeout));
+    // Rounded up: never early by what a millisecond hides.
+    let now_ms = ex.now.mono_us.div_ceil(1000);
+    let deadline_ms = (timeout > 0).then(|| now_ms.saturating_add(timeout));
     let argv = argv.iter().map(|a| Box::from(*a)).collect();
     ex.wait_for_copies(id, argv, (wanted, last), deadline_ms);
 }
