@@ -165,6 +165,7 @@ impl Group {
             shard: config.shard,
             me: config.me,
             disk,
+            log: log.clone(),
             election_max: config.election_max,
             all_data_matched: AtomicU64::new(0),
             acks: crate::acks::Acks::default(),

@@ -27,6 +27,7 @@ use tonic::transport::{Channel, Endpoint};
 use crate::acks::{Acks, UnderWay};
 use crate::disk::{Disk, DiskFile, OpenMode};
 use crate::ids::{NodeId, ShardId};
+use crate::log::LogStore;
 use crate::raft::{
     LeaderId, Malformed, Types, Vote, entry_to_wire, id_bytes, log_id_to_wire, opt_log_id,
     vote_from_wire, vote_to_wire,
@@ -52,6 +53,7 @@ pub struct Context {
     pub shard: ShardId,
     pub me: NodeId,
     pub disk: Arc<dyn Disk>,
+    pub log: LogStore,
     pub election_max: Duration,
     /// Index up to which every data voter has the log, plus one; 0: unknown.
     pub all_data_matched: AtomicU64,
@@ -309,21 +311,30 @@ impl RaftNetworkV2<Types> for Peer {
                     append_to_wire(&context, route.clone(), rpc)
                 })
                 .take_until(dropped);
+            let missed = self.context.log.watch_missed();
             let replies = Self::within(stall, client.append_stream(Box::pin(requests))).await?;
-            let state = Some((replies, guard));
+            let state = Some((replies, guard, missed));
             let replies = stream::unfold(state, move |state| {
                 let (sent, listener) = (sent.clone(), listener.clone());
                 async move {
-                    let (mut replies, guard) = state?;
+                    let (mut replies, guard, mut missed) = state?;
                     loop {
                         let under_way = sent.any();
-                        return match timeout(stall, replies.message()).await {
+                        let reply = tokio::select! {
+                            biased;
+                            reply = timeout(stall, replies.message()) => reply,
+                            _ = missed.changed() => {
+                                let e = unreachable("entries to send have been cut from the log");
+                                return Some((Err(RPCError::Unreachable(e)), None));
+                            }
+                        };
+                        return match reply {
                             Ok(Ok(Some(reply))) => {
                                 let reply = append_reply(reply);
                                 if let Ok(reply) = &reply {
                                     listener.on_append_reply(target, &sent, reply);
                                 }
-                                Some((reply, Some((replies, guard))))
+                                Some((reply, Some((replies, guard, missed))))
                             }
                             Ok(Ok(None)) => None,
                             Ok(Err(status)) => {

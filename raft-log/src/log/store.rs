@@ -29,6 +29,8 @@ pub struct Shared {
     mem: Mutex<Mem>,
     flushed: watch::Sender<Option<u64>>,
     failed: watch::Sender<Option<String>>,
+    /// How often entries were asked for that had been cut.
+    missed: watch::Sender<u64>,
     cache_bytes_max: u64,
 }
 
@@ -183,6 +185,7 @@ impl LogStore {
         let fresh = opened.fresh;
         let (flushed, _) = watch::channel(opened.state.last.map(|id| id.index));
         let (failed, _) = watch::channel(None);
+        let (missed, _) = watch::channel(0);
         let shared = Arc::new(Shared {
             mem: Mutex::new(Mem {
                 state: opened.state.clone(),
@@ -197,6 +200,7 @@ impl LogStore {
             }),
             flushed,
             failed,
+            missed,
             cache_bytes_max: limits.cache_bytes,
         });
         let (commands, receiver) = mpsc::unbounded_channel();
@@ -220,6 +224,11 @@ impl LogStore {
     /// Why the log is of no more use, once it is not.
     pub fn watch_failed(&self) -> watch::Receiver<Option<String>> {
         self.shared.failed.subscribe()
+    }
+
+    /// Changes whenever entries to send were asked for that have been cut.
+    pub fn watch_missed(&self) -> watch::Receiver<u64> {
+        self.shared.missed.subscribe()
     }
 
     /// Declares the log to be of no more use.
@@ -440,10 +449,16 @@ impl RaftLogReader<Types> for LogStore {
         end: u64,
     ) -> Result<Vec<Entry>, io::Error> {
         let entries = self.read(start, end, READ_BYTES).await?;
-        match entries.first() {
-            Some(first) if first.id.index != start => Ok(Vec::new()),
-            _ => Ok(entries),
+        if entries.first().is_some_and(|entry| entry.id.index != start) {
+            // openraft takes nothing for a heartbeat and asks again; the stream that wanted them must end
+            // (`crate::net`) before it looks at what the member needs.
+            self.shared.missed.send_if(|missed| {
+                *missed += 1;
+                true
+            });
+            return Ok(Vec::new());
         }
+        Ok(entries)
     }
 
     async fn read_vote(&mut self) -> Result<Option<Vote>, io::Error> {

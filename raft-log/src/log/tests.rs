@@ -478,6 +478,26 @@ fn a_log_has_no_gaps_and_shows_none() {
 }
 
 #[test]
+fn what_is_left_of_a_cut_range_is_not_sent() {
+    run(async {
+        let disk = MemDisk::new();
+        let (mut log, _) = open_with(&disk, owner(), 0).await.unwrap();
+        assert!(append(&mut log, (0..8).map(|i| entry(1, i)).collect()).await);
+        let mut missed = log.watch_missed();
+        let sent = log.limited_get_log_entries(3, 8).await.unwrap();
+        assert_eq!(sent.len(), 5);
+        log.purge(log_id(1, ME, 4)).await.unwrap();
+        log.flush().await;
+        assert_eq!(missed.get(), 0);
+        assert!(log.limited_get_log_entries(3, 8).await.unwrap().is_empty());
+        assert_eq!(missed.changed().await, Ok(1));
+        let sent = log.limited_get_log_entries(5, 8).await.unwrap();
+        assert_eq!(sent[0].id, log_id(1, ME, 5));
+        assert_eq!(missed.get(), 1);
+    });
+}
+
+#[test]
 fn many_appends_share_a_sync() {
     run(async {
         let disk = MemDisk::new();
