@@ -1,6 +1,7 @@
 //! What runs on a machine of the node subject: the server itself.
 
 use super::cluster_client::PORT;
+use super::watch::Watch;
 use super::world::Machine;
 use crate::plan::Plan;
 use crate::record::Recorder;
@@ -98,9 +99,9 @@ fn arguments(plan: &Plan, machine: &Machine) -> Vec<String> {
 }
 
 /// One process, from start to exit; `since` is when the run began.
-pub async fn process(plan: Plan, record: Recorder, machine: Machine, since: Instant) {
+pub async fn process(plan: Plan, record: Recorder, machine: Machine, since: Instant, watch: Watch) {
     let name = format!("n{}", machine.index);
-    if let Err(error) = run(&plan, &machine).await {
+    if let Err(error) = run(&plan, &machine, watch).await {
         let text = error.to_string();
         let now_us = since.elapsed().as_micros() as u64;
         // The plan's faults never damage what was synced: such words would be the program's own doing.
@@ -114,7 +115,7 @@ pub async fn process(plan: Plan, record: Recorder, machine: Machine, since: Inst
     }
 }
 
-async fn run(plan: &Plan, machine: &Machine) -> io::Result<()> {
+async fn run(plan: &Plan, machine: &Machine, watch: Watch) -> io::Result<()> {
     let config = Config::from_args(&arguments(plan, machine)).map_err(io::Error::other)?;
     let clock = Clock::skewed(machine.skew_ms);
     let disk: Arc<dyn Disk> = Arc::new(machine.disk.clone());
@@ -125,6 +126,7 @@ async fn run(plan: &Plan, machine: &Machine) -> io::Result<()> {
     let settings = Settings::of(&config);
     let engine = engine_config(&config, &settings, [0; 2]);
     let limits = engine.limits;
+    let watching = watch.over(machine.index, handle.clone());
     let parts = control::Parts {
         config,
         executor: handle,
@@ -145,5 +147,6 @@ async fn run(plan: &Plan, machine: &Machine) -> io::Result<()> {
         biased;
         ended = control::run(parts) => ended.map_err(|e| io::Error::other(e.to_string())),
         served = serve(machine, executor, inbox, clock) => served,
+        () = watching => Err(io::Error::other("the executor has ended")),
     }
 }

@@ -12,6 +12,7 @@ pub mod node_subject;
 mod operator;
 pub mod resp;
 pub mod run;
+mod watch;
 pub mod workload;
 pub mod world;
 

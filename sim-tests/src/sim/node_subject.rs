@@ -3,6 +3,7 @@
 use super::afterwards;
 use super::boot;
 use super::cluster_client::Clients;
+use super::watch::Watch;
 use super::workload;
 use super::world::World;
 use super::{expiries, formation, operator};
@@ -26,8 +27,11 @@ pub async fn run(plan: Plan, record: Recorder) {
     let booting = plan.clone();
     let log = record.clone();
     let since = Instant::now();
+    let watch = Watch::new(record.clone(), since);
+    let watching = watch.clone();
     let world = World::new(plan, record, move |machine| {
-        Box::pin(boot::process(booting.clone(), log.clone(), machine, since))
+        let (plan, log, watch) = (booting.clone(), log.clone(), watching.clone());
+        Box::pin(boot::process(plan, log, machine, since, watch))
     });
     spawn(world.clone().supervise());
     let over = Arc::new(AtomicBool::new(false));
@@ -48,7 +52,8 @@ pub async fn run(plan: Plan, record: Recorder) {
     while !over.load(Ordering::Relaxed) {
         sleep(Duration::from_millis(20)).await;
     }
-    world.note(format_args!("end"));
+    let compared = watch.compared();
+    world.note(format_args!("end, copies compared {compared} times"));
 }
 
 async fn play(world: World, root: Rng) {
