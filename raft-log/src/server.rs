@@ -382,13 +382,12 @@ impl RaftService for Service {
         };
         let (core, _) = self.member(header.route.as_ref())?;
         let path = core.snapshots.new_path();
-        match receive(&core, &header, &path, &mut chunks).await {
-            Ok(reply) => Ok(Response::new(reply)),
-            Err(status) => {
-                core.snapshots.discard(&path).await;
-                Err(status)
-            }
+        if let Err(status) = receive(&core, &header, &path, &mut chunks).await {
+            core.snapshots.discard(&path).await;
+            return Err(status);
         }
+        // From here on the file may be in use whatever the answer is.
+        install(&core, &header, path).await.map(Response::new)
     }
 
     async fn transfer_leader(
@@ -467,16 +466,14 @@ fn failed(status: Status) -> Replies {
     Box::pin(futures_util::stream::once(std::future::ready(Err(status))))
 }
 
-/// Receives a snapshot into `path` and installs it, or keeps it if that is what is asked.
+/// Receives a snapshot into `path`, complete and durable.
 async fn receive(
     core: &Core,
     header: &wire::SnapshotHeader,
     path: &std::path::Path,
     chunks: &mut Streaming<wire::SnapshotChunk>,
-) -> Result<wire::SnapshotReply, Status> {
+) -> Result<(), Status> {
     use wire::snapshot_chunk::Part;
-    let vote = vote_from_wire(header.vote.clone()).map_err(bad)?;
-    let meta = meta_from_header(header).map_err(Status::invalid_argument)?;
     let disk = core.snapshots.disk();
     let file = disk
         .open(path, OpenMode::CreateNew)
@@ -503,11 +500,20 @@ async fn receive(
             None => return Err(Status::cancelled("the snapshot ended too early")),
         }
     }
-    file.sync().await.map_err(stopped)?;
-    drop(file);
+    file.sync().await.map_err(stopped)
+}
+
+/// Installs a received snapshot, or keeps it if that is what is asked.
+async fn install(
+    core: &Core,
+    header: &wire::SnapshotHeader,
+    path: std::path::PathBuf,
+) -> Result<wire::SnapshotReply, Status> {
+    let vote = vote_from_wire(header.vote.clone()).map_err(bad)?;
+    let meta = meta_from_header(header).map_err(Status::invalid_argument)?;
     let stored = core
         .snapshots
-        .complete(meta.clone(), path.to_path_buf())
+        .complete(meta.clone(), path)
         .await
         .map_err(stopped)?;
     if header.keep_only {

@@ -10,6 +10,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use bytes::{BufMut, Bytes, BytesMut};
@@ -41,11 +42,15 @@ pub struct File {
     pub len: u64,
     /// The snapshots to tell when nobody uses the file any more.
     home: Arc<Inner>,
+    /// A `current` that did not become durable for sure names it: only the next start can tell whether it is needed.
+    in_doubt: AtomicBool,
 }
 
 impl Drop for File {
     fn drop(&mut self) {
-        self.home.lock().unused.push(self.path.clone());
+        if !self.in_doubt.load(Ordering::Relaxed) {
+            self.home.lock().unused.push(self.path.clone());
+        }
     }
 }
 
@@ -69,6 +74,8 @@ impl Stored {
 
 struct Inner {
     state: Mutex<State>,
+    /// Held while `current` is being replaced.
+    adopting: tokio::sync::Mutex<()>,
 }
 
 #[derive(Default)]
@@ -104,6 +111,7 @@ impl Snapshots {
         disk.create_dir_all(&dir).await?;
         let inner = Arc::new(Inner {
             state: Mutex::default(),
+            adopting: tokio::sync::Mutex::default(),
         });
         let snapshots = Snapshots {
             disk: disk.clone(),
@@ -135,6 +143,7 @@ impl Snapshots {
                     path: file,
                     len: header.len,
                     home,
+                    in_doubt: AtomicBool::new(false),
                 }))
             };
             named = Some(header.snapshot_id.clone());
@@ -186,6 +195,7 @@ impl Snapshots {
             path,
             len,
             home: self.inner.clone(),
+            in_doubt: AtomicBool::new(false),
         });
         Ok(Stored {
             meta,
@@ -198,6 +208,7 @@ impl Snapshots {
     /// # Errors
     /// The disk's.
     pub async fn adopt(&self, stored: Stored) -> io::Result<Stored> {
+        let _one = self.inner.adopting.lock().await;
         if let Some(current) = self.current()
             && current.meta.last_log_id >= stored.meta.last_log_id
         {
@@ -218,14 +229,20 @@ impl Snapshots {
         let body = header.encode_to_vec();
         let mut data = BytesMut::from(&body[..]);
         data.put_u32_le(crc32c::crc32c(&body));
-        disk::replace(&*self.disk, &self.dir.join(CURRENT), data.freeze()).await?;
+        let replaced = disk::replace(&*self.disk, &self.dir.join(CURRENT), data.freeze()).await;
+        if let Err(e) = replaced {
+            if let Some(file) = &stored.file {
+                file.in_doubt.store(true, Ordering::Relaxed);
+            }
+            return Err(e);
+        }
         let old = self.inner.lock().current.replace(stored.clone());
         drop(old);
         self.clean().await;
         Ok(stored)
     }
 
-    /// Removes a file that did not become a snapshot.
+    /// Removes a file that did not become a snapshot: nobody may call it [`Snapshots::complete`] before.
     pub async fn discard(&self, path: &Path) {
         let _ = self.disk.remove(path).await;
     }

@@ -13,7 +13,6 @@ Usage: cargo sim [OPTION]...
   --from N           the first of them (default 1)
   --soak TIME        run seeds for so long (90s, 30m, 8h)
   --subject WHAT     log: one replicated log; node: the whole server (default: one seed in three is of the log)
-  --open FILE        failures that FILE lists as open findings are shown, and do not count
   --jobs N           how many seeds at a time (default: the number of processors)
   --planted          put known mistakes back, one at a time, and count the seeds that catch each
   --plant NAME       put one mistake back
@@ -50,30 +49,6 @@ struct Options {
     plant: Option<String>,
     history: bool,
     plan: bool,
-    /// Parts of the texts of problems that are known and not mended yet.
-    open: Vec<String>,
-}
-
-/// The findings of a file: its lines without comments and blank ones.
-fn open_findings(path: &str) -> Result<Vec<String>, String> {
-    let text = std::fs::read_to_string(path).map_err(|e| format!("{path}: {e}"))?;
-    let lines = text.lines().map(str::trim);
-    Ok(lines
-        .filter(|line| !line.is_empty() && !line.starts_with('#'))
-        .map(str::to_owned)
-        .collect())
-}
-
-/// Whether every problem of a failed run is an open finding.
-fn is_open(output: &str, open: &[String]) -> bool {
-    // The last line is the run's summary, those before it are its problems.
-    let mut lines: Vec<&str> = output.lines().filter(|line| !line.is_empty()).collect();
-    let summary = lines.pop();
-    summary.is_some_and(|line| line.contains(" FAILED "))
-        && !lines.is_empty()
-        && lines
-            .iter()
-            .all(|line| open.iter().any(|finding| line.contains(finding.as_str())))
 }
 
 fn duration(text: &str) -> Option<Duration> {
@@ -120,7 +95,6 @@ fn parse(args: &[String]) -> Result<Options, String> {
         plant: None,
         history: false,
         plan: false,
-        open: Vec::new(),
     };
     let mut args = args.iter();
     while let Some(arg) = args.next() {
@@ -139,7 +113,6 @@ fn parse(args: &[String]) -> Result<Options, String> {
                 let text = value()?;
                 o.subject = Some(subject(text).ok_or_else(|| format!("{text} is no subject"))?);
             }
-            "--open" => o.open = open_findings(value()?)?,
             "--plant" => o.plant = Some(value()?.clone()),
             "--planted" => o.planted = true,
             "--history" => o.history = true,
@@ -349,7 +322,6 @@ fn many(runs: impl Iterator<Item = (u64, Subject)>, options: &Options) -> ExitCo
     let began = Instant::now();
     let (mut done, mut simulated) = (0, 0.0);
     let mut failed = Vec::new();
-    let mut open = 0;
     drive(runs, options.jobs, options.plant.as_deref(), limit, |end| {
         done += 1;
         let line = end
@@ -366,9 +338,6 @@ fn many(runs: impl Iterator<Item = (u64, Subject)>, options: &Options) -> ExitCo
             .unwrap_or(0.0);
         if end.good {
             println!("{line}");
-        } else if is_open(&end.output, &options.open) {
-            open += 1;
-            print!("OPEN {}", end.output);
         } else {
             print!("{}", end.output);
             println!(
@@ -393,7 +362,7 @@ fn many(runs: impl Iterator<Item = (u64, Subject)>, options: &Options) -> ExitCo
     });
     let wall = began.elapsed().as_secs_f64();
     println!(
-        "{done} runs, {} failed, {open} with open findings only; {:.1} simulated minutes in {:.1} minutes, {:.1} a minute",
+        "{done} runs, {} failed; {:.1} simulated minutes in {:.1} minutes, {:.1} a minute",
         failed.len(),
         simulated / 60.0,
         wall / 60.0,
