@@ -15,9 +15,9 @@
 //!    is applied, and with nothing pending from an earlier office.
 //! 2. A committed entry of the pending office and my own hand is the front of `pending`, in order: the log keeps a
 //!    leader's order, and a proposal is never skipped (the group fences them to the office).
-//! 3. A committed entry of a later term while `pending` is not empty says that the rest of `pending` never
-//!    commits: entries of one term stand in the log before all of a later one. So does an office of my own that
-//!    begins while something is pending. Memory then holds what no history contains, and is thrown
+//! 3. A committed entry of a later leader while `pending` is not empty says that the rest of `pending` never
+//!    commits: entries of one leader stand in the log before all of a later one. One term can have several leaders, the
+//!    later with the greater id. So does an office of my own that begins while something is pending. Memory then holds what no history contains, and is thrown
 //!    away ([`Step::Rebuild`]).
 //!
 //! Slot records are not executed ahead: they take effect when applied, on the primary too.
@@ -356,7 +356,7 @@ impl Replica {
             });
         }
         if let Some(front) = self.pending.front()
-            && entry.term > front.office.term
+            && (entry.term, entry.leader) > (front.office.term, self.me)
             && !self.forgets_to_rebuild()
         {
             return Ok(Step::Rebuild);
@@ -562,6 +562,14 @@ mod tests {
             Ok(Step::Rebuild)
         ));
         assert_eq!(replica.last_applied().map(|last| last.index), Some(1));
+    }
+
+    #[test]
+    fn a_later_leader_of_the_same_term_takes_over_as_well() {
+        let (mut replica, _) = leading();
+        let step = replica.on_committed(&entry(1, 1, OTHER, Some(effects(0, b"zz"))));
+        assert!(matches!(step, Ok(Step::Rebuild)), "{step:?}");
+        assert_eq!(replica.last_applied().map(|last| last.index), Some(0));
     }
 
     #[test]
