@@ -22,7 +22,7 @@ use crate::error::{ChangeError, StartError};
 use crate::group::{Core, Group};
 use crate::ids::{NodeId, ShardId};
 use crate::log::gap_in;
-use crate::net::MESSAGE_MAX;
+use crate::net::{MESSAGE_MAX, WINDOW};
 use crate::raft::{
     LogId, Malformed, Types, entry_from_wire, id_bytes, log_id_to_wire, member_from_wire,
     membership_to_wire, opt_log_id, role_to_wire, vote_from_wire, vote_to_wire,
@@ -82,11 +82,10 @@ impl RaftServer {
         })
         .max_decoding_message_size(MESSAGE_MAX)
         .max_encoding_message_size(MESSAGE_MAX);
-        let window = 16 << 20;
         let router = tonic::transport::Server::builder()
             .tcp_nodelay(true)
-            .initial_stream_window_size(window)
-            .initial_connection_window_size(window)
+            .initial_stream_window_size(WINDOW)
+            .initial_connection_window_size(WINDOW)
             .add_service(service);
         // Connections are told to go away when it stops; dropping it would leave them served.
         let stopped = async move {
