@@ -41,7 +41,7 @@ pub const MESSAGE_MAX: usize = (1 << 30) + (1 << 20);
 const CHUNK: usize = 256 << 10;
 /// HTTP/2 windows: enough for a few batches of entries under way. Each connection to a receiver that is slower than its
 /// sender takes as much of its memory, and a witness has one for every shard.
-pub const WINDOW: u32 = 2 << 20;
+pub const WINDOW: u32 = 1 << 20;
 /// How long the news that entries are committed waits for further entries to go with.
 const COMMIT_WAIT: Duration = Duration::from_millis(2);
 /// A snapshot of which nothing moved for this long is given up.

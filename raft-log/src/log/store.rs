@@ -22,7 +22,7 @@ use crate::raft::{Entry, LogId, Types, Vote};
 use crate::watch;
 
 /// About how many bytes of entries are read, and sent, at once.
-const READ_BYTES: u64 = 1 << 20;
+const READ_BYTES: u64 = 512 << 10;
 
 /// What the store and the writer share.
 pub struct Shared {

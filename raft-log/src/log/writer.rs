@@ -36,7 +36,7 @@ use crate::planted::planted;
 use crate::raft::{Entry, LogId, Types, Vote};
 
 /// No more than this is written with one sync, if it comes in more than one piece.
-const BATCH_BYTES: usize = 2 << 20;
+const BATCH_BYTES: usize = 1 << 20;
 /// How often a write is tried again while the disk is full.
 const FULL_RETRY: Duration = Duration::from_millis(200);
 
