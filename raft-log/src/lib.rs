@@ -89,6 +89,7 @@ mod propose;
 mod raft;
 mod rebuild;
 mod rt;
+mod sealed;
 mod server;
 mod sm;
 mod snapshots;

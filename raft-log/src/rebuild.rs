@@ -9,7 +9,6 @@
 //! ([`Excluded`]), and nothing that comes from them is taken any more.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Write;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -20,6 +19,7 @@ use crate::error::StartError;
 use crate::ids::{NodeId, ShardId};
 use crate::log::{Offline, Record};
 use crate::raft::{Entry, LeaderId, LogId, Membership, Payload, Vote};
+use crate::sealed;
 use crate::snapshots::Snapshots;
 use crate::types::{EntryId, Member, Role};
 
@@ -210,28 +210,14 @@ impl Excluded {
     }
 
     async fn write(&self, disk: &dyn Disk, dir: &Path) -> std::io::Result<()> {
-        let mut text = format!("{TITLE}\n");
-        for node in &self.0 {
-            // Writing to a string does not fail.
-            let _ = writeln!(text, "node {node}");
-        }
-        let crc = crc32c::crc32c(text.as_bytes());
-        let _ = writeln!(text, "crc32c {crc:08x}");
+        let lines: String = self.0.iter().map(|node| format!("node {node}\n")).collect();
+        let text = sealed::seal(TITLE, &lines);
         disk::replace(disk, &dir.join(FILE), Bytes::from(text)).await
     }
 }
 
 fn parse(text: &[u8]) -> Result<Excluded, &'static str> {
-    let text = std::str::from_utf8(text).map_err(|_| "not text")?;
-    let (body, crc) = text.rsplit_once("crc32c ").ok_or("no checksum")?;
-    let crc = u32::from_str_radix(crc.trim_end(), 16).map_err(|_| "no checksum")?;
-    if crc != crc32c::crc32c(body.as_bytes()) {
-        return Err("checksum does not match");
-    }
-    let mut lines = body.lines();
-    if lines.next() != Some(TITLE) {
-        return Err("a version that this program does not know");
-    }
+    let lines = sealed::open(TITLE, text)?;
     let node = |line: &str| line.strip_prefix("node ").and_then(|id| id.parse().ok());
     lines
         .map(|line| node(line).ok_or("not a node's id"))

@@ -292,3 +292,51 @@ pub fn meta_from_header(header: &SnapshotHeader) -> Result<SnapshotMeta, String>
         last_membership: StoredMembership::new(id, membership),
     })
 }
+
+#[cfg(all(test, not(madsim)))]
+mod tests {
+    use super::*;
+    use crate::disk::{MemDisk, OpenMode};
+    use crate::ids::NodeId;
+    use crate::raft::log_id;
+
+    async fn written(snapshots: &Snapshots, index: u64) -> Stored {
+        let path = snapshots.new_path();
+        let file = snapshots.disk().open(&path, OpenMode::CreateNew).await;
+        let file = file.unwrap();
+        file.write_at(0, Bytes::from_static(b"state"))
+            .await
+            .unwrap();
+        file.sync().await.unwrap();
+        let meta = SnapshotMeta {
+            last_log_id: Some(log_id(1, NodeId::from_bytes([1; 20]), index)),
+            ..SnapshotMeta::default()
+        };
+        snapshots.complete(meta, path).await.unwrap()
+    }
+
+    /// Whatever `current` may name after a failure is kept, and what it no longer names is removed.
+    #[tokio::test]
+    async fn a_file_that_current_may_name_is_kept() {
+        let disk = MemDisk::new();
+        let dir = Path::new("/group");
+        let snapshots = Snapshots::open(Arc::new(disk.clone()), dir).await.unwrap();
+        let first = snapshots.adopt(written(&snapshots, 5).await).await.unwrap();
+        let second = written(&snapshots, 9).await;
+        let doubtful = second.file.as_ref().unwrap().path.clone();
+        disk.fail_syncs(true);
+        assert!(snapshots.adopt(second).await.is_err());
+        disk.fail_syncs(false);
+        assert_eq!(snapshots.current().map(|it| it.index()), Some(5));
+        let old = first.file.as_ref().unwrap().path.clone();
+        drop(first);
+        let third = written(&snapshots, 12).await;
+        assert_eq!(snapshots.adopt(third).await.unwrap().index(), 12);
+        assert!(disk.content(&doubtful).is_some(), "only a start may tell");
+        assert!(disk.content(&old).is_none());
+        drop(snapshots);
+        let snapshots = Snapshots::open(Arc::new(disk.clone()), dir).await.unwrap();
+        assert_eq!(snapshots.current().map(|it| it.index()), Some(12));
+        assert!(disk.content(&doubtful).is_none(), "it was not the one");
+    }
+}

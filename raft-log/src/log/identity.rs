@@ -13,15 +13,15 @@
 //! but without that segment has lost part of its log: it may have voted, and acknowledged, what it
 //! no longer knows.
 
-use std::fmt::Write;
-
 use crate::ids::{NodeId, ShardId};
+use crate::sealed;
 use crate::types::Role;
 
 /// The name of the file.
 pub const FILE: &str = "identity";
 /// It is never longer.
 pub const MAX_LEN: u64 = 4096;
+const TITLE: &str = "holdfast-raft-log 1";
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
@@ -37,26 +37,15 @@ impl Identity {
             Role::Data => "data",
             Role::Witness => "witness",
         };
-        let mut text = format!(
-            "holdfast-raft-log 1\nnode {}\nshard {}\nrole {role}\nsegment {}\n",
+        let lines = format!(
+            "node {}\nshard {}\nrole {role}\nsegment {}\n",
             self.node, self.shard, self.segment
         );
-        let crc = crc32c::crc32c(text.as_bytes());
-        let _ = writeln!(text, "crc32c {crc:08x}");
-        text
+        sealed::seal(TITLE, &lines)
     }
 
     pub fn parse(text: &[u8]) -> Result<Identity, &'static str> {
-        let text = std::str::from_utf8(text).map_err(|_| "not text")?;
-        let (body, crc) = text.rsplit_once("crc32c ").ok_or("no checksum")?;
-        let crc = u32::from_str_radix(crc.trim_end(), 16).map_err(|_| "no checksum")?;
-        if crc != crc32c::crc32c(body.as_bytes()) {
-            return Err("checksum does not match");
-        }
-        let mut lines = body.lines();
-        if lines.next() != Some("holdfast-raft-log 1") {
-            return Err("a version that this program does not know");
-        }
+        let mut lines = sealed::open(TITLE, text)?;
         let mut field = |name: &str| {
             lines
                 .next()
