@@ -356,6 +356,10 @@ pub async fn leave_and_reset(
         Err(error) => return Completion::plain(token, Err(refused(error))),
     };
     let result = member.group.initialize().await.map_err(change_error);
+    if result.is_ok() {
+        // Whoever is told that it is done finds a primary here. A disk so slow that it takes longer only delays that.
+        let _ = until_leading(&member.group).await;
+    }
     Completion {
         member: Some(member),
         renamed: Some(context),
