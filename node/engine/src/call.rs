@@ -5,6 +5,7 @@ use std::time::Duration;
 use holdfast_resp::{Proto, write};
 
 use crate::effects::Effects;
+use crate::events::EventClass;
 use crate::rng::Rng;
 
 /// A command's function. Write the reply with the `reply_…` methods of the call and return [`DONE`], or return an
@@ -184,6 +185,19 @@ impl<'a> Call<'a> {
     pub fn modified(&mut self, key: &[u8], changes: u64) {
         self.fx.add_dirty(changes);
         self.fx.touch(self.db, key);
+    }
+
+    /// Reports an event of a key of the selected database to those who listen for keyspace events. Report it where it
+    /// happens: the order of reports is the order of the messages.
+    #[inline]
+    pub fn notify(&mut self, class: EventClass, event: &'static str, key: &[u8]) {
+        self.fx.notify(class, event, self.db, key);
+    }
+
+    /// Reports that a key of the selected database was deleted.
+    #[inline]
+    pub fn notify_del(&mut self, key: &[u8]) {
+        self.notify(EventClass::GENERIC, "del", key);
     }
 
     /// Propagates `argv` instead of the command as it was sent. May be called several times; all of them are then

@@ -5,6 +5,8 @@
 
 use holdfast_resp::write;
 
+use crate::events::{EventClass, EventList};
+
 /// Collects the effects of a turn of the executor. The server owns one, passes it to every call, and takes what has
 /// gathered at the end of the turn.
 #[derive(Debug, Default)]
@@ -23,6 +25,8 @@ pub struct Effects {
     track_ready: bool,
     ready: KeyList,
     flushed: Vec<Option<u16>>,
+    wanted_events: EventClass,
+    events: EventList,
 }
 
 /// Keys of databases, stored back to back: a list that costs no allocation an element.
@@ -85,6 +89,30 @@ impl Effects {
     /// Whether keys that may unblock a client are listed.
     pub fn set_track_ready(&mut self, on: bool) {
         self.track_ready = on;
+    }
+
+    /// Which keyspace events are listed.
+    pub fn set_wanted_events(&mut self, classes: EventClass) {
+        self.wanted_events = classes;
+    }
+
+    /// Whether there are keyspace events that nobody has taken.
+    #[inline]
+    pub fn has_events(&self) -> bool {
+        !self.events.is_empty()
+    }
+
+    /// Takes the keyspace events.
+    pub fn take_events(&mut self) -> EventList {
+        std::mem::take(&mut self.events)
+    }
+
+    /// Reports a keyspace event. Commands use `Call::notify`.
+    #[inline]
+    pub fn notify(&mut self, class: EventClass, event: &'static str, db: u16, key: &[u8]) {
+        if self.wanted_events.meets(class) {
+            self.events.push(db, event, key);
+        }
     }
 
     /// The encoded effects since the last [`clear_turn`](Self::clear_turn).

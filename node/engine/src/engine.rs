@@ -6,6 +6,7 @@ use std::sync::OnceLock;
 use holdfast_resp::write;
 
 use crate::call::{Call, CmdError, Mode, Outcome};
+use crate::events::EventClass;
 use crate::keyspace::entry::{Entry, NEVER};
 use crate::keyspace::hash::KeyHasher;
 use crate::keyspace::{Db, Place, place};
@@ -284,6 +285,7 @@ impl Engine {
     ) {
         self.remove(db, place, key);
         self.stats.expired_keys += 1;
+        fx.notify(EventClass::EXPIRED, "expired", db, key);
         let verb: &[u8] = if self.config.lazyfree_lazy_expire {
             b"UNLINK"
         } else {
@@ -311,7 +313,7 @@ impl Engine {
     pub fn lookup_read(&mut self, call: &mut Call<'_>, key: &[u8]) -> Option<ValueRef<'_>> {
         let place = self.place(call, key);
         let Some(at) = self.live_at(call, place, key) else {
-            self.stats.keyspace_misses += 1;
+            self.count_miss(call, key);
             return None;
         };
         self.stats.keyspace_hits += 1;
@@ -319,6 +321,12 @@ impl Engine {
         let entry = unsafe { self.entry_at(at) };
         entry.touch(call.now_ms);
         Some(entry.value())
+    }
+
+    /// Counts a read that did not find its key.
+    pub(crate) fn count_miss(&mut self, call: &mut Call<'_>, key: &[u8]) {
+        self.stats.keyspace_misses += 1;
+        call.notify(EventClass::KEY_MISS, "keymiss", key);
     }
 
     /// The value of a key, to read, through a shared borrow: for commands that look at several keys at once.
@@ -440,6 +448,7 @@ impl Engine {
         }
         let mut entry = Entry::new(key, value, self.snapshots.epoch());
         entry.touch(call.now_ms);
+        call.notify(EventClass::NEW, "new", key);
         self.db_mut(call.db).insert(place, entry)
     }
 
@@ -507,6 +516,7 @@ impl Engine {
             None => Entry::new_str(key, bytes, epoch),
         };
         entry.touch(now_ms);
+        call.notify(EventClass::NEW, "new", key);
         self.db_mut(call.db).insert(place, entry);
         if let Ttl::At(_) = ttl {
             self.set_ttl(call, place, key, ttl);
@@ -535,6 +545,33 @@ impl Engine {
     pub fn delete(&mut self, call: &mut Call<'_>, key: &[u8]) -> bool {
         let place = self.place(call, key);
         self.live(call, place, key).is_some() && self.remove(call.db, place, key)
+    }
+
+    /// Reports that elements were taken out of a key's value. If nothing is left, the key is deleted.
+    pub(crate) fn removed_from(
+        &mut self,
+        call: &mut Call<'_>,
+        key: &[u8],
+        (class, event): (EventClass, &'static str),
+        is_empty: bool,
+        changes: u64,
+    ) {
+        call.notify(class, event, key);
+        if is_empty {
+            self.delete(call, key);
+            call.notify_del(key);
+        }
+        call.modified(key, changes);
+    }
+
+    /// Deletes a key that a command would have stored its empty result in. Whether it was there.
+    pub(crate) fn delete_and_report(&mut self, call: &mut Call<'_>, key: &[u8]) -> bool {
+        let there = self.delete(call, key);
+        if there {
+            call.modified(key, 1);
+            call.notify_del(key);
+        }
+        there
     }
 
     /// When a key expires, in Unix milliseconds, if it is there and does. Does not count as an access.

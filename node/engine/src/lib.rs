@@ -33,6 +33,8 @@
 //! - Each changed key is reported with [`Call::modified`]. If anything was, the command is propagated as it was sent. Where
 //!   that would not be deterministic or not minimal, [`Call::rewrite`] propagates something else instead: `SPOP` →
 //!   `SREM`, `BLPOP` → `LPOP`, `INCRBYFLOAT` → `SET … KEEPTTL`, relative times → absolute ones. Propagate just what Valkey does.
+//! - Keyspace events: [`Call::notify`] where something happens to a key, as Valkey names it; `new`, `expired` and `keymiss` come from the
+//!   engine.
 //! - Errors: return `Err(CmdError::…)`; what has been written of the reply is taken back. An error after a change must
 //!   not happen.
 //! - Blocking: when nothing is there and `call.may_block`, return `Ok(Outcome::Block(…))` having changed and written nothing. The
@@ -53,6 +55,7 @@ pub mod digest;
 pub mod docs;
 pub mod effects;
 mod engine;
+pub mod events;
 pub mod glob;
 mod keyspace;
 mod maintenance;
@@ -69,6 +72,7 @@ pub use apply::{ApplyError, ApplyState};
 pub use call::{Block, Call, CmdError, CmdResult, CommandFn, DONE, Mode, Outcome, TimeoutReply};
 pub use effects::{Effects, KeyList};
 pub use engine::{BadPayload, Engine, EngineConfig, EngineStats, Ttl, ValueCodec};
+pub use events::{EventClass, EventList};
 pub use maintenance::KeyInfo;
 pub use rng::Rng;
 pub use slots::{SLOTS, SlotFilter, SlotSet, key_slot};

@@ -3,6 +3,7 @@
 use crate::call::{Call, CmdError, CmdResult, DONE};
 use crate::decimal::{self, DecimalError};
 use crate::engine::{Engine, Ttl};
+use crate::events::EventClass;
 use crate::spec::{Acl, Command, CommandSpec, Flags, Group, Key, KeySpec};
 use crate::value::{StrRef, ValueRef};
 use holdfast_resp::{format_i64, parse_i64};
@@ -31,6 +32,7 @@ fn add_int(engine: &mut Engine, call: &mut Call<'_>, increment: i64) -> CmdResul
         None => engine.set_string(call, place, key, format_i64(sum).as_bytes(), Ttl::Clear),
     }
     call.modified(key, 1);
+    call.notify(EventClass::STRING, "incrby", key);
     call.reply_int(sum);
     DONE
 }
@@ -72,6 +74,7 @@ fn incrbyfloat(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
         })?;
     engine.set_string(call, place, key, sum.as_bytes(), Ttl::Keep);
     call.modified(key, 1);
+    call.notify(EventClass::STRING, "incrbyfloat", key);
     call.rewrite(&[b"SET", key, sum.as_bytes(), b"KEEPTTL"]);
     call.reply_bulk(sum.as_bytes());
     DONE

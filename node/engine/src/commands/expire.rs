@@ -2,6 +2,7 @@
 
 use crate::call::{Call, CmdError, CmdResult, DONE, Mode};
 use crate::engine::{Engine, Ttl};
+use crate::events::EventClass;
 use crate::keyspace::Place;
 use crate::spec::{Acl, Command, CommandSpec, Flags, Group, Key, KeySpec};
 use holdfast_resp::format_i64;
@@ -27,6 +28,7 @@ pub(super) fn delete_as_expired(
     };
     call.rewrite(&[verb, key]);
     call.modified(key, 1);
+    call.notify(EventClass::EXPIRED, "expired", key);
 }
 
 /// What a new time for a key must fulfil.
@@ -102,6 +104,7 @@ fn expire_at(engine: &mut Engine, call: &mut Call<'_>, base_ms: u64, seconds: bo
             engine.set_ttl(call, place, key, Ttl::At(at));
         }
         call.modified(key, 1);
+        call.notify(EventClass::GENERIC, "expire", key);
         if call.fx.enabled() {
             let text = format_i64(at as i64);
             let mut argv = call.argv.to_vec();
@@ -139,7 +142,10 @@ fn reply_ttl(engine: &mut Engine, call: &mut Call<'_>, seconds: bool, absolute: 
     let key = call.arg(1);
     let place = engine.place(call, key);
     let answer = match engine.live(call, place, key).map(|e| e.expiry()) {
-        None => -2,
+        None => {
+            engine.count_miss(call, key);
+            -2
+        }
         Some(None) => -1,
         Some(Some(at)) => {
             let ms = if absolute {
@@ -183,6 +189,7 @@ fn persist(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
     if expires {
         engine.set_ttl(call, place, key, Ttl::Clear);
         call.modified(key, 1);
+        call.notify(EventClass::GENERIC, "persist", key);
     }
     call.reply_int(i64::from(expires));
     DONE

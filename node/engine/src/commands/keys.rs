@@ -3,6 +3,7 @@
 use super::expire::{delete_as_expired, has_passed};
 use crate::call::{Call, CmdError, CmdResult, DONE};
 use crate::engine::{BadPayload, Engine, Ttl};
+use crate::events::EventClass;
 use crate::spec::{Acl, Command, CommandSpec, Flags, Group, Key, KeySpec};
 use crate::value::Value;
 use holdfast_resp::{format_i64, write};
@@ -13,10 +14,7 @@ const NO_SUCH_DB: CmdError = CmdError::Static("ERR DB index is out of range");
 fn del(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
     let mut deleted = 0;
     for key in call.argv.iter().skip(1) {
-        if engine.delete(call, key) {
-            call.modified(key, 1);
-            deleted += 1;
-        }
+        deleted += i64::from(engine.delete_and_report(call, key));
     }
     call.reply_int(deleted);
     DONE
@@ -27,7 +25,13 @@ fn exists(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
         .argv
         .iter()
         .skip(1)
-        .filter(|key| engine.exists(call, key))
+        .filter(|key| {
+            let found = engine.exists(call, key);
+            if !found {
+                engine.count_miss(call, key);
+            }
+            found
+        })
         .count();
     call.reply_len(count);
     DONE
@@ -47,10 +51,13 @@ fn touch(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
 fn type_(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
     let key = call.arg(1);
     let place = engine.place(call, key);
-    let name = engine
-        .live(call, place, key)
-        .map_or("none", |e| e.value().ty().name());
-    call.reply_simple(name);
+    match engine.live(call, place, key).map(|e| e.value().ty()) {
+        Some(ty) => call.reply_simple(ty.name()),
+        None => {
+            engine.count_miss(call, key);
+            call.reply_simple("none");
+        }
+    }
     DONE
 }
 
@@ -68,6 +75,8 @@ fn rename_key(engine: &mut Engine, call: &mut Call<'_>, absent_only: bool) -> Cm
         }
         call.fx.touch(call.db, from);
         call.modified(to, 1);
+        call.notify(EventClass::GENERIC, "rename_from", from);
+        call.notify(EventClass::GENERIC, "rename_to", to);
     }
     if absent_only {
         call.reply_int(i64::from(free));
@@ -133,6 +142,7 @@ fn copy(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
         in_db(call, db, |call| {
             engine.set_value(call, to, value, ttl);
             call.modified(to, 1);
+            call.notify(EventClass::GENERIC, "copy_to", to);
         });
     }
     call.reply_int(1);
@@ -158,6 +168,8 @@ fn move_(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
         });
     }
     call.modified(key, 1);
+    call.notify(EventClass::GENERIC, "move_from", key);
+    call.fx.notify(EventClass::GENERIC, "move_to", db, key);
     call.reply_int(1);
     DONE
 }
@@ -377,6 +389,7 @@ fn restore(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
         }
     }
     call.modified(key, 1);
+    call.notify(EventClass::GENERIC, "restore", key);
     if let Some(at) = at.filter(|_| !absolute) {
         let at = format_i64(at as i64);
         let mut argv = call.argv.to_vec();

@@ -3,6 +3,7 @@
 use super::strings::{TOO_LONG, check_len};
 use crate::call::{Call, CmdError, CmdResult, DONE};
 use crate::engine::{Engine, Ttl};
+use crate::events::EventClass;
 use crate::spec::{Acl, Command, CommandSpec, Flags, Group, Key, KeySpec};
 use crate::value::{StrRef, ValueRef};
 
@@ -29,6 +30,7 @@ fn append(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
         }
     };
     call.modified(key, 1);
+    call.notify(EventClass::STRING, "append", key);
     call.reply_len(len);
     DONE
 }
@@ -91,6 +93,7 @@ fn setrange(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
         }
     }
     call.modified(key, 1);
+    call.notify(EventClass::STRING, "setrange", key);
     call.reply_len(len);
     DONE
 }

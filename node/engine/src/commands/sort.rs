@@ -5,6 +5,7 @@ use std::cmp::Ordering;
 use super::scan::pattern_slot;
 use crate::call::{Call, CmdError, CmdResult, DONE};
 use crate::engine::{Engine, Ttl};
+use crate::events::EventClass;
 use crate::number::parse_f64;
 use crate::slots::key_slot;
 use crate::spec::{Acl, Begin, Command, CommandSpec, Find, Flags, Group, Key, KeySpec};
@@ -161,9 +162,7 @@ fn sort_key(engine: &mut Engine, call: &mut Call<'_>, read_only: bool) -> CmdRes
         return DONE;
     };
     if output.is_empty() {
-        if engine.delete(call, destination) {
-            call.modified(destination, 1);
-        }
+        engine.delete_and_report(call, destination);
     } else {
         let limits = engine.limits();
         let mut list = ListValue::new();
@@ -172,6 +171,7 @@ fn sort_key(engine: &mut Engine, call: &mut Call<'_>, read_only: bool) -> CmdRes
         }
         engine.set_value(call, destination, list.into_value(), Ttl::Clear);
         call.modified(destination, output.len() as u64);
+        call.notify(EventClass::LIST, "sortstore", destination);
     }
     call.reply_len(output.len());
     DONE

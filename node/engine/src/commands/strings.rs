@@ -3,6 +3,7 @@
 use super::expire::{delete_as_expired, has_passed};
 use crate::call::{Call, CmdError, CmdResult, DONE, Mode};
 use crate::engine::{Engine, Ttl};
+use crate::events::EventClass;
 use crate::keyspace::entry::STR_BYTES_MAX;
 use crate::spec::{Acl, Begin, Command, CommandSpec, Find, Flags, Group, Key, KeySpec};
 use crate::value::{StrRef, ValueRef};
@@ -188,6 +189,7 @@ fn set(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
         let place = engine.place(call, key);
         engine.set_string(call, place, key, value, Ttl::Clear);
         call.modified(key, 1);
+        call.notify(EventClass::STRING, "set", key);
         call.reply_ok();
         return DONE;
     }
@@ -256,7 +258,9 @@ fn set_with(
     };
     engine.set_string(call, place, key, value, ttl);
     call.modified(key, 1);
+    call.notify(EventClass::STRING, "set", key);
     if let Expiry::At { ms, pxat, .. } = options.expiry {
+        call.notify(EventClass::GENERIC, "expire", key);
         if !pxat {
             call.rewrite(&[
                 b"SET",
@@ -341,14 +345,14 @@ fn getset(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
     let place = engine.place(call, key);
     engine.set_string(call, place, key, value, Ttl::Clear);
     call.modified(key, 1);
+    call.notify(EventClass::STRING, "set", key);
     call.rewrite(&[b"SET", key, value]);
     DONE
 }
 
 fn getdel(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
     let key = call.arg(1);
-    if reply_get(engine, call, key)? && engine.delete(call, key) {
-        call.modified(key, 1);
+    if reply_get(engine, call, key)? && engine.delete_and_report(call, key) {
         call.rewrite(&[b"DEL", key]);
     }
     DONE
@@ -370,6 +374,7 @@ fn getex(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
                 engine.set_ttl(call, place, key, Ttl::At(ms));
             }
             call.modified(key, 1);
+            call.notify(EventClass::GENERIC, "expire", key);
             call.rewrite(&[b"PEXPIREAT", key, format_i64(ms as i64).as_bytes()]);
         }
         Expiry::Persist => {
@@ -379,6 +384,7 @@ fn getex(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
             {
                 engine.set_ttl(call, place, key, Ttl::Clear);
                 call.modified(key, 1);
+                call.notify(EventClass::GENERIC, "persist", key);
                 call.rewrite(&[b"PERSIST", key]);
             }
         }
@@ -392,8 +398,7 @@ fn delifeq(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
     let equal = engine
         .read_str(call, key)?
         .is_some_and(|s| *s.text() == *call.argv[2]);
-    if equal && engine.delete(call, key) {
-        call.modified(key, 1);
+    if equal && engine.delete_and_report(call, key) {
         call.rewrite(&[b"DEL", key]);
     }
     call.reply_int(i64::from(equal));
@@ -432,6 +437,7 @@ fn mset_pairs(engine: &mut Engine, call: &mut Call<'_>, absent_only: bool) -> Cm
         let place = engine.place(call, key);
         engine.set_string(call, place, key, value, Ttl::Clear);
         call.modified(key, 1);
+        call.notify(EventClass::STRING, "set", key);
     }
     if absent_only {
         call.reply_int(1);
@@ -477,6 +483,10 @@ fn msetex(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
         let place = engine.place(call, key);
         engine.set_string(call, place, key, value, ttl);
         call.modified(key, 1);
+        call.notify(EventClass::STRING, "set", key);
+        if matches!(ttl, Ttl::At(_)) {
+            call.notify(EventClass::GENERIC, "expire", key);
+        }
     }
     if let Expiry::At {
         ms, pxat: false, ..

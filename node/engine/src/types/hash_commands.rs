@@ -5,7 +5,7 @@ use super::listpack::Elem;
 use crate::args::{self, ScanArgs};
 use crate::decimal::{self, DecimalError};
 use crate::spec::{Acl, Command, CommandSpec, Flags, Group, Key, KeySpec};
-use crate::{Call, CmdError, CmdResult, DONE, Engine};
+use crate::{Call, CmdError, CmdResult, DONE, Engine, EventClass};
 use holdfast_resp::{Proto, format_i64, parse_i64};
 
 /// The rows.
@@ -304,6 +304,8 @@ pub const COMMANDS: &[Command] = &[
     ),
 ];
 
+const HDEL: (EventClass, &str) = (EventClass::HASH, "hdel");
+
 fn hset(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
     let created = set_pairs(engine, call, "hset")?;
     call.reply_len(created);
@@ -330,6 +332,7 @@ fn set_pairs(engine: &mut Engine, call: &mut Call<'_>, name: &str) -> Result<usi
         .filter(|pair| hash.set(pair[0], pair[1], &limits))
         .count();
     call.modified(key, pairs.len() as u64 / 2);
+    call.notify(EventClass::HASH, "hset", key);
     Ok(created)
 }
 
@@ -343,6 +346,7 @@ fn hsetnx(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
         let hash = engine.write_or_create(call, key, HashValue::new)?;
         hash.set(field, value, &limits);
         call.modified(key, 1);
+        call.notify(EventClass::HASH, "hset", key);
     }
     call.reply_int(i64::from(!there));
     DONE
@@ -432,10 +436,8 @@ fn hdel(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
         }
     }
     if removed > 0 {
-        if hash.is_empty() {
-            engine.delete(call, key);
-        }
-        call.modified(key, removed as u64);
+        let empty = hash.is_empty();
+        engine.removed_from(call, key, HDEL, empty, removed as u64);
     }
     call.reply_len(removed);
     DONE
@@ -460,10 +462,8 @@ fn hgetdel(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
         removed += u64::from(hash.as_deref_mut().is_some_and(|h| h.remove(field)));
     }
     if removed > 0 {
-        if hash.is_some_and(|h| h.is_empty()) {
-            engine.delete(call, key);
-        }
-        call.modified(key, removed);
+        let empty = hash.is_some_and(|h| h.is_empty());
+        engine.removed_from(call, key, HDEL, empty, removed);
     }
     DONE
 }
@@ -488,6 +488,7 @@ fn hincrby(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
     let hash = engine.write_or_create(call, key, HashValue::new)?;
     hash.set(field, format_i64(new).as_bytes(), &limits);
     call.modified(key, 1);
+    call.notify(EventClass::HASH, "hincrby", key);
     call.reply_int(new);
     DONE
 }
@@ -515,6 +516,7 @@ fn hincrbyfloat(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
     let hash = engine.write_or_create(call, key, HashValue::new)?;
     hash.set(field, new.as_bytes(), &limits);
     call.modified(key, 1);
+    call.notify(EventClass::HASH, "hincrbyfloat", key);
     // The sum itself, so that copies need not agree on how to add.
     call.rewrite(&[b"HSET", key, field, new.as_bytes()]);
     call.reply_bulk(new.as_bytes());

@@ -3,7 +3,7 @@
 use super::list_value::{End, Quicklist};
 use super::{ListValue, TypeLimits};
 use crate::spec::{Acl, Command, CommandSpec, Flags, Group, Key, KeySpec};
-use crate::{Call, CmdError, CmdResult, DONE, Engine, args};
+use crate::{Call, CmdError, CmdResult, DONE, Engine, EventClass, args};
 
 /// The rows.
 pub const COMMANDS: &[Command] = &[
@@ -283,7 +283,25 @@ fn push(engine: &mut Engine, call: &mut Call<'_>, end: End, existing_only: bool)
     }
     call.reply_len(list.len());
     call.modified(key, elements.len() as u64);
+    call.notify(EventClass::LIST, push_event(end), key);
     DONE
+}
+
+/// The event of an element pushed at this end.
+pub(super) fn push_event(end: End) -> &'static str {
+    match end {
+        End::Left => "lpush",
+        End::Right => "rpush",
+    }
+}
+
+/// The event of elements popped at this end.
+pub(super) fn pop_event(end: End) -> (EventClass, &'static str) {
+    let event = match end {
+        End::Left => "lpop",
+        End::Right => "rpop",
+    };
+    (EventClass::LIST, event)
 }
 
 fn lpop(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
@@ -334,10 +352,8 @@ pub(super) fn take(
         .ok_or(CmdError::NO_SUCH_KEY)?;
     let element = list.pop(end).ok_or(CmdError::NO_SUCH_KEY)?;
     list.shrink(&limits);
-    if list.is_empty() {
-        engine.delete(call, key);
-    }
-    call.modified(key, 1);
+    let empty = list.is_empty();
+    engine.removed_from(call, key, pop_event(end), empty, 1);
     Ok(element)
 }
 
@@ -365,10 +381,8 @@ pub(super) fn take_many(
     }
     list.remove(if end == End::Left { 0 } else { len - n }, n);
     list.shrink(&limits);
-    if list.is_empty() {
-        engine.delete(call, key);
-    }
-    call.modified(key, n as u64);
+    let empty = list.is_empty();
+    engine.removed_from(call, key, pop_event(end), empty, n as u64);
     Ok(n)
 }
 
@@ -424,6 +438,7 @@ fn lset(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
     list.set(index, element, &limits);
     list.shrink(&limits);
     call.modified(key, 1);
+    call.notify(EventClass::LIST, "lset", key);
     call.reply_ok();
     DONE
 }
@@ -449,6 +464,7 @@ fn linsert(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
         list.insert(at + usize::from(after), element, &limits);
         call.reply_len(list.len());
         call.modified(key, 1);
+        call.notify(EventClass::LIST, "linsert", key);
     }
     DONE
 }
@@ -486,10 +502,9 @@ fn lrem(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
         }
         remove_indexes(list, &found, &limits);
         list.shrink(&limits);
-        if list.is_empty() {
-            engine.delete(call, key);
-        }
-        call.modified(key, found.len() as u64);
+        let event = (EventClass::LIST, "lrem");
+        let empty = list.is_empty();
+        engine.removed_from(call, key, event, empty, found.len() as u64);
     }
     call.reply_len(found.len());
     DONE
@@ -533,11 +548,11 @@ fn ltrim(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
             list.remove(range.end, len);
             list.remove(0, range.start);
             list.shrink(&limits);
-            if list.is_empty() {
-                engine.delete(call, key);
-            }
-            call.modified(key, removed as u64);
         }
+        // The key counts as touched even if nothing goes.
+        let event = (EventClass::LIST, "ltrim");
+        let empty = list.is_empty();
+        engine.removed_from(call, key, event, empty, removed as u64);
     }
     call.reply_ok();
     DONE

@@ -1,10 +1,10 @@
 //! The commands of lists that move elements between keys, look at several keys, or block.
 
 use super::ListValue;
-use super::list_commands::{take, take_many};
+use super::list_commands::{pop_event, push_event, take, take_many};
 use super::list_value::End;
 use crate::spec::{Acl, Begin, Command, CommandSpec, Find, Flags, Group, Key, KeySpec};
-use crate::{Call, CmdError, CmdResult, DONE, Engine, TimeoutReply, args};
+use crate::{Call, CmdError, CmdResult, DONE, Engine, EventClass, TimeoutReply, args};
 use holdfast_resp::format_i64;
 use std::time::Duration;
 
@@ -216,6 +216,8 @@ fn move_element(engine: &mut Engine, call: &mut Call<'_>, from: End, to: End) ->
         list.push(to, &element, &limits);
         list.shrink(&limits);
         call.modified(source, 1);
+        let (class, event) = pop_event(from);
+        call.notify(class, event, source);
         element
     } else {
         let element = take(engine, call, source, from)?;
@@ -226,6 +228,7 @@ fn move_element(engine: &mut Engine, call: &mut Call<'_>, from: End, to: End) ->
         call.modified(destination, 0);
         element
     };
+    call.notify(EventClass::LIST, push_event(to), destination);
     call.reply_bulk(&element);
     DONE
 }

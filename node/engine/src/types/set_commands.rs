@@ -4,7 +4,7 @@ use super::SetValue;
 use crate::args::{self, ScanArgs};
 use crate::spec::{Acl, Begin, Command, CommandSpec, Find, Flags, Group, Key, KeySpec};
 use crate::value::DataType;
-use crate::{Call, CmdError, CmdResult, DONE, Engine, Ttl};
+use crate::{Call, CmdError, CmdResult, DONE, Engine, EventClass, Ttl};
 
 /// The rows.
 pub const COMMANDS: &[Command] = &[
@@ -314,6 +314,8 @@ pub const COMMANDS: &[Command] = &[
     ),
 ];
 
+const SREM: (EventClass, &str) = (EventClass::SET, "srem");
+
 fn sadd(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
     let (key, members) = (call.arg(1), &call.argv[2..]);
     let limits = engine.limits();
@@ -324,6 +326,7 @@ fn sadd(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
     let added = members.iter().filter(|m| set.insert(m, &limits)).count();
     if added > 0 {
         call.modified(key, added as u64);
+        call.notify(EventClass::SET, "sadd", key);
     }
     call.reply_len(added);
     DONE
@@ -337,10 +340,8 @@ fn srem(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
     };
     let removed = call.argv[2..].iter().filter(|m| set.remove(m)).count();
     if removed > 0 {
-        if set.is_empty() {
-            engine.delete(call, key);
-        }
-        call.modified(key, removed as u64);
+        let empty = set.is_empty();
+        engine.removed_from(call, key, SREM, empty, removed as u64);
     }
     call.reply_len(removed);
     DONE
@@ -360,15 +361,14 @@ fn smove(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
     if there && source != destination {
         if let Some(set) = engine.write::<SetValue>(call, source)? {
             set.remove(member);
-            if set.is_empty() {
-                engine.delete(call, source);
-            }
+            let empty = set.is_empty();
+            engine.removed_from(call, source, SREM, empty, 1);
         }
-        call.modified(source, 1);
         let set =
             engine.write_or_create(call, destination, || SetValue::new_for(member, 1, &limits))?;
         if set.insert(member, &limits) {
             call.modified(destination, 1);
+            call.notify(EventClass::SET, "sadd", destination);
         }
     }
     call.reply_int(i64::from(there));
@@ -442,14 +442,15 @@ fn spop(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
     if popped.is_empty() {
         return DONE;
     }
-    if popped.len() == len {
-        engine.delete(call, key);
-    } else if let Some(set) = engine.write::<SetValue>(call, key)? {
+    if popped.len() < len
+        && let Some(set) = engine.write::<SetValue>(call, key)?
+    {
         for member in &popped {
             set.remove(member);
         }
     }
-    call.modified(key, popped.len() as u64);
+    let event = (EventClass::SET, "spop");
+    engine.removed_from(call, key, event, popped.len() == len, popped.len() as u64);
     // What was drawn, since copies would draw differently.
     if count.is_some() && popped.len() == len {
         call.rewrite(&[b"UNLINK", key]);
@@ -599,8 +600,14 @@ fn store(engine: &mut Engine, call: &mut Call<'_>, operation: Operation) -> CmdR
     if !result.is_empty() {
         engine.set_value(call, destination, result.into_value(), Ttl::Clear);
         call.modified(destination, 1);
-    } else if engine.delete(call, destination) {
-        call.modified(destination, 1);
+        let event = match operation {
+            Operation::Inter => "sinterstore",
+            Operation::Union => "sunionstore",
+            Operation::Diff => "sdiffstore",
+        };
+        call.notify(EventClass::SET, event, destination);
+    } else {
+        engine.delete_and_report(call, destination);
     }
     DONE
 }

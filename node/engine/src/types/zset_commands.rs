@@ -5,7 +5,7 @@ use super::ZsetValue;
 use super::zset_value::Inserted;
 use crate::args::{self, ScanArgs};
 use crate::spec::{Acl, Begin, Command, CommandSpec, Find, Flags, Group, Key, KeySpec};
-use crate::{Call, CmdError, CmdResult, DONE, Engine, TimeoutReply};
+use crate::{Call, CmdError, CmdResult, DONE, Engine, EventClass, TimeoutReply};
 use holdfast_resp::{Proto, format_double, format_i64};
 
 /// The rows.
@@ -426,6 +426,8 @@ fn add(engine: &mut Engine, call: &mut Call<'_>, mut options: AddOptions) -> Cmd
     }
     if added + updated > 0 {
         call.modified(key, added + updated);
+        let event = if o.increment { "zincr" } else { "zadd" };
+        call.notify(EventClass::ZSET, event, key);
     }
     match (o.increment, result) {
         (true, Some(score)) => call.reply_double(score),
@@ -443,10 +445,9 @@ fn zrem(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
     };
     let removed = call.argv[2..].iter().filter(|m| zset.remove(m)).count();
     if removed > 0 {
-        if zset.is_empty() {
-            engine.delete(call, key);
-        }
-        call.modified(key, removed as u64);
+        let event = (EventClass::ZSET, "zrem");
+        let empty = zset.is_empty();
+        engine.removed_from(call, key, event, empty, removed as u64);
     }
     call.reply_len(removed);
     DONE
@@ -553,11 +554,12 @@ fn take(
         .map(|(member, score)| (member.to_boxed(), score))
         .collect();
     zset.remove_range(range);
-    if zset.is_empty() {
-        engine.delete(call, key);
-    }
     if n > 0 {
-        call.modified(key, n as u64);
+        let event = match end {
+            Where::Min => "zpopmin",
+            Where::Max => "zpopmax",
+        };
+        engine.removed_from(call, key, (EventClass::ZSET, event), n == len, n as u64);
     }
     Ok(popped)
 }

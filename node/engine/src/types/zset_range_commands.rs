@@ -5,7 +5,7 @@ use crate::args;
 use crate::number::parse_f64;
 use crate::spec::{Acl, Command, CommandSpec, Flags, Group, Key, KeySpec};
 use crate::value::DataType;
-use crate::{Call, CmdError, CmdResult, DONE, Engine, Ttl};
+use crate::{Call, CmdError, CmdResult, DONE, Engine, EventClass, Ttl};
 use holdfast_resp::Proto;
 use std::ops::Range;
 
@@ -415,10 +415,13 @@ fn remove(engine: &mut Engine, call: &mut Call<'_>, by: By) -> CmdResult {
         && let Some(zset) = engine.write::<ZsetValue>(call, key)?
     {
         zset.remove_range(ranks);
-        if zset.is_empty() {
-            engine.delete(call, key);
-        }
-        call.modified(key, removed as u64);
+        let event = match by {
+            By::Rank => "zremrangebyrank",
+            By::Score => "zremrangebyscore",
+            By::Lex => "zremrangebylex",
+        };
+        let empty = zset.is_empty();
+        engine.removed_from(call, key, (EventClass::ZSET, event), empty, removed as u64);
     }
     call.reply_len(removed);
     DONE
@@ -503,7 +506,7 @@ fn range(
     let limits = engine.limits();
     let Some(zset) = engine.read::<ZsetValue>(call, call.arg(key_at))? else {
         if store {
-            return store_result(engine, call, ZsetValue::new());
+            return store_result(engine, call, ZsetValue::new(), "zrangestore");
         }
         call.reply_array(0);
         return DONE;
@@ -517,7 +520,7 @@ fn range(
         for (member, score) in zset.range(ranks, false) {
             result.insert(member.bytes(&mut None), score, &limits);
         }
-        return store_result(engine, call, result);
+        return store_result(engine, call, result, "zrangestore");
     }
     let nested = with_scores && call.proto == Proto::Resp3;
     call.reply_array(if with_scores && !nested {
@@ -560,14 +563,16 @@ pub(super) fn store_result(
     engine: &mut Engine,
     call: &mut Call<'_>,
     result: ZsetValue,
+    event: &'static str,
 ) -> CmdResult {
     let destination = call.arg(1);
     call.reply_len(result.len());
     if !result.is_empty() {
         engine.set_value(call, destination, result.into_value(), Ttl::Clear);
         call.modified(destination, 1);
-    } else if engine.delete(call, destination) {
-        call.modified(destination, 1);
+        call.notify(EventClass::ZSET, event, destination);
+    } else {
+        engine.delete_and_report(call, destination);
     }
     DONE
 }

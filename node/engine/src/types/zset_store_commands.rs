@@ -425,7 +425,12 @@ fn store(engine: &mut Engine, call: &mut Call<'_>, operation: Operation) -> CmdR
     let combine = Combine::parse(engine, call, 2, operation, true)?;
     let mut result = combine.run(engine, call, operation)?;
     result.fit(&engine.limits());
-    store_result(engine, call, result)
+    let event = match operation {
+        Operation::Union => "zunionstore",
+        Operation::Inter => "zinterstore",
+        Operation::Diff => "zdiffstore",
+    };
+    store_result(engine, call, result, event)
 }
 
 fn zunion(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {

@@ -69,6 +69,7 @@ fn add(ex: &mut Executor, id: ConnId, names: &[&[u8]], kind: Kind) {
         }
         confirm(ex, id, kind.words().0, Some(name), kind);
     }
+    ex.update_tracking();
 }
 
 fn remove(ex: &mut Executor, id: ConnId, names: &[&[u8]], kind: Kind) {
@@ -102,6 +103,7 @@ fn remove(ex: &mut Executor, id: ConnId, names: &[&[u8]], kind: Kind) {
     if ex.conns[id].subs.as_ref().is_some_and(|s| s.is_empty()) {
         ex.conns[id].subs = None;
     }
+    ex.update_tracking();
 }
 
 fn subscribe(ex: &mut Executor, id: ConnId, argv: &[&[u8]]) {

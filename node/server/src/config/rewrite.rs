@@ -91,7 +91,7 @@ fn lines(id: usize, value: &str) -> Vec<String> {
         }
         _ if value.is_empty() => vec![format!("{} \"\"", d.name)],
         _ if d.flags & MULTI != 0 => vec![format!("{} {value}", d.name)],
-        Kind::Str => vec![format!("{} {}", d.name, quote(value))],
+        Kind::Str | Kind::EventClasses => vec![format!("{} {}", d.name, quote(value))],
         _ => vec![format!("{} {value}", d.name)],
     }
 }

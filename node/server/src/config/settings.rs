@@ -1,6 +1,7 @@
 //! What the data path needs of the configuration, parsed once.
 
 use super::Config;
+use holdfast_engine::EventClass;
 
 /// Limits on a client's pending output. Zero means none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -52,6 +53,8 @@ pub struct Settings {
     pub hz: u64,
     /// `active-expire-effort`, 1 to 10.
     pub active_expire_effort: u32,
+    /// `notify-keyspace-events`
+    pub events: EventClass,
 }
 
 /// Who may use something dangerous.
@@ -124,6 +127,7 @@ impl Settings {
             protected_configs: Allowed::of(c.get("enable-protected-configs")),
             hz: (c.size("hz") as u64).clamp(1, 500),
             active_expire_effort: c.size("active-expire-effort").clamp(1, 10) as u32,
+            events: EventClass::parse(c.get("notify-keyspace-events")).unwrap_or_default(),
         }
     }
 }

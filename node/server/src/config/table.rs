@@ -41,6 +41,8 @@ pub enum Kind {
     Save,
     /// `<class> <hard> <soft> <seconds>`, repeated.
     OutputLimits,
+    /// Letters of classes of keyspace events.
+    EventClasses,
 }
 
 /// One directive.
@@ -877,7 +879,7 @@ pub const DIRECTIVES: &[Directive] = &[
     ),
     known("mptcp", "", Kind::Bool, "no", IMMUTABLE),
     known("no-appendfsync-on-rewrite", "", Kind::Bool, "no", NONE),
-    known("notify-keyspace-events", "", Kind::Str, "", NONE),
+    acts("notify-keyspace-events", "", Kind::EventClasses, "", NONE),
     known(
         "oom-score-adj",
         "",

@@ -1,6 +1,7 @@
 //! What a directive's words mean: checking them and bringing them into one canonical form.
 
 use super::table::{Directive, Kind};
+use holdfast_engine::EventClass;
 
 /// Splits a line into words as Valkey does: blanks separate, double quotes allow `\n`, `\r`, `\t`,
 /// `\b`, `\a` and `\xHH`, single quotes allow `\'` only; quoted
@@ -245,6 +246,9 @@ pub fn canonical(d: &Directive, words: &[&str], old: &str) -> Result<String, Str
         }
         Kind::Save => save(words),
         Kind::OutputLimits => output_limits(words, old),
+        Kind::EventClasses => EventClass::parse(single()?)
+            .map(|classes| classes.to_string())
+            .ok_or_else(|| "Invalid event class character. Use 'Ag$lshzxeKEtmdn'.".into()),
     }
 }
 

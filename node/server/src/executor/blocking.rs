@@ -269,6 +269,7 @@ impl Executor {
             self.note_dependence(id, command, &argv, before);
             self.gate_reply(id, start);
         }
+        self.deliver_events();
         self.note_touched();
         self.mark_dirty(id);
         self.unblocked.push(id);

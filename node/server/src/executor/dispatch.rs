@@ -52,11 +52,13 @@ impl Executor {
         let was_asking = c.asking;
         self.depends = Depends::default();
         self.pushed = false;
+        self.executing = Some(id);
         let table = self.table;
         match table.find(argv) {
             Some(entry) => self.checked(id, entry, argv),
             None => self.unknown_command(id, argv),
         }
+        self.executing = None;
         self.after_command(id, start, was_asking);
         self.bound_turn();
     }
@@ -97,13 +99,17 @@ impl Executor {
         if self.gated {
             self.gate_reply(id, start);
         }
+        if !self.self_pushes.is_empty() {
+            self.deliver_self_pushes(id);
+        }
         self.after_effects();
     }
 
-    /// What must follow a command's effects: broken watches, and clients that may go on.
+    /// What must follow a command's effects: keyspace events, broken watches, and clients that may go on.
     #[inline]
     pub(super) fn after_effects(&mut self) {
         if self.tracking {
+            self.deliver_events();
             self.note_touched();
             self.serve_ready();
         }

@@ -15,6 +15,8 @@ const WRITE_LATE: &[u8] =
 /// A write that a deposed primary executed and that nobody confirmed.
 const WRITE_LOST: &[u8] =
     b"-UNCERTAIN The primary has changed before the write was confirmed; it may have taken effect\r\n";
+/// In place of a message about a write of unknown outcome.
+const NO_MESSAGE: &[u8] = b"";
 
 impl Executor {
     /// All up to `upto` is durable: what waited for it leaves.
@@ -51,8 +53,10 @@ impl Executor {
     /// Answers every held write that is not durable: the memory that it changed is given up.
     pub fn fail_held_writes(&mut self) {
         let durable = self.journal.durable();
-        self.replace_held(|kind, needs| {
-            (kind == HeldKind::Write && needs > durable).then_some(WRITE_LOST)
+        self.replace_held(|kind, needs| match kind {
+            HeldKind::Write if needs > durable => Some(WRITE_LOST),
+            HeldKind::Message if needs > durable => Some(NO_MESSAGE),
+            _ => None,
         });
     }
 
@@ -156,6 +160,7 @@ impl Executor {
                 let n = c.out.replace(|kind, _, since| match kind {
                     HeldKind::Write if late(since) => Some(WRITE_LATE),
                     HeldKind::Read if late(since) => Some(READ_LATE),
+                    HeldKind::Message if late(since) => Some(NO_MESSAGE),
                     _ => None,
                 });
                 self.held_failed += n as u64;

@@ -30,6 +30,7 @@ pub use connection::{
 };
 pub use output::{HeldKind, Output};
 pub use pubsub::Channels;
+use pubsub::SelfPush;
 pub use stats::Stats;
 
 use crate::commands::Table;
@@ -43,7 +44,7 @@ use blocking::Waiting;
 use dispatch::Depends;
 use holdfast_cluster_bus::{NodeId, SlotSet};
 use holdfast_engine::types::TypeLimits;
-use holdfast_engine::{Effects, Engine, EngineConfig, Rng, ValueCodec};
+use holdfast_engine::{Effects, Engine, EngineConfig, EventClass, Rng, ValueCodec};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -155,12 +156,16 @@ pub struct Executor {
     pub held_failed: u64,
     /// The journal gates replies.
     gated: bool,
-    /// Touched or ready keys are being listed.
+    /// Touched or ready keys, or keyspace events, are being listed.
     tracking: bool,
     depends: Depends,
     executing_transaction: bool,
     /// What the command under way has written are push messages, which are never suppressed.
     pub(crate) pushed: bool,
+    /// Whose command is under way.
+    executing: Option<ConnId>,
+    /// Messages for that client, which may not come in the midst of its reply.
+    self_pushes: Vec<SelfPush>,
     watchers: BTreeMap<(u16, Box<[u8]>), Vec<ConnId>>,
     waiting: Waiting,
     started: Now,
@@ -245,6 +250,8 @@ impl Executor {
             depends: Depends::default(),
             executing_transaction: false,
             pushed: false,
+            executing: None,
+            self_pushes: Vec::new(),
             watchers: BTreeMap::new(),
             waiting: Waiting::default(),
             started: now,
@@ -303,13 +310,20 @@ impl Executor {
         self.watchers.len()
     }
 
-    /// Lists touched and ready keys only while somebody asks for them.
+    /// Lists touched and ready keys and keyspace events only while somebody asks for them.
     pub(crate) fn update_tracking(&mut self) {
         let touched = self.gated || !self.watchers.is_empty();
         let ready = !self.waiting.is_empty();
         self.fx.set_track_touched(touched);
         self.fx.set_track_ready(ready);
-        self.tracking = touched || ready;
+        let heard = !self.channels.channels.is_empty() || !self.channels.patterns.is_empty();
+        let to = EventClass::KEYSPACE.and(EventClass::KEYEVENT);
+        let events = match self.settings.events {
+            wanted if heard && wanted.meets(to) => wanted,
+            _ => EventClass::NONE,
+        };
+        self.fx.set_wanted_events(events);
+        self.tracking = touched || ready || events != EventClass::NONE;
     }
 
     /// Takes over what has changed in the configuration.
@@ -317,6 +331,7 @@ impl Executor {
         self.settings = Settings::of(&self.config);
         let new = engine_config(&self.config, &self.settings, self.engine.config().hash_seed);
         *self.engine.config_mut() = new;
+        self.update_tracking();
     }
 
     /// Whether the driver is to return.

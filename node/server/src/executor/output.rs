@@ -22,6 +22,8 @@ pub enum HeldKind {
     Write,
     /// State: released only while the lease holds.
     Read,
+    /// A message about a write: released once that is committed, and dropped if nobody can say whether it was.
+    Message,
     /// Neither: waits only for its turn.
     Free,
 }
@@ -97,9 +99,11 @@ impl Output {
         }
         match self.held.back_mut() {
             None => self.free = start,
-            // Reads and free bytes are never replaced one by one below a write of the same position.
+            // Nobody counts these one by one.
             Some(last)
-                if kind == HeldKind::Free && last.kind == HeldKind::Free && last.needs == needs =>
+                if matches!(kind, HeldKind::Free | HeldKind::Message)
+                    && last.kind == kind
+                    && last.needs == needs =>
             {
                 last.len += len;
                 return;
@@ -193,6 +197,21 @@ mod tests {
         assert_eq!(o.ready(), b"rf");
         o.on_written(2);
         assert!(o.is_empty());
+    }
+
+    #[test]
+    fn messages_about_a_lost_write_are_dropped() {
+        let mut o = Output::default();
+        put(&mut o, b"m1", 10, HeldKind::Message);
+        put(&mut o, b"m2", 10, HeldKind::Message);
+        put(&mut o, b"m3", 20, HeldKind::Message);
+        assert_eq!(o.held_len(), 2);
+        assert_eq!(o.ready(), b"");
+        let lost = |k, at| (k == HeldKind::Message && at > JournalPos(10)).then_some(&b""[..]);
+        o.replace(|k, at, _| lost(k, at));
+        assert!(o.release(JournalPos(10), || false));
+        assert_eq!(o.ready(), b"m1m2");
+        assert_eq!(o.held_len(), 0);
     }
 
     #[test]

@@ -1,9 +1,17 @@
 //! Who listens to which channel, and delivering messages to them.
 
-use super::{ConnId, Executor};
-use holdfast_engine::glob;
+use super::{ConnId, Executor, HeldKind};
+use crate::journal::JournalPos;
+use crate::seam::Office;
+use holdfast_engine::{EventClass, glob};
 use holdfast_resp::write;
 use std::collections::{BTreeMap, BTreeSet};
+
+/// A message for the client whose command is under way, and what it depends on.
+pub(super) type SelfPush = (Vec<u8>, JournalPos, HeldKind);
+
+/// Depends on nothing.
+const FREE: (JournalPos, HeldKind) = (JournalPos(0), HeldKind::Free);
 
 /// Subscriptions by channel. The connections' own side is [`super::Subscriptions`].
 #[derive(Debug, Default)]
@@ -19,6 +27,16 @@ pub struct Channels {
 impl Executor {
     /// Sends a message to this node's subscribers and returns how many there are.
     pub fn deliver_published(&mut self, channel: &[u8], message: &[u8], sharded: bool) -> usize {
+        self.deliver(channel, message, sharded, FREE)
+    }
+
+    fn deliver(
+        &mut self,
+        channel: &[u8],
+        message: &[u8],
+        sharded: bool,
+        behind: (JournalPos, HeldKind),
+    ) -> usize {
         let mut receivers = 0;
         let map = if sharded {
             &self.channels.shard_channels
@@ -31,7 +49,7 @@ impl Executor {
             .unwrap_or_default();
         let kind: &[u8] = if sharded { b"smessage" } else { b"message" };
         for id in direct {
-            receivers += usize::from(self.push_to(id, &[kind, channel, message]));
+            receivers += usize::from(self.push_to(id, &[kind, channel, message], behind));
         }
         if !sharded && !self.channels.patterns.is_empty() {
             let matching: Vec<(Box<[u8]>, ConnId)> = self
@@ -42,28 +60,82 @@ impl Executor {
                 .flat_map(|(pattern, ids)| ids.iter().map(move |id| (pattern.clone(), *id)))
                 .collect();
             for (pattern, id) in matching {
-                receivers +=
-                    usize::from(self.push_to(id, &[b"pmessage", &pattern, channel, message]));
+                let parts: [&[u8]; 4] = [b"pmessage", &pattern, channel, message];
+                receivers += usize::from(self.push_to(id, &parts, behind));
             }
         }
         receivers
     }
 
-    /// Appends a push message to a connection's output. Returns whether it is still there.
-    pub(crate) fn push_to(&mut self, id: ConnId, parts: &[&[u8]]) -> bool {
-        let now = self.now.mono_ms();
+    /// Sends the keyspace events that have gathered to this node's subscribers. What they say of writes that are not
+    /// committed leaves no sooner than the writes' replies.
+    pub(super) fn deliver_events(&mut self) {
+        if !self.fx.has_events() {
+            return;
+        }
+        let mut behind = FREE;
+        if self.gated && !matches!(self.office, Office::Follower { .. }) {
+            // Effects of one unit are one entry: any position in it is committed with all of it.
+            let last = JournalPos(self.journal.position().0 + self.fx.bytes().len() as u64);
+            if last > self.journal.durable() {
+                behind = (last, HeldKind::Message);
+            }
+        }
+        let wanted = self.settings.events;
+        let mut channel = Vec::new();
+        for (db, event, key) in self.fx.take_events().iter() {
+            for (to, word, name, message) in [
+                (EventClass::KEYSPACE, "keyspace", key, event.as_bytes()),
+                (EventClass::KEYEVENT, "keyevent", event.as_bytes(), key),
+            ] {
+                if wanted.meets(to) {
+                    channel.clear();
+                    channel.extend_from_slice(format!("__{word}@{db}__:").as_bytes());
+                    channel.extend_from_slice(name);
+                    self.deliver(&channel, message, false, behind);
+                }
+            }
+        }
+    }
+
+    /// Appends a push message to a connection's output, to leave when what it depends on allows it. Returns whether the
+    /// connection is still there.
+    fn push_to(
+        &mut self,
+        id: ConnId,
+        parts: &[&[u8]],
+        (needs, kind): (JournalPos, HeldKind),
+    ) -> bool {
         let Some(c) = self.conns.get_mut(id) else {
             return false;
         };
+        let own = self.executing == Some(id);
+        let mut kept = Vec::new();
         let start = c.out.buf.len();
-        write::push(&mut c.out.buf, c.proto, parts.len());
+        let out = if own { &mut kept } else { &mut c.out.buf };
+        write::push(out, c.proto, parts.len());
         for part in parts {
-            write::bulk(&mut c.out.buf, part);
+            write::bulk(out, part);
         }
-        c.out
-            .hold(start, Default::default(), super::HeldKind::Free, now);
+        if own {
+            self.self_pushes.push((kept, needs, kind));
+            return true;
+        }
+        self.hold_reply(id, start, needs, kind);
         self.mark_dirty(id);
         true
+    }
+
+    /// Appends the messages that had to wait for the end of a client's own command.
+    pub(super) fn deliver_self_pushes(&mut self, id: ConnId) {
+        for (bytes, needs, kind) in std::mem::take(&mut self.self_pushes) {
+            let Some(c) = self.conns.get_mut(id) else {
+                continue;
+            };
+            let start = c.out.buf.len();
+            c.out.buf.extend_from_slice(&bytes);
+            self.hold_reply(id, start, needs, kind);
+        }
     }
 
     /// Removes every subscription of a connection that goes away.
@@ -85,5 +157,6 @@ impl Executor {
                 }
             }
         }
+        self.update_tracking();
     }
 }

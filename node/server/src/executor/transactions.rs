@@ -35,6 +35,7 @@ impl Executor {
                 Some(entry) => self.run(id, entry, &argv, false),
                 None => self.reply_error(id, "ERR unknown command"),
             }
+            self.deliver_events();
         }
         self.executing_transaction = false;
         self.fx.end_unit();
