@@ -9,8 +9,11 @@
 //! name:key#1      a key (or pattern) of the second key rule; without #, keys are of the first
 //! WORD            a word to be typed as it is, named like itself in lower case; WORD<name> names it otherwise
 //! WORD=argument   an argument introduced by a word
+//! name~text       shown as this text in a synopsis
 //! (a | b)<name>   one of them           {a b}<name>   all of them together
 //! […]             optional              …...          several; ...+ with the word repeated each time
+//! …@1.2.3         since this version    …!1.2.3       deprecated since          …'text'  a summary of its own
+//! "m"<m>          a word that does not look like one stands in quotes
 //! ```
 
 use holdfast_resp::{Proto, write};
@@ -34,6 +37,14 @@ pub struct Arg {
     pub multiple: bool,
     /// Its word is repeated each time.
     pub multiple_token: bool,
+    /// What a synopsis shows in place of the name.
+    pub display: Option<String>,
+    /// The version that brought it, where that is later than the command.
+    pub since: Option<String>,
+    /// The version from which it should not be used any more.
+    pub deprecated_since: Option<String>,
+    /// What it is for.
+    pub summary: Option<String>,
 }
 
 /// What an argument is.
@@ -101,6 +112,22 @@ impl<'a> Parser<'a> {
         let mut arg = self.core()?;
         arg.multiple = self.skip("...");
         arg.multiple_token = arg.multiple && self.skip("+");
+        let version = |c: char| !(c.is_ascii_digit() || c == '.');
+        if self.skip("@") {
+            arg.since = Some(self.until(version).to_string());
+        }
+        if self.skip("!") {
+            arg.deprecated_since = Some(self.until(version).to_string());
+        }
+        if self.skip("'") {
+            // An apostrophe inside is one that a letter follows.
+            let end =
+                self.rest.match_indices('\'').map(|(at, _)| at).find(|at| {
+                    !self.rest[at + 1..].starts_with(|c: char| c.is_ascii_alphabetic())
+                })?;
+            arg.summary = Some(self.rest[..end].to_string());
+            self.rest = &self.rest[end + 1..];
+        }
         Some(arg)
     }
 
@@ -121,6 +148,10 @@ impl<'a> Parser<'a> {
             optional: false,
             multiple: false,
             multiple_token: false,
+            display: None,
+            since: None,
+            deprecated_since: None,
+            summary: None,
         };
         if self.skip("(") {
             let mut choices = vec![self.item()?];
@@ -171,6 +202,11 @@ impl<'a> Parser<'a> {
         found.key_spec = (kind == "key").then_some(0);
         if self.skip("#") {
             found.key_spec = Some(self.until(|c| !c.is_ascii_digit()).parse().ok()?);
+        }
+        if self.skip("~") {
+            let shown =
+                self.until(|c| !(c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | ':')));
+            found.display = Some(shown.to_string());
         }
         Some(found)
     }
@@ -276,7 +312,10 @@ fn write_key_spec(out: &mut Vec<u8>, proto: Proto, keys: &KeySpec) {
             write::int(out, i64::from(*value));
         }
     };
-    write::map(out, proto, 3);
+    write::map(out, proto, 3 + usize::from(!keys.notes.is_empty()));
+    if !keys.notes.is_empty() {
+        text(out, "notes", keys.notes);
+    }
     write::bulk(out, b"flags");
     status_set(out, proto, keys.flags.names());
     write::bulk(out, b"begin_search");
@@ -351,9 +390,37 @@ pub fn begin_docs(
     ];
     let present = fields.iter().filter(|(_, value)| !value.is_empty());
     let args = arguments(spec.args).filter(|args| !args.is_empty());
-    let further = usize::from(args.is_some()) + usize::from(subcommands > 0);
+    let doc_flags = [
+        ("deprecated", spec.deprecated.is_some()),
+        ("syscmd", spec.syscmd),
+    ];
+    let doc_flags: Vec<_> = doc_flags.iter().filter(|(_, set)| *set).collect();
+    let further = [
+        args.is_some(),
+        subcommands > 0,
+        !doc_flags.is_empty(),
+        !spec.history.is_empty(),
+    ];
+    let further =
+        further.iter().filter(|x| **x).count() + 2 * usize::from(spec.deprecated.is_some());
     write::map(out, proto, present.clone().count() + further);
     present.for_each(|(name, value)| text(out, name, value));
+    if !doc_flags.is_empty() {
+        write::bulk(out, b"doc_flags");
+        status_set(out, proto, doc_flags.iter().map(|(name, _)| *name));
+    }
+    if let Some((since, by)) = spec.deprecated {
+        text(out, "deprecated_since", since);
+        text(out, "replaced_by", by);
+    }
+    if !spec.history.is_empty() {
+        write::bulk(out, b"history");
+        write::set(out, proto, spec.history.len());
+        for (version, change) in spec.history {
+            write::array(out, 2);
+            text(out, version, change);
+        }
+    }
     if let Some(args) = &args {
         write::bulk(out, b"arguments");
         write_args(out, proto, args);
@@ -384,6 +451,9 @@ fn write_args(out: &mut Vec<u8>, proto: Proto, args: &[Arg]) {
         let fields = [
             arg.key_spec.is_some(),
             arg.token.is_some(),
+            arg.summary.is_some(),
+            arg.since.is_some(),
+            arg.deprecated_since.is_some(),
             !flags.is_empty(),
         ]
         .iter()
@@ -393,14 +463,26 @@ fn write_args(out: &mut Vec<u8>, proto: Proto, args: &[Arg]) {
         text(out, "name", &arg.name);
         text(out, "type", kind);
         if parts.is_none() {
-            text(out, "display_text", &arg.name);
+            let shown = arg.display.as_ref().unwrap_or(&arg.name);
+            text(out, "display_text", shown);
         }
         if let Some(index) = arg.key_spec {
             write::bulk(out, b"key_spec_index");
             write::int(out, index);
         }
         if let Some(token) = &arg.token {
-            text(out, "token", token.trim_matches('"'));
+            let bare = token.strip_prefix('"').and_then(|t| t.strip_suffix('"'));
+            text(out, "token", bare.unwrap_or(token));
+        }
+        let more = [
+            ("summary", &arg.summary),
+            ("since", &arg.since),
+            ("deprecated_since", &arg.deprecated_since),
+        ];
+        for (name, value) in more {
+            if let Some(value) = value {
+                text(out, name, value);
+            }
         }
         if !flags.is_empty() {
             write::bulk(out, b"flags");
@@ -443,10 +525,12 @@ mod tests {
                 };
                 let index = arg
                     .key_spec
-                    .filter(|i| *i > 0)
+                    .filter(|i| *i > 0 || kind != ":key")
                     .map(|i| format!("#{i}"))
                     .unwrap_or_default();
-                format!("{}{kind}{index}", arg.name)
+                let shown = arg.display.as_ref();
+                let shown = shown.map(|d| format!("~{d}")).unwrap_or_default();
+                format!("{}{kind}{index}{shown}", arg.name)
             }
         };
         if let (Some(token), false) = (&arg.token, arg.kind == ArgKind::Token) {
@@ -457,6 +541,15 @@ mod tests {
         }
         if arg.multiple_token {
             s += "+";
+        }
+        if let Some(since) = &arg.since {
+            s += &format!("@{since}");
+        }
+        if let Some(since) = &arg.deprecated_since {
+            s += &format!("!{since}");
+        }
+        if let Some(summary) = &arg.summary {
+            s += &format!("'{summary}'");
         }
         if arg.optional { format!("[{s}]") } else { s }
     }

@@ -88,6 +88,12 @@ pub struct CommandSpec {
     pub args: &'static str,
     /// Hints for cluster-aware clients (`request_policy:all_shards` …), in lower case.
     pub tips: &'static [&'static str],
+    /// What changed in which version.
+    pub history: &'static [(&'static str, &'static str)],
+    /// Since when it should not be used any more, and what takes its place.
+    pub deprecated: Option<(&'static str, &'static str)>,
+    /// Meant for the server's own use and for testing.
+    pub syscmd: bool,
 }
 
 impl CommandSpec {
@@ -104,6 +110,9 @@ impl CommandSpec {
         summary: "",
         args: "",
         tips: &[],
+        history: &[],
+        deprecated: None,
+        syscmd: false,
     };
 
     /// Whether `argc` arguments (with the name) are a possible number.
@@ -428,12 +437,24 @@ pub struct KeySpec {
     pub begin: Begin,
     /// Which arguments are keys.
     pub find: Find,
+    /// A remark on the flags.
+    pub notes: &'static str,
 }
 
 impl KeySpec {
     /// A rule.
     pub const fn new(flags: Key, begin: Begin, find: Find) -> Self {
-        KeySpec { flags, begin, find }
+        KeySpec {
+            flags,
+            begin,
+            find,
+            notes: "",
+        }
+    }
+
+    /// The same rule with a remark on its flags.
+    pub const fn noted(self, notes: &'static str) -> Self {
+        KeySpec { notes, ..self }
     }
 
     /// The usual rule: from argument `pos`, to `last` relative to it (or from the end), each `step`-th.
@@ -446,6 +467,7 @@ impl KeySpec {
                 step,
                 limit: 0,
             },
+            notes: "",
         }
     }
 
@@ -575,6 +597,7 @@ impl CommandSpec {
                 begin: Begin::Index(at),
                 find: Find::Range { last, step, .. },
                 flags,
+                ..
             },
         ] = self.keys
         {
@@ -590,6 +613,7 @@ impl CommandSpec {
                 begin: Begin::Index(at),
                 find: Find::Range { last, step: 1, .. },
                 flags,
+                ..
             } = spec
             else {
                 movable = true;

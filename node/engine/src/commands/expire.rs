@@ -208,7 +208,8 @@ pub const COMMANDS: &[Command] = &[
             since: "1.0.0",
             complexity: "O(1)",
             summary: "Sets the expiration time of a key in seconds.",
-            args: "key:key seconds:int [(NX | XX | GT | LT)<condition>]",
+            args: "key:key seconds:int [(NX | XX | GT | LT)<condition>@7.0.0]",
+            history: &[("7.0.0", "Added options: `NX`, `XX`, `GT` and `LT`.")],
             ..CommandSpec::EMPTY
         },
         expire,
@@ -224,7 +225,8 @@ pub const COMMANDS: &[Command] = &[
             since: "2.6.0",
             complexity: "O(1)",
             summary: "Sets the expiration time of a key in milliseconds.",
-            args: "key:key milliseconds:int [(NX | XX | GT | LT)<condition>]",
+            args: "key:key milliseconds:int [(NX | XX | GT | LT)<condition>@7.0.0]",
+            history: &[("7.0.0", "Added options: `NX`, `XX`, `GT` and `LT`.")],
             ..CommandSpec::EMPTY
         },
         pexpire,
@@ -240,7 +242,8 @@ pub const COMMANDS: &[Command] = &[
             since: "1.2.0",
             complexity: "O(1)",
             summary: "Sets the expiration time of a key to a Unix timestamp.",
-            args: "key:key unix-time-seconds:time [(NX | XX | GT | LT)<condition>]",
+            args: "key:key unix-time-seconds:time [(NX | XX | GT | LT)<condition>@7.0.0]",
+            history: &[("7.0.0", "Added options: `NX`, `XX`, `GT` and `LT`.")],
             ..CommandSpec::EMPTY
         },
         expireat,
@@ -256,7 +259,8 @@ pub const COMMANDS: &[Command] = &[
             since: "2.6.0",
             complexity: "O(1)",
             summary: "Sets the expiration time of a key to a Unix milliseconds timestamp.",
-            args: "key:key unix-time-milliseconds:time [(NX | XX | GT | LT)<condition>]",
+            args: "key:key unix-time-milliseconds:time [(NX | XX | GT | LT)<condition>@7.0.0]",
+            history: &[("7.0.0", "Added options: `NX`, `XX`, `GT` and `LT`.")],
             ..CommandSpec::EMPTY
         },
         pexpireat,
@@ -274,6 +278,7 @@ pub const COMMANDS: &[Command] = &[
             summary: "Returns the expiration time in seconds of a key.",
             args: "key:key",
             tips: &["nondeterministic_output"],
+            history: &[("2.8.0", "Added the -2 reply.")],
             ..CommandSpec::EMPTY
         },
         ttl,
@@ -291,6 +296,7 @@ pub const COMMANDS: &[Command] = &[
             summary: "Returns the expiration time in milliseconds of a key.",
             args: "key:key",
             tips: &["nondeterministic_output"],
+            history: &[("2.8.0", "Added the -2 reply.")],
             ..CommandSpec::EMPTY
         },
         pttl,

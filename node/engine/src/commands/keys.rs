@@ -452,6 +452,7 @@ pub const COMMANDS: &[Command] = &[
             summary: "Determines whether one or more keys exist.",
             args: "key:key...",
             tips: &["request_policy:multi_shard", "response_policy:agg_sum"],
+            history: &[("3.0.3", "Accepts multiple `key` arguments.")],
             ..CommandSpec::EMPTY
         },
         exists,
@@ -523,6 +524,10 @@ pub const COMMANDS: &[Command] = &[
             complexity: "O(1)",
             summary: "Renames a key only when the target key name doesn't exist.",
             args: "key:key newkey:key#1",
+            history: &[(
+                "3.2.0",
+                "The command no longer returns an error when source and destination names are the same.",
+            )],
             ..CommandSpec::EMPTY
         },
         renamenx,
@@ -611,8 +616,12 @@ pub const COMMANDS: &[Command] = &[
             since: "1.0.0",
             complexity: "O(N) where N is the number of keys in the selected database",
             summary: "Removes all keys from the current database.",
-            args: "[(ASYNC | SYNC)<flush-type>]",
+            args: "[(ASYNC@4.0.0 | SYNC@6.2.0)<flush-type>]",
             tips: &["request_policy:all_shards", "response_policy:all_succeeded"],
+            history: &[
+                ("4.0.0", "Added the `ASYNC` flushing mode modifier."),
+                ("6.2.0", "Added the `SYNC` flushing mode modifier."),
+            ],
             ..CommandSpec::EMPTY
         },
         flushdb,
@@ -627,8 +636,12 @@ pub const COMMANDS: &[Command] = &[
             since: "1.0.0",
             complexity: "O(N) where N is the total number of keys in all databases",
             summary: "Removes all keys from all databases.",
-            args: "[(ASYNC | SYNC)<flush-type>]",
+            args: "[(ASYNC@4.0.0 | SYNC@6.2.0)<flush-type>]",
             tips: &["request_policy:all_shards", "response_policy:all_succeeded"],
+            history: &[
+                ("4.0.0", "Added the `ASYNC` flushing mode modifier."),
+                ("6.2.0", "Added the `SYNC` flushing mode modifier."),
+            ],
             ..CommandSpec::EMPTY
         },
         flushall,
@@ -759,7 +772,12 @@ pub const COMMANDS: &[Command] = &[
             since: "2.6.0",
             complexity: "O(1) to create the new key and additional O(N*M) to reconstruct the serialized value, where N is the number of objects composing the value and M their average size. For small string values the time complexity is thus O(1)+O(1*M) where M is small, so simply O(1). However for sorted set values the complexity is O(N*M*log(N)) because inserting values into sorted sets is O(log(N)).",
             summary: "Creates a key from the serialized representation of a value.",
-            args: "key:key ttl:int serialized-value [REPLACE] [ABSTTL] [IDLETIME=seconds:int] [FREQ=frequency:int]",
+            args: "key:key ttl:int serialized-value [REPLACE@3.0.0] [ABSTTL@5.0.0] [IDLETIME=seconds:int@5.0.0] [FREQ=frequency:int@5.0.0]",
+            history: &[
+                ("3.0.0", "Added the `REPLACE` modifier."),
+                ("5.0.0", "Added the `ABSTTL` modifier."),
+                ("5.0.0", "Added the `IDLETIME` and `FREQ` options."),
+            ],
             ..CommandSpec::EMPTY
         },
         restore,
@@ -775,7 +793,13 @@ pub const COMMANDS: &[Command] = &[
             since: "3.0.0",
             complexity: "O(1) to create the new key and additional O(N*M) to reconstruct the serialized value, where N is the number of objects composing the value and M their average size. For small string values the time complexity is thus O(1)+O(1*M) where M is small, so simply O(1). However for sorted set values the complexity is O(N*M*log(N)) because inserting values into sorted sets is O(log(N)).",
             summary: "An internal command for migrating keys in a cluster.",
-            args: "key:key ttl:int serialized-value [REPLACE] [ABSTTL] [IDLETIME=seconds:int] [FREQ=frequency:int]",
+            args: "key:key ttl:int serialized-value [REPLACE@3.0.0] [ABSTTL@5.0.0] [IDLETIME=seconds:int@5.0.0] [FREQ=frequency:int@5.0.0]",
+            history: &[
+                ("3.0.0", "Added the `REPLACE` modifier."),
+                ("5.0.0", "Added the `ABSTTL` modifier."),
+                ("5.0.0", "Added the `IDLETIME` and `FREQ` options."),
+            ],
+            syscmd: true,
             ..CommandSpec::EMPTY
         },
         restore,

@@ -181,12 +181,13 @@ pub const COMMANDS: &[Command] = &[
             since: "2.8.0",
             complexity: "O(1) for every call. O(N) for a complete iteration, including enough command calls for the cursor to return back to 0. N is the number of elements inside the collection.",
             summary: "Iterates over the key names in the database.",
-            args: "cursor:int [MATCH=pattern:pattern] [COUNT=count:int] [TYPE=type]",
+            args: "cursor:int [MATCH=pattern:pattern] [COUNT=count:int] [TYPE=type@6.0.0]",
             tips: &[
                 "nondeterministic_output",
                 "request_policy:special",
                 "response_policy:special",
             ],
+            history: &[("6.0.0", "Added the `TYPE` subcommand.")],
             ..CommandSpec::EMPTY
         },
         scan,

@@ -224,6 +224,11 @@ fn sort_ro(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
     sort_key(engine, call, true)
 }
 
+const BY_NOTE: &str = "For the optional BY/GET keyword. It is marked 'unknown' because the key names derive from the content of \
+                       the key we sort";
+const STORE_NOTE: &str = "For the optional STORE keyword. It is marked 'unknown' because the keyword can appear anywhere in the \
+                          argument array";
+
 /// The rows.
 pub const COMMANDS: &[Command] = &[
     Command::new(
@@ -237,14 +242,16 @@ pub const COMMANDS: &[Command] = &[
                 .and(Acl::SORTEDSET),
             keys: &[
                 KeySpec::range(Key::RO.and(Key::ACCESS), 1, 0, 1),
-                KeySpec::new(Key::RO.and(Key::ACCESS), Begin::Unknown, Find::Unknown),
-                KeySpec::new(Key::OW.and(Key::UPDATE), Begin::Unknown, Find::Unknown),
+                KeySpec::new(Key::RO.and(Key::ACCESS), Begin::Unknown, Find::Unknown)
+                    .noted(BY_NOTE),
+                KeySpec::new(Key::OW.and(Key::UPDATE), Begin::Unknown, Find::Unknown)
+                    .noted(STORE_NOTE),
             ],
             group: Group::Generic,
             since: "1.0.0",
             complexity: "O(N+M*log(M)) where N is the number of elements in the list or set to sort, and M the number of returned elements. When the elements are not sorted, complexity is O(N).",
             summary: "Sorts the elements in a list, a set, or a sorted set, optionally storing the result.",
-            args: "key:key [BY=by-pattern:pattern#1] [LIMIT={offset:int count:int}<limit>] [GET=get-pattern:pattern#1...+] [(ASC | DESC)<order>] [ALPHA<sorting>] [STORE=destination:key#2]",
+            args: "key:key [BY=by-pattern:pattern#1~pattern] [LIMIT={offset:int count:int}<limit>] [GET=get-pattern:pattern#1~pattern...+] [(ASC | DESC)<order>] [ALPHA<sorting>] [STORE=destination:key#2]",
             ..CommandSpec::EMPTY
         },
         sort,
@@ -260,13 +267,14 @@ pub const COMMANDS: &[Command] = &[
                 .and(Acl::SORTEDSET),
             keys: &[
                 KeySpec::range(Key::RO.and(Key::ACCESS), 1, 0, 1),
-                KeySpec::new(Key::RO.and(Key::ACCESS), Begin::Unknown, Find::Unknown),
+                KeySpec::new(Key::RO.and(Key::ACCESS), Begin::Unknown, Find::Unknown)
+                    .noted(BY_NOTE),
             ],
             group: Group::Generic,
             since: "7.0.0",
             complexity: "O(N+M*log(M)) where N is the number of elements in the list or set to sort, and M the number of returned elements. When the elements are not sorted, complexity is O(N).",
             summary: "Returns the sorted elements of a list, a set, or a sorted set.",
-            args: "key:key [BY=by-pattern:pattern#1] [LIMIT={offset:int count:int}<limit>] [GET=get-pattern:pattern#1...+] [(ASC | DESC)<order>] [ALPHA<sorting>]",
+            args: "key:key [BY=by-pattern:pattern#1~pattern] [LIMIT={offset:int count:int}<limit>] [GET=get-pattern:pattern#1~pattern...+] [(ASC | DESC)<order>] [ALPHA<sorting>]",
             ..CommandSpec::EMPTY
         },
         sort_ro,

@@ -565,12 +565,10 @@ pub const COMMANDS: &[Command] = &[
             arity: -2,
             flags: Flags::WRITE.and(Flags::FAST),
             categories: Acl::STRING,
-            keys: &[KeySpec::range(
-                Key::RW.and(Key::ACCESS).and(Key::UPDATE),
-                1,
-                0,
-                1,
-            )],
+            keys: &[
+                KeySpec::range(Key::RW.and(Key::ACCESS).and(Key::UPDATE), 1, 0, 1)
+                    .noted("RW and UPDATE because it changes the TTL"),
+            ],
             group: Group::String,
             since: "6.2.0",
             complexity: "O(1)",
@@ -712,12 +710,23 @@ pub const COMMANDS: &[Command] = &[
                 1,
                 0,
                 1,
-            )],
+            )
+            .noted("RW and ACCESS due to the optional `GET` argument")],
             group: Group::String,
             since: "1.0.0",
             complexity: "O(1)",
             summary: "Sets the string value of a key, ignoring its type. The key is created if it doesn't exist.",
-            args: "key:key value [(NX | XX | IFEQ=comparison-value)<condition>] [GET] [(EX=seconds:int | PX=milliseconds:int | EXAT=unix-time-seconds:time | PXAT=unix-time-milliseconds:time | KEEPTTL)<expiration>]",
+            args: "key:key value [(NX@2.6.12 | XX@2.6.12 | IFEQ=comparison-value@8.1.0'Sets the key's value only if the current value matches the specified comparison value.')<condition>] [GET@6.2.0] [(EX=seconds:int@2.6.12 | PX=milliseconds:int@2.6.12 | EXAT=unix-time-seconds:time@6.2.0 | PXAT=unix-time-milliseconds:time@6.2.0 | KEEPTTL@6.0.0)<expiration>]",
+            history: &[
+                ("2.6.12", "Added the `EX`, `PX`, `NX` and `XX` options."),
+                ("6.0.0", "Added the `KEEPTTL` option."),
+                ("6.2.0", "Added the `GET`, `EXAT` and `PXAT` option."),
+                (
+                    "7.0.0",
+                    "Allowed the `NX` and `GET` options to be used together.",
+                ),
+                ("8.1.0", "Added the `IFEQ` option."),
+            ],
             ..CommandSpec::EMPTY
         },
         set,

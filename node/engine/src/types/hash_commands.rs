@@ -22,6 +22,7 @@ pub const COMMANDS: &[Command] = &[
             complexity: "O(N) where N is the number of fields to be removed.",
             summary: "Deletes one or more fields and their values from a hash. Deletes the hash if no fields remain.",
             args: "key:key field...",
+            history: &[("2.4.0", "Accepts multiple `field` arguments.")],
             ..CommandSpec::EMPTY
         },
         hdel,
@@ -91,7 +92,7 @@ pub const COMMANDS: &[Command] = &[
             since: "9.1.0",
             complexity: "O(N) where N is the number of fields to be retrieved and deleted.",
             summary: "Returns the values of one or more fields and deletes them from a hash.",
-            args: "key:key FIELDS={numfields:int field...}<fields>",
+            args: "key:key FIELDS={numfields:int#0 field...}<fields>",
             ..CommandSpec::EMPTY
         },
         hgetdel,
@@ -249,6 +250,7 @@ pub const COMMANDS: &[Command] = &[
             complexity: "O(1) for each field/value pair added, so O(N) to add N field/value pairs when the command is called with multiple field/value pairs.",
             summary: "Creates or modifies the value of a field in a hash.",
             args: "key:key {field value}<data>...",
+            history: &[("4.0.0", "Accepts multiple `field` and `value` arguments.")],
             ..CommandSpec::EMPTY
         },
         hset,

@@ -71,7 +71,8 @@ pub const COMMANDS: &[Command] = &[
             since: "1.0.0",
             complexity: "O(N) where N is the number of elements returned",
             summary: "Returns and removes one or more elements from the beginning of a list. Deletes the list if the last element was popped.",
-            args: "key:key [count:int]",
+            args: "key:key [count:int@6.2.0]",
+            history: &[("6.2.0", "Added the `count` argument.")],
             ..CommandSpec::EMPTY
         },
         lpop,
@@ -104,6 +105,7 @@ pub const COMMANDS: &[Command] = &[
             complexity: "O(1) for each element added, so O(N) to add N elements when the command is called with multiple arguments.",
             summary: "Prepends one or more elements to a list. Creates the key if it doesn't exist.",
             args: "key:key element...",
+            history: &[("2.4.0", "Accepts multiple `element` arguments.")],
             ..CommandSpec::EMPTY
         },
         lpush,
@@ -120,6 +122,7 @@ pub const COMMANDS: &[Command] = &[
             complexity: "O(1) for each element added, so O(N) to add N elements when the command is called with multiple arguments.",
             summary: "Prepends one or more elements to a list only when the list exists.",
             args: "key:key element...",
+            history: &[("4.0.0", "Accepts multiple `element` arguments.")],
             ..CommandSpec::EMPTY
         },
         lpushx,
@@ -204,7 +207,8 @@ pub const COMMANDS: &[Command] = &[
             since: "1.0.0",
             complexity: "O(N) where N is the number of elements returned",
             summary: "Returns and removes one or more elements from the end of a list. Deletes the list if the last element was popped.",
-            args: "key:key [count:int]",
+            args: "key:key [count:int@6.2.0]",
+            history: &[("6.2.0", "Added the `count` argument.")],
             ..CommandSpec::EMPTY
         },
         rpop,
@@ -221,6 +225,7 @@ pub const COMMANDS: &[Command] = &[
             complexity: "O(1) for each element added, so O(N) to add N elements when the command is called with multiple arguments.",
             summary: "Appends one or more elements to a list. Creates the key if it doesn't exist.",
             args: "key:key element...",
+            history: &[("2.4.0", "Accepts multiple `element` arguments.")],
             ..CommandSpec::EMPTY
         },
         rpush,
@@ -237,6 +242,7 @@ pub const COMMANDS: &[Command] = &[
             complexity: "O(1) for each element added, so O(N) to add N elements when the command is called with multiple arguments.",
             summary: "Appends one or more elements to a list only when the list exists.",
             args: "key:key element...",
+            history: &[("4.0.0", "Accepts multiple `element` arguments.")],
             ..CommandSpec::EMPTY
         },
         rpushx,

@@ -70,6 +70,10 @@ pub const COMMANDS: &[Command] = &[
             complexity: "O(N) where N is the number of provided keys.",
             summary: "Removes and returns the first element in a list. Blocks until an element is available otherwise. Deletes the list if the last element was popped.",
             args: "key:key... timeout:double",
+            history: &[(
+                "6.0.0",
+                "`timeout` is interpreted as a double instead of an integer.",
+            )],
             ..CommandSpec::EMPTY
         },
         blpop,
@@ -91,6 +95,10 @@ pub const COMMANDS: &[Command] = &[
             complexity: "O(N) where N is the number of provided keys.",
             summary: "Removes and returns the last element in a list. Blocks until an element is available otherwise. Deletes the list if the last element was popped.",
             args: "key:key... timeout:double",
+            history: &[(
+                "6.0.0",
+                "`timeout` is interpreted as a double instead of an integer.",
+            )],
             ..CommandSpec::EMPTY
         },
         brpop,
@@ -110,6 +118,10 @@ pub const COMMANDS: &[Command] = &[
             complexity: "O(1)",
             summary: "Pops an element from a list, pushes it to another list and returns it. Blocks until an element is available otherwise. Deletes the list if the last element was popped.",
             args: "source:key destination:key#1 timeout:double",
+            history: &[(
+                "6.0.0",
+                "`timeout` is interpreted as a double instead of an integer.",
+            )],
             ..CommandSpec::EMPTY
         },
         brpoplpush,

@@ -20,6 +20,7 @@ pub const COMMANDS: &[Command] = &[
             complexity: "O(1) for each element added, so O(N) to add N elements when the command is called with multiple arguments.",
             summary: "Adds one or more members to a set. Creates the key if it doesn't exist.",
             args: "key:key member...",
+            history: &[("2.4.0", "Accepts multiple `member` arguments.")],
             ..CommandSpec::EMPTY
         },
         sadd,
@@ -220,8 +221,9 @@ pub const COMMANDS: &[Command] = &[
             since: "1.0.0",
             complexity: "Without the count argument O(1), otherwise O(N) where N is the value of the passed count.",
             summary: "Returns one or more random members from a set after removing them. Deletes the set if the last member was popped.",
-            args: "key:key [count:int]",
+            args: "key:key [count:int@3.2.0]",
             tips: &["nondeterministic_output"],
+            history: &[("3.2.0", "Added the `count` argument.")],
             ..CommandSpec::EMPTY
         },
         spop,
@@ -237,8 +239,9 @@ pub const COMMANDS: &[Command] = &[
             since: "1.0.0",
             complexity: "Without the count argument O(1), otherwise O(N) where N is the absolute value of the passed count.",
             summary: "Gets one or multiple random members from a set.",
-            args: "key:key [count:int]",
+            args: "key:key [count:int@2.6.0]",
             tips: &["nondeterministic_output"],
+            history: &[("2.6.0", "Added the optional `count` argument.")],
             ..CommandSpec::EMPTY
         },
         srandmember,
@@ -255,6 +258,7 @@ pub const COMMANDS: &[Command] = &[
             complexity: "O(N) where N is the number of members to be removed.",
             summary: "Removes one or more members from a set. Deletes the set if the last member was removed.",
             args: "key:key member...",
+            history: &[("2.4.0", "Accepts multiple `member` arguments.")],
             ..CommandSpec::EMPTY
         },
         srem,

@@ -51,6 +51,10 @@ pub const COMMANDS: &[Command] = &[
             complexity: "O(log(N)) with N being the number of elements in the sorted set.",
             summary: "Removes and returns the member with the highest score from one or more sorted sets. Blocks until a member is available otherwise. Deletes the sorted set if the last element was popped.",
             args: "key:key... timeout:double",
+            history: &[(
+                "6.0.0",
+                "`timeout` is interpreted as a double instead of an integer.",
+            )],
             ..CommandSpec::EMPTY
         },
         bzpopmax,
@@ -72,6 +76,10 @@ pub const COMMANDS: &[Command] = &[
             complexity: "O(log(N)) with N being the number of elements in the sorted set.",
             summary: "Removes and returns the member with the lowest score from one or more sorted sets. Blocks until a member is available otherwise. Deletes the sorted set if the last element was popped.",
             args: "key:key... timeout:double",
+            history: &[(
+                "6.0.0",
+                "`timeout` is interpreted as a double instead of an integer.",
+            )],
             ..CommandSpec::EMPTY
         },
         bzpopmin,
@@ -87,7 +95,12 @@ pub const COMMANDS: &[Command] = &[
             since: "1.2.0",
             complexity: "O(log(N)) for each item added, where N is the number of elements in the sorted set.",
             summary: "Adds one or more members to a sorted set, or updates their scores. Creates the key if it doesn't exist.",
-            args: "key:key [(NX | XX)<condition>] [(GT | LT)<comparison>] [CH<change>] [INCR<increment>] {score:double member}<data>...",
+            args: "key:key [(NX | XX)<condition>@3.0.2] [(GT | LT)<comparison>@6.2.0] [CH<change>@3.0.2] [INCR<increment>@3.0.2] {score:double member}<data>...",
+            history: &[
+                ("2.4.0", "Accepts multiple elements."),
+                ("3.0.2", "Added the `XX`, `NX`, `CH` and `INCR` options."),
+                ("6.2.0", "Added the `GT` and `LT` options."),
+            ],
             ..CommandSpec::EMPTY
         },
         zadd,
@@ -240,6 +253,7 @@ pub const COMMANDS: &[Command] = &[
             complexity: "O(log(N))",
             summary: "Returns the index of a member in a sorted set ordered by ascending scores.",
             args: "key:key member [WITHSCORE]",
+            history: &[("7.2.0", "Added the optional `WITHSCORE` argument.")],
             ..CommandSpec::EMPTY
         },
         zrank,
@@ -256,6 +270,7 @@ pub const COMMANDS: &[Command] = &[
             complexity: "O(M*log(N)) with N being the number of elements in the sorted set and M the number of elements to be removed.",
             summary: "Removes one or more members from a sorted set. Deletes the sorted set if all members were removed.",
             args: "key:key member...",
+            history: &[("2.4.0", "Accepts multiple elements.")],
             ..CommandSpec::EMPTY
         },
         zrem,
@@ -272,6 +287,7 @@ pub const COMMANDS: &[Command] = &[
             complexity: "O(log(N))",
             summary: "Returns the index of a member in a sorted set ordered by descending scores.",
             args: "key:key member [WITHSCORE]",
+            history: &[("7.2.0", "Added the optional `WITHSCORE` argument.")],
             ..CommandSpec::EMPTY
         },
         zrevrank,
@@ -289,6 +305,7 @@ pub const COMMANDS: &[Command] = &[
             summary: "Iterates over members and scores of a sorted set.",
             args: "key:key cursor:int [MATCH=pattern:pattern] [COUNT=count:int] [NOSCORES]",
             tips: &["nondeterministic_output"],
+            history: &[("8.0.0", "Added noscores option.")],
             ..CommandSpec::EMPTY
         },
         zscan,

@@ -54,7 +54,11 @@ pub const COMMANDS: &[Command] = &[
             since: "1.2.0",
             complexity: "O(log(N)+M) with N being the number of elements in the sorted set and M the number of elements returned.",
             summary: "Returns members in a sorted set within a range of indexes.",
-            args: "key:key start stop [(BYSCORE | BYLEX)<sortby>] [REV] [LIMIT={offset:int count:int}<limit>] [WITHSCORES]",
+            args: "key:key start stop [(BYSCORE | BYLEX)<sortby>@6.2.0] [REV@6.2.0] [LIMIT={offset:int count:int}<limit>@6.2.0] [WITHSCORES]",
+            history: &[(
+                "6.2.0",
+                "Added the `REV`, `BYSCORE`, `BYLEX` and `LIMIT` options.",
+            )],
             ..CommandSpec::EMPTY
         },
         zrange,
@@ -86,7 +90,8 @@ pub const COMMANDS: &[Command] = &[
             since: "1.0.5",
             complexity: "O(log(N)+M) with N being the number of elements in the sorted set and M the number of elements being returned. If M is constant (e.g. always asking for the first 10 elements with LIMIT), you can consider it O(log(N)).",
             summary: "Returns members in a sorted set within a range of scores.",
-            args: "key:key min:double max:double [WITHSCORES] [LIMIT={offset:int count:int}<limit>]",
+            args: "key:key min:double max:double [WITHSCORES@2.0.0] [LIMIT={offset:int count:int}<limit>]",
+            history: &[("2.0.0", "Added the `WITHSCORES` modifier.")],
             ..CommandSpec::EMPTY
         },
         zrangebyscore,
@@ -202,6 +207,7 @@ pub const COMMANDS: &[Command] = &[
             complexity: "O(log(N)+M) with N being the number of elements in the sorted set and M the number of elements being returned. If M is constant (e.g. always asking for the first 10 elements with LIMIT), you can consider it O(log(N)).",
             summary: "Returns members in a sorted set within a range of scores in reverse order.",
             args: "key:key max:double min:double [WITHSCORES] [LIMIT={offset:int count:int}<limit>]",
+            history: &[("2.1.6", "`min` and `max` can be exclusive.")],
             ..CommandSpec::EMPTY
         },
         zrevrangebyscore,

@@ -172,6 +172,7 @@ pub(super) const COMMANDS: &[ServerCommand] = &[
             complexity: "O(1)",
             summary: "Blocks until the asynchronous replication of all preceding write commands sent by the connection is completed.",
             tips: &["request_policy:all_shards", "response_policy:agg_min"],
+            args: "numreplicas:int timeout:int",
             ..CommandSpec::EMPTY
         },
         wait as ServerFn,

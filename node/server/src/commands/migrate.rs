@@ -49,6 +49,14 @@ pub(super) const COMMANDS: &[ServerCommand] = &[Command::new(
         since: "2.6.0",
         complexity: "This command actually executes a DUMP+DEL in the source instance, and a RESTORE in the target instance. See the pages of these commands for time complexity. Also an O(N) data transfer between the two instances is performed.",
         summary: "Atomically transfers a key from one instance to another.",
+        args: "host port:int (key:key | \"\"<empty-string>)<key-selector> destination-db:int timeout:int [COPY@3.0.0] [REPLACE@3.0.0] [(AUTH=auth~password@4.0.7 | AUTH2={username password}<auth2>@6.0.0)<authentication>] [KEYS=keys:key#1~key...@3.0.6]",
+        tips: &["nondeterministic_output"],
+        history: &[
+            ("3.0.0", "Added the `COPY` and `REPLACE` options."),
+            ("3.0.6", "Added the `KEYS` option."),
+            ("4.0.7", "Added the `AUTH` option."),
+            ("6.0.0", "Added the `AUTH2` option."),
+        ],
         ..CommandSpec::EMPTY
     },
     migrate as ServerFn,

@@ -236,6 +236,7 @@ pub(super) const COMMANDS: &[ServerCommand] = &[
             since: "2.0.0",
             complexity: "O(N) where N is the number of channels to subscribe to.",
             summary: "Listens for messages published to channels.",
+            args: "channel...",
             ..CommandSpec::EMPTY
         },
         subscribe as ServerFn,
@@ -249,6 +250,7 @@ pub(super) const COMMANDS: &[ServerCommand] = &[
             since: "2.0.0",
             complexity: "O(N) where N is the number of patterns to subscribe to.",
             summary: "Listens for messages published to channels that match one or more patterns.",
+            args: "pattern:pattern...",
             ..CommandSpec::EMPTY
         },
         psubscribe as ServerFn,
@@ -263,6 +265,7 @@ pub(super) const COMMANDS: &[ServerCommand] = &[
             since: "7.0.0",
             complexity: "O(N) where N is the number of shard channels to subscribe to.",
             summary: "Listens for messages published to shard channels.",
+            args: "shardchannel...",
             ..CommandSpec::EMPTY
         },
         ssubscribe as ServerFn,
@@ -276,6 +279,7 @@ pub(super) const COMMANDS: &[ServerCommand] = &[
             since: "2.0.0",
             complexity: "O(N) where N is the number of channels to unsubscribe.",
             summary: "Stops listening to messages posted to channels.",
+            args: "[channel...]",
             ..CommandSpec::EMPTY
         },
         unsubscribe as ServerFn,
@@ -289,6 +293,7 @@ pub(super) const COMMANDS: &[ServerCommand] = &[
             since: "2.0.0",
             complexity: "O(N) where N is the number of patterns to unsubscribe.",
             summary: "Stops listening to messages published to channels that match one or more patterns.",
+            args: "[pattern:pattern...]",
             ..CommandSpec::EMPTY
         },
         punsubscribe as ServerFn,
@@ -303,6 +308,7 @@ pub(super) const COMMANDS: &[ServerCommand] = &[
             since: "7.0.0",
             complexity: "O(N) where N is the number of shard channels to unsubscribe.",
             summary: "Stops listening to messages posted to shard channels.",
+            args: "[shardchannel...]",
             ..CommandSpec::EMPTY
         },
         sunsubscribe as ServerFn,
@@ -316,6 +322,7 @@ pub(super) const COMMANDS: &[ServerCommand] = &[
             since: "2.0.0",
             complexity: "O(N+M) where N is the number of clients subscribed to the receiving channel and M is the total number of subscribed patterns (by any client).",
             summary: "Posts a message to a channel.",
+            args: "channel message",
             ..CommandSpec::EMPTY
         },
         publish as ServerFn,
@@ -330,6 +337,7 @@ pub(super) const COMMANDS: &[ServerCommand] = &[
             since: "7.0.0",
             complexity: "O(N) where N is the number of clients subscribed to the receiving shard channel.",
             summary: "Posts a message to a shard channel.",
+            args: "shardchannel message",
             ..CommandSpec::EMPTY
         },
         spublish as ServerFn,
@@ -356,6 +364,7 @@ pub(super) const COMMANDS: &[ServerCommand] = &[
                 since: "2.8.0",
                 complexity: "O(N) where N is the number of active channels, and assuming constant time pattern matching (relatively short channels and patterns)",
                 summary: "Returns the active channels.",
+                args: "[pattern:pattern]",
                 ..CommandSpec::EMPTY
             },
             pubsub_channels as ServerFn,
@@ -369,6 +378,7 @@ pub(super) const COMMANDS: &[ServerCommand] = &[
                 since: "7.0.0",
                 complexity: "O(N) where N is the number of active shard channels, and assuming constant time pattern matching (relatively short shard channels).",
                 summary: "Returns the active shard channels.",
+                args: "[pattern:pattern]",
                 ..CommandSpec::EMPTY
             },
             pubsub_shardchannels as ServerFn,
@@ -382,6 +392,7 @@ pub(super) const COMMANDS: &[ServerCommand] = &[
                 since: "2.8.0",
                 complexity: "O(N) for the NUMSUB subcommand, where N is the number of requested channels",
                 summary: "Returns a count of subscribers to channels.",
+                args: "[channel...]",
                 ..CommandSpec::EMPTY
             },
             pubsub_numsub as ServerFn,
@@ -395,6 +406,7 @@ pub(super) const COMMANDS: &[ServerCommand] = &[
                 since: "7.0.0",
                 complexity: "O(N) for the SHARDNUMSUB subcommand, where N is the number of requested shard channels",
                 summary: "Returns the count of subscribers of shard channels.",
+                args: "[shardchannel...]",
                 ..CommandSpec::EMPTY
             },
             pubsub_shardnumsub as ServerFn,

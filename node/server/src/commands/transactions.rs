@@ -123,6 +123,7 @@ pub(super) const COMMANDS: &[ServerCommand] = &[
             since: "2.2.0",
             complexity: "O(1) for every key.",
             summary: "Monitors changes to keys to determine the execution of a transaction.",
+            args: "key:key...",
             ..CommandSpec::EMPTY
         },
         watch as ServerFn,
