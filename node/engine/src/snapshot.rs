@@ -35,6 +35,22 @@ pub trait SnapshotSink: Send {
         value: ValueRef<'_>,
     );
 
+    /// Part of a key whose value is large: `from` is 0 at first, then what the part before returned, until that is `None`.
+    /// Between two parts of one key nothing else comes. Sinks that know no parts take the key whole.
+    fn piece(
+        &mut self,
+        db: u16,
+        slot: u16,
+        key: &[u8],
+        expire_at_ms: Option<u64>,
+        value: ValueRef<'_>,
+        from: usize,
+    ) -> Option<usize> {
+        debug_assert_eq!(from, 0);
+        self.key(db, slot, key, expire_at_ms, value);
+        None
+    }
+
     /// Bytes that the sink holds and that have not been taken away yet, so that the caller can pause.
     fn pending_bytes(&self) -> usize;
 

@@ -5,6 +5,7 @@
 //! ```
 
 use crate::decode::{Decoded, Decoder, Input, Stop};
+use crate::draft::{Draft, Packer};
 use crate::encode;
 use crate::format::{RdbVersion, crc64, readable};
 use crate::reader::STRING_BYTES_MAX;
@@ -18,13 +19,17 @@ pub struct DumpCodec {
     pub limits: TypeLimits,
     /// The version that payloads carry.
     pub version: RdbVersion,
+    /// Whether long strings are compressed.
+    pub compress: bool,
 }
 
 impl DumpCodec {
     /// Encodes a value.
     pub fn encode(&self, v: ValueRef<'_>) -> Vec<u8> {
-        let mut out = vec![encode::kind_of(v)];
-        encode::value(&mut out, v);
+        let mut draft = Draft::new(self.compress);
+        draft.push(encode::kind_of(v));
+        encode::value(&mut draft, v);
+        let mut out = Packer::new(false).pack(draft);
         out.extend_from_slice(&self.version.number().to_le_bytes());
         let sum = crc64(&out);
         out.extend_from_slice(&sum.to_le_bytes());

@@ -1,13 +1,28 @@
 //! Values in the encodings that Redis 7.2 and every Valkey read.
 
+use crate::draft::Draft;
 use crate::format::{container, kind};
 use holdfast_engine::ValueRef;
 use holdfast_engine::types::list_value::Node;
 use holdfast_engine::types::{HashValue, ListValue, SetValue, ZsetValue};
 use holdfast_resp::parse_i64;
 
+/// Elements of a large collection that one piece has; other encodings than tables come whole.
+const PIECE_ELEMENTS: usize = 512;
+/// Bytes of a long string or of list nodes that one piece has.
+const PIECE_BYTES: usize = 256 << 10;
+/// Longer strings come in pieces, and are not compressed: their packer need not hold them whole.
+const STRING_WHOLE_MAX: usize = 1 << 20;
+
 /// Appends a length: 6, 14, 32 or 64 bits, the two high bits of the first byte saying which.
-pub(crate) fn length(out: &mut Vec<u8>, n: u64) {
+pub(crate) fn length(out: &mut Draft, n: u64) {
+    let mut bytes = Vec::new();
+    push_length(&mut bytes, n);
+    out.extend_from_slice(&bytes);
+}
+
+/// [`length`], into plain bytes.
+pub(crate) fn push_length(out: &mut Vec<u8>, n: u64) {
     match n {
         0..=0x3f => out.push(n as u8),
         0x40..=0x3fff => out.extend_from_slice(&(0x4000 | n as u16).to_be_bytes()),
@@ -25,7 +40,7 @@ pub(crate) fn length(out: &mut Vec<u8>, n: u64) {
 }
 
 /// Appends a string; small integers take one, two or four bytes.
-pub(crate) fn string(out: &mut Vec<u8>, s: &[u8]) {
+pub(crate) fn string(out: &mut Draft, s: &[u8]) {
     if s.len() <= 11
         && let Some(v) = parse_i64(s)
     {
@@ -47,9 +62,8 @@ pub(crate) fn string(out: &mut Vec<u8>, s: &[u8]) {
     raw_string(out, s);
 }
 
-fn raw_string(out: &mut Vec<u8>, s: &[u8]) {
-    length(out, s.len() as u64);
-    out.extend_from_slice(s);
+fn raw_string(out: &mut Draft, s: &[u8]) {
+    out.string(s);
 }
 
 /// The type under which [`value`] encodes a value.
@@ -68,17 +82,45 @@ pub(crate) fn kind_of(v: ValueRef<'_>) -> u8 {
 }
 
 /// Appends a value without its type.
-pub(crate) fn value(out: &mut Vec<u8>, v: ValueRef<'_>) {
+pub(crate) fn value(out: &mut Draft, v: ValueRef<'_>) {
+    let mut from = Some(0);
+    while let Some(at) = from {
+        from = piece(out, v, at);
+    }
+}
+
+/// Appends the part of a value that begins at `from`: 0, or what the piece before it returned. `None` when that was the
+/// last one. Between two pieces the value must not have changed.
+pub(crate) fn piece(out: &mut Draft, v: ValueRef<'_>, from: usize) -> Option<usize> {
     match v {
-        ValueRef::Str(s) => string(out, &s.text()),
+        ValueRef::Str(s) => {
+            let text = s.text();
+            if text.len() <= STRING_WHOLE_MAX {
+                string(out, &text);
+                return None;
+            }
+            if from == 0 {
+                length(out, text.len() as u64);
+            }
+            let end = text.len().min(from + PIECE_BYTES);
+            out.extend_from_slice(&text[from..end]);
+            return (end < text.len()).then_some(end);
+        }
         ValueRef::List(ListValue::Pack(lp)) => {
             length(out, 1);
             length(out, container::PACKED);
             raw_string(out, lp.as_bytes());
         }
         ValueRef::List(ListValue::Quick(q)) => {
-            length(out, q.nodes().len() as u64);
-            for node in q.nodes() {
+            let count = q.nodes().len();
+            if from == 0 {
+                length(out, count as u64);
+            }
+            let start = out.len();
+            for (n, node) in q.nodes().enumerate().skip(from) {
+                if out.len() - start > PIECE_BYTES {
+                    return Some(n);
+                }
                 match node {
                     Node::Pack(lp) => {
                         length(out, container::PACKED);
@@ -96,23 +138,54 @@ pub(crate) fn value(out: &mut Vec<u8>, v: ValueRef<'_>) {
         | ValueRef::Zset(ZsetValue::Pack(lp)) => raw_string(out, lp.as_bytes()),
         ValueRef::Set(SetValue::Ints(ints)) => raw_string(out, ints.as_bytes()),
         ValueRef::Hash(HashValue::Table(t)) => {
-            length(out, t.len() as u64);
-            for f in t.iter() {
-                string(out, &f.name);
-                string(out, &f.value);
-            }
+            return elements(out, t.len(), from, |out, n| {
+                if let Some(f) = t.get(n) {
+                    string(out, &f.name);
+                    string(out, &f.value);
+                }
+            });
         }
         ValueRef::Set(SetValue::Table(t)) => {
-            length(out, t.len() as u64);
-            t.iter().for_each(|m| string(out, m));
+            return elements(out, t.len(), from, |out, n| {
+                if let Some(m) = t.get(n) {
+                    string(out, m);
+                }
+            });
         }
         ValueRef::Zset(z @ ZsetValue::Ordered(_)) => {
-            length(out, z.len() as u64);
+            if from == 0 {
+                length(out, z.len() as u64);
+            }
             // From the greatest down, as Valkey writes it.
-            for (m, score) in z.range(0..z.len(), true) {
+            let end = z.len() - from;
+            let start = end.saturating_sub(PIECE_ELEMENTS);
+            for (m, score) in z.range(start..end, true) {
                 string(out, m.bytes(&mut None));
                 out.extend_from_slice(&score.to_le_bytes());
             }
+            return (start > 0).then_some(from + PIECE_ELEMENTS);
         }
     }
+    None
+}
+
+/// A piece of a table: the count in front of the first one.
+fn elements(
+    out: &mut Draft,
+    len: usize,
+    from: usize,
+    mut put: impl FnMut(&mut Draft, usize),
+) -> Option<usize> {
+    if from == 0 {
+        length(out, len as u64);
+    }
+    let end = len.min(from + PIECE_ELEMENTS);
+    let start = out.len();
+    for n in from..end {
+        put(out, n);
+        if out.len() - start > PIECE_BYTES && n + 1 < len {
+            return Some(n + 1);
+        }
+    }
+    (end < len).then_some(end)
 }

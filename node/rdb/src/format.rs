@@ -69,6 +69,12 @@ static CRC: Crc<u64, Table<16>> = Crc::<u64, Table<16>>::new(&JONES);
 #[derive(Clone)]
 pub(crate) struct Checksum(crc::Digest<'static, u64, Table<16>>);
 
+impl std::fmt::Debug for Checksum {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:016x}", self.value())
+    }
+}
+
 impl Checksum {
     pub fn new() -> Self {
         Checksum(CRC.digest())

@@ -12,6 +12,7 @@
 #![forbid(unsafe_code)]
 
 mod decode;
+mod draft;
 mod dump;
 mod encode;
 mod format;
@@ -21,6 +22,7 @@ mod sink;
 mod writer;
 mod ziplist;
 
+pub use draft::{Draft, Packer};
 pub use dump::DumpCodec;
 pub use format::{RdbVersion, crc64};
 pub use reader::{Event, RdbError, RdbReader, STRING_BYTES_MAX};

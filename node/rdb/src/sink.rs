@@ -21,6 +21,11 @@ impl RdbSink {
         }
     }
 
+    /// A sink that goes on where a writer has begun.
+    pub fn of(writer: RdbWriter) -> Self {
+        RdbSink { writer, keys: 0 }
+    }
+
     /// Keys written so far.
     pub fn keys(&self) -> u64 {
         self.keys
@@ -38,6 +43,20 @@ impl SnapshotSink for RdbSink {
     ) {
         self.keys += 1;
         self.writer.key(u32::from(db), key, expire_at_ms, value);
+    }
+
+    fn piece(
+        &mut self,
+        db: u16,
+        _slot: u16,
+        key: &[u8],
+        expire_at_ms: Option<u64>,
+        value: ValueRef<'_>,
+        from: usize,
+    ) -> Option<usize> {
+        self.keys += u64::from(from == 0);
+        self.writer
+            .key_piece(u32::from(db), key, expire_at_ms, value, from)
     }
 
     fn pending_bytes(&self) -> usize {

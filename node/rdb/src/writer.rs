@@ -4,33 +4,41 @@
 //! | magic and version | AUX name value … | SELECTDB n | (expiry) type key value … | EOF | CRC-64, LE |
 //! ```
 
+use crate::draft::{Draft, Packer};
 use crate::encode;
-use crate::format::{Checksum, RdbVersion, op};
+use crate::format::{RdbVersion, op};
 use holdfast_engine::ValueRef;
 
 /// Writes an RDB file into a buffer that its owner drains with [`RdbWriter::take`] at any moment.
 ///
 /// The order of calls is the order of the file: auxiliary fields, then keys, then [`RdbWriter::finish`].
+/// Whoever packs on another thread takes drafts ([`RdbWriter::take_draft`]) instead, and seals the file itself.
 pub struct RdbWriter {
-    out: Vec<u8>,
-    /// Bytes of `out` that the checksum covers.
-    summed: usize,
-    sum: Checksum,
+    out: Draft,
+    packer: Packer,
     db: Option<u32>,
     taken: u64,
     finished: bool,
+    sealed: bool,
 }
 
 impl RdbWriter {
     /// Begins a file of this version.
     pub fn new(version: RdbVersion) -> Self {
+        Self::with_compression(version, false)
+    }
+
+    /// [`RdbWriter::new`], with long strings compressed or not.
+    pub fn with_compression(version: RdbVersion, compress: bool) -> Self {
+        let mut out = Draft::new(compress);
+        out.extend_from_slice(version.magic());
         RdbWriter {
-            out: version.magic().to_vec(),
-            summed: 0,
-            sum: Checksum::new(),
+            out,
+            packer: Packer::new(true),
             db: None,
             taken: 0,
             finished: false,
+            sealed: false,
         }
     }
 
@@ -62,6 +70,27 @@ impl RdbWriter {
 
     /// One key, with the unix time in milliseconds at which it expires.
     pub fn key(&mut self, db: u32, key: &[u8], expire_at_ms: Option<u64>, value: ValueRef<'_>) {
+        self.begin_key(db, key, expire_at_ms, value);
+        encode::value(&mut self.out, value);
+    }
+
+    /// Part of a key: `from` is 0 at first, then what the part before returned, until that is `None`. The value
+    /// must be the same for all of them.
+    pub fn key_piece(
+        &mut self,
+        db: u32,
+        key: &[u8],
+        expire_at_ms: Option<u64>,
+        value: ValueRef<'_>,
+        from: usize,
+    ) -> Option<usize> {
+        if from == 0 {
+            self.begin_key(db, key, expire_at_ms, value);
+        }
+        encode::piece(&mut self.out, value, from)
+    }
+
+    fn begin_key(&mut self, db: u32, key: &[u8], expire_at_ms: Option<u64>, value: ValueRef<'_>) {
         if self.db != Some(db) {
             self.select_db(db);
         }
@@ -71,24 +100,14 @@ impl RdbWriter {
         }
         self.out.push(encode::kind_of(value));
         encode::string(&mut self.out, key);
-        encode::value(&mut self.out, value);
     }
 
-    /// Ends the file with its checksum. Nothing may be written afterwards.
+    /// Ends the file. Nothing may be written afterwards.
     pub fn finish(&mut self) {
         if !self.finished {
             self.finished = true;
             self.out.push(op::EOF);
-            self.sum_up();
-            let sum = self.sum.value();
-            self.out.extend_from_slice(&sum.to_le_bytes());
-            self.summed = self.out.len();
         }
-    }
-
-    fn sum_up(&mut self) {
-        self.sum.update(&self.out[self.summed..]);
-        self.summed = self.out.len();
     }
 
     /// Bytes written but not taken.
@@ -96,16 +115,26 @@ impl RdbWriter {
         self.out.len()
     }
 
-    /// Bytes written in all, taken or not.
+    /// Bytes written in all, taken or not, before compression.
     pub fn total_bytes(&self) -> u64 {
         self.taken + self.out.len() as u64
     }
 
-    /// The bytes written since the last call.
+    /// The bytes written since the last call; behind [`RdbWriter::finish`] they end with the checksum.
     pub fn take(&mut self) -> Vec<u8> {
-        self.sum_up();
-        self.summed = 0;
+        let draft = self.take_draft();
+        let mut bytes = self.packer.pack(draft);
+        if self.finished && !self.sealed {
+            self.sealed = true;
+            self.taken += 8;
+            bytes.extend_from_slice(&self.packer.seal());
+        }
+        bytes
+    }
+
+    /// What was written since the last call, still to be packed.
+    pub fn take_draft(&mut self) -> Draft {
         self.taken += self.out.len() as u64;
-        std::mem::take(&mut self.out)
+        self.out.take()
     }
 }
