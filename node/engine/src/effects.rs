@@ -226,6 +226,11 @@ impl Effects {
         }
     }
 
+    /// Everything was replaced beneath the clients (a reload): whoever watches learns it.
+    pub fn note_flush_all(&mut self) {
+        self.touch_all(None);
+    }
+
     pub(crate) fn touch_all(&mut self, db: Option<u16>) {
         if self.track_touched {
             self.flushed.push(db);

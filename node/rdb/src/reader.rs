@@ -21,6 +21,13 @@ pub struct RdbError {
     pub reason: String,
 }
 
+impl RdbError {
+    /// What Valkey's log says of it, and where it is.
+    pub fn log_lines(&self) -> Vec<String> {
+        vec![self.reason.clone(), self.to_string()]
+    }
+}
+
 /// What a file holds, in its order.
 #[derive(Debug)]
 #[non_exhaustive]

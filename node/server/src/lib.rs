@@ -17,6 +17,7 @@ pub mod journal;
 pub mod local_cluster;
 pub mod logging;
 pub mod migrate;
+pub mod persist;
 #[cfg(not(madsim))]
 pub mod process;
 #[cfg(not(madsim))]

@@ -5,9 +5,10 @@ use crate::driver::Clock;
 use crate::driver::mio::{MioDriver, prepare};
 use crate::executor::{Executor, Host};
 use crate::logging;
+use crate::persist::{LoadRequest, RdbIn, RdbOut, SaveRequest};
 use crate::seam::{ControlOut, ExecutorHandle, ToExecutor};
 use holdfast_raft_log::disk::StdDisk;
-use holdfast_rdb::DumpCodec;
+use holdfast_rdb::{DumpCodec, RdbVersion};
 use std::ffi::OsString;
 use std::fs::File;
 use std::io;
@@ -157,7 +158,11 @@ fn start(mut config: Config) -> io::Result<()> {
         control = out;
         control_inbox = Some(inbox);
     }
-    let executor = executor(config.clone(), control, clock)?;
+    let mut executor = executor(config.clone(), control, clock)?;
+    if config.get("durability") != "quorum" && !config.yes("witness") {
+        executor.begin_persistence().map_err(io::Error::other)?;
+    }
+    let loading = executor.is_loading();
     let hash_seed = executor.engine.config().hash_seed;
     let driver = MioDriver::new(parts, executor, clock)?;
     if let Some(inbox) = control_inbox {
@@ -172,8 +177,13 @@ fn start(mut config: Config) -> io::Result<()> {
     }
     watch_signals(handle)?;
     tracing::info!("Server initialized");
-    tracing::info!("Ready to accept connections tcp");
-    driver.run()?;
+    if !loading {
+        tracing::info!("Ready to accept connections tcp");
+    }
+    let executor = driver.run()?;
+    if let Some(reason) = executor.fatal() {
+        return Err(io::Error::other(reason));
+    }
     drop(pidfile);
     tracing::warn!("Holdfast is now ready to exit, bye bye...");
     Ok(())
@@ -188,7 +198,8 @@ pub fn executor(config: Config, control: ControlOut, clock: Clock) -> io::Result
     let limits = crate::executor::engine_config(&config, &settings, [0; 2]).limits;
     let codec = Box::new(DumpCodec {
         limits,
-        ..DumpCodec::default()
+        compress: config.yes("rdbcompression"),
+        version: RdbVersion::V80,
     });
     Executor::new(config, codec, control, Box::new(StdHost), clock.now()).map_err(io::Error::other)
 }
@@ -304,6 +315,14 @@ impl Host for StdHost {
 
     fn can_listen(&self, old: &Config, new: &Config) -> Result<(), (&'static str, &'static str)> {
         crate::driver::mio::can_listen(old, new)
+    }
+
+    fn create_rdb(&self, request: SaveRequest) -> io::Result<Box<dyn RdbOut>> {
+        crate::persist::file::create(request)
+    }
+
+    fn open_rdb(&self, request: LoadRequest) -> io::Result<Box<dyn RdbIn>> {
+        crate::persist::file::open(request)
     }
 
     fn seed(&self) -> u64 {

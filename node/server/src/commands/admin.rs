@@ -92,7 +92,7 @@ fn time(ex: &mut Executor, id: ConnId, _: &[&[u8]]) {
 }
 
 fn lastsave(ex: &mut Executor, id: ConnId, _: &[&[u8]]) {
-    let at = (ex.started().unix_us / 1_000_000) as i64;
+    let at = ex.persist.last_save_s as i64;
     write::int(ex.out(id), at);
 }
 

@@ -3,6 +3,7 @@
 use super::ServerCommand;
 use super::rows::*;
 use crate::executor::{ConnId, Executor};
+use crate::persist::load::Reload;
 use holdfast_resp::write;
 use std::time::Duration;
 
@@ -28,6 +29,9 @@ fn debug(ex: &mut Executor, id: ConnId, argv: &[&[u8]]) {
                 "    Stop periodic cron job processing.",
                 "PROTOCOL <type>",
                 "    Reply with a test value of the specified type.",
+                "RELOAD [option ...]",
+                "    Save the RDB on disk (unless NOSAVE) and reload it back to memory. MERGE: keys",
+                "    may be there already; NOFLUSH: what is there stays.",
                 "SET-ACTIVE-EXPIRE <0|1>",
                 "    Setting it to 0 disables expiring keys in the background.",
                 "SLEEP <seconds>",
@@ -44,6 +48,7 @@ fn debug(ex: &mut Executor, id: ConnId, argv: &[&[u8]]) {
             }
             _ => ex.reply_error(id, "ERR value is not a valid float"),
         },
+        [b"reload", options @ ..] => reload(ex, id, options),
         [b"digest"] => {
             let hex: String = ex
                 .engine
@@ -105,6 +110,44 @@ fn debug(ex: &mut Executor, id: ConnId, argv: &[&[u8]]) {
                 &format!("ERR unknown subcommand or wrong number of arguments for '{sub}'. Try DEBUG HELP."),
             );
         }
+    }
+}
+
+fn reload(ex: &mut Executor, id: ConnId, options: &[&[u8]]) {
+    let mut how = Reload {
+        flush: true,
+        merge: false,
+    };
+    let mut save = true;
+    for option in options {
+        match *option {
+            b"merge" => how.merge = true,
+            b"noflush" => how.flush = false,
+            b"nosave" => save = false,
+            _ => {
+                return ex.reply_error(
+                    id,
+                    "ERR DEBUG RELOAD only supports the MERGE, NOFLUSH and NOSAVE options.",
+                );
+            }
+        }
+    }
+    if !ex.persist.enabled {
+        return ex.reply_error(id, super::persistence::KEPT_BY_LOG);
+    }
+    ex.cancel_background_save();
+    if save && ex.save_now().is_err() {
+        return ex.reply_error(id, "ERR");
+    }
+    match ex.load_now(how) {
+        Ok(()) => {
+            tracing::info!("DB reloaded by DEBUG RELOAD");
+            write::ok(ex.out(id));
+        }
+        Err(()) => ex.reply_error(
+            id,
+            "ERR Error trying to load the RDB dump, check server logs.",
+        ),
     }
 }
 

@@ -213,20 +213,71 @@ fn memory(ex: &Executor, out: &mut String) {
 }
 
 fn persistence(ex: &Executor, out: &mut String) {
+    let p = &ex.persist;
+    let now_s = ex.now.unix_us / 1_000_000;
+    let saving = p.saving.as_ref();
+    let (done, total, early) = saving.map_or((0, 0, 0), |s| {
+        (s.keys_done, s.keys_total.max(s.keys_done), s.early_bytes)
+    });
+    let seconds = |s: Option<u64>| s.map_or(-1, |s| s as i64);
     lines!(
         out,
-        "loading" = 0,
+        "loading" = u8::from(p.loading.is_some()),
         "async_loading" = 0,
-        "rdb_changes_since_last_save" = ex.fx.dirty(),
-        "rdb_bgsave_in_progress" = 0,
-        "rdb_last_save_time" = ex.started().unix_us / 1_000_000,
-        "rdb_last_bgsave_status" = "ok",
+        "current_cow_peak" = early,
+        "current_cow_size" = early,
+        "current_cow_size_age" = 0,
+        "current_fork_perc" = format!(
+            "{:.2}",
+            if total == 0 {
+                0.0
+            } else {
+                done as f64 * 100.0 / total as f64
+            }
+        ),
+        "current_save_keys_processed" = done,
+        "current_save_keys_total" = total,
+        "rdb_changes_since_last_save" = ex.unsaved_changes(),
+        "rdb_bgsave_in_progress" = u8::from(p.saving.is_some()),
+        "rdb_last_save_time" = p.last_save_s,
+        "rdb_last_bgsave_status" = if p.last_ok { "ok" } else { "err" },
+        "rdb_last_bgsave_time_sec" = seconds(p.last_took_s),
+        "rdb_current_bgsave_time_sec" = seconds(saving.map(|s| s.running_s(now_s))),
+        "rdb_saves" = p.saves,
+        "rdb_last_cow_size" = p.last_early_bytes,
+        "rdb_last_load_keys_expired" = p.keys_expired,
+        "rdb_last_load_keys_loaded" = p.keys_loaded,
         "aof_enabled" = 0,
         "aof_rewrite_in_progress" = 0,
         "aof_rewrite_scheduled" = 0,
+        "aof_last_rewrite_time_sec" = -1,
+        "aof_current_rewrite_time_sec" = -1,
         "aof_last_bgrewrite_status" = "ok",
+        "aof_rewrites" = 0,
+        "aof_rewrites_consecutive_failures" = 0,
         "aof_last_write_status" = "ok",
+        "aof_last_cow_size" = 0,
+        "module_fork_in_progress" = 0,
+        "module_fork_last_cow_size" = 0,
+        "slot_migration_fork_in_progress" = 0,
     );
+    if let Some(loading) = &p.loading {
+        let (read, bytes) = loading.progress();
+        let elapsed = now_s.saturating_sub(loading.started_s);
+        let eta = match elapsed {
+            0 => 1,
+            s => s * bytes.saturating_sub(read) / (read + 1),
+        };
+        lines!(
+            out,
+            "loading_start_time" = loading.started_s,
+            "loading_total_bytes" = bytes,
+            "loading_rdb_used_mem" = loading.used_mem,
+            "loading_loaded_bytes" = read,
+            "loading_loaded_perc" = format!("{:.2}", read as f64 * 100.0 / bytes.max(1) as f64),
+            "loading_eta_seconds" = eta,
+        );
+    }
 }
 
 fn durability(ex: &Executor, out: &mut String) {

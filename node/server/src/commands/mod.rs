@@ -11,6 +11,7 @@ mod connection;
 mod debug;
 mod info;
 mod migrate;
+mod persistence;
 mod pubsub;
 mod rows;
 mod transactions;
@@ -223,6 +224,7 @@ fn server_tables() -> &'static [&'static [ServerCommand]] {
         config::COMMANDS,
         info::COMMANDS,
         admin::COMMANDS,
+        persistence::COMMANDS,
         debug::COMMANDS,
         transactions::COMMANDS,
         pubsub::COMMANDS,

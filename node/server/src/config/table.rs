@@ -545,7 +545,7 @@ pub const DIRECTIVES: &[Directive] = &[
         "16",
         IMMUTABLE,
     ),
-    known("dbfilename", "", Kind::Str, "dump.rdb", PROTECTED),
+    acts("dbfilename", "", Kind::Str, "dump.rdb", PROTECTED),
     known("debug-context", "", Kind::Str, "", HIDDEN),
     acts("dir", "", Kind::Str, "", PROTECTED),
     known("disable-thp", "", Kind::Bool, "yes", IMMUTABLE),
@@ -649,7 +649,7 @@ pub const DIRECTIVES: &[Directive] = &[
     known("io-threads", "", Kind::Int { min: 1, max: 256 }, "1", NONE),
     known("io-threads-always-active", "", Kind::Bool, "no", HIDDEN),
     known("jemalloc-bg-thread", "", Kind::Bool, "yes", NONE),
-    known(
+    acts(
         "key-load-delay",
         "",
         Kind::Int {
@@ -971,7 +971,7 @@ pub const DIRECTIVES: &[Directive] = &[
         IMMUTABLE,
     ),
     known("rdb-del-sync-files", "", Kind::Bool, "no", NONE),
-    known(
+    acts(
         "rdb-key-save-delay",
         "",
         Kind::Int {
@@ -981,16 +981,16 @@ pub const DIRECTIVES: &[Directive] = &[
         "0",
         HIDDEN,
     ),
-    known("rdb-save-incremental-fsync", "", Kind::Bool, "yes", NONE),
-    known(
+    acts("rdb-save-incremental-fsync", "", Kind::Bool, "yes", NONE),
+    acts(
         "rdb-version-check",
         "",
         Kind::Enum(&["strict", "relaxed"]),
         "strict",
         NONE,
     ),
-    known("rdbchecksum", "", Kind::Bool, "yes", IMMUTABLE),
-    known("rdbcompression", "", Kind::Bool, "yes", NONE),
+    acts("rdbchecksum", "", Kind::Bool, "yes", IMMUTABLE),
+    acts("rdbcompression", "", Kind::Bool, "yes", NONE),
     known("rdma-bind", "", Kind::Words, "", MULTI),
     known(
         "rdma-completion-vector",
@@ -1142,7 +1142,7 @@ pub const DIRECTIVES: &[Directive] = &[
     ),
     known("replicaof", "slaveof", Kind::Words, "", IMMUTABLE | MULTI),
     acts("requirepass", "", Kind::Str, "", SENSITIVE),
-    known("save", "", Kind::Save, "3600 1 300 100 60 10000", MULTI),
+    acts("save", "", Kind::Save, "3600 1 300 100 60 10000", MULTI),
     known("server-cpulist", "server_cpulist", Kind::Str, "", IMMUTABLE),
     acts(
         "set-max-intset-entries",
@@ -1223,7 +1223,7 @@ pub const DIRECTIVES: &[Directive] = &[
         "0",
         IMMUTABLE,
     ),
-    known("stop-writes-on-bgsave-error", "", Kind::Bool, "yes", NONE),
+    acts("stop-writes-on-bgsave-error", "", Kind::Bool, "yes", NONE),
     known(
         "stream-node-max-bytes",
         "",

@@ -26,6 +26,9 @@ impl Executor {
         if !self.fx.bytes().is_empty() {
             at = at.min(self.entry_at_ms + GATHER_MS);
         }
+        if let Some(due) = self.persistence_deadline_ms() {
+            at = at.min(due);
+        }
         if self.control.is_congested() || self.expire_more {
             at = at.min(self.now.mono_ms() + 1);
         }
@@ -51,6 +54,8 @@ impl Executor {
         if self.expire_more {
             self.expire_keys();
         }
+        self.persistence_turn();
+        self.behind = self.is_saving_behind();
         if !self.gathers_effects() {
             self.flush_effects();
         }
@@ -109,6 +114,7 @@ impl Executor {
             self.expire_held();
         }
         self.check_clients();
+        self.persistence_cron();
         self.expire_keys();
     }
 
@@ -117,6 +123,7 @@ impl Executor {
         // A follower waits for the deletions of its leader.
         if !self.active_expire
             || self.ending != Ending::Running
+            || self.is_loading()
             || matches!(self.office, crate::seam::Office::Follower { .. })
         {
             return;

@@ -174,6 +174,14 @@ impl Executor {
         if let Err(()) = self.check_route(id, entry, argv) {
             return;
         }
+        if self.persist.restricts
+            && let Some(text) = self.persistence_forbids(
+                flags.has(Flags::LOADING),
+                flags.has(Flags::WRITE) || entry.spec.name == "ping",
+            )
+        {
+            return self.reject(id, entry, text);
+        }
         let Some(c) = self.conns.get_mut(id) else {
             return;
         };
@@ -245,7 +253,15 @@ impl Executor {
             fx: &mut self.fx,
         };
         match self.engine.execute(command, &mut call) {
-            Outcome::Done => {}
+            Outcome::Done => {
+                if self
+                    .persist
+                    .flushall
+                    .is_some_and(|f| std::ptr::eq(f, command))
+                {
+                    self.persistence_on_flushall();
+                }
+            }
             Outcome::Failed => self.stats.fail(entry, &c.out.buf[start..]),
             Outcome::Block(block) => {
                 let db = c.db;

@@ -38,6 +38,7 @@ use crate::config::{Config, Settings};
 use crate::durable::exec::ShardSnapshot;
 use crate::gate::Gate;
 use crate::journal::{AsyncJournal, Journal};
+use crate::persist::{LoadRequest, Persistence, RdbIn, RdbOut, SaveRequest};
 use crate::routing::Routing;
 use crate::seam::{ControlOut, Office};
 use blocking::Waiting;
@@ -46,6 +47,7 @@ use holdfast_cluster_bus::{NodeId, SlotSet};
 use holdfast_engine::types::TypeLimits;
 use holdfast_engine::{Effects, Engine, EngineConfig, EventClass, Rng, ValueCodec};
 use std::collections::BTreeMap;
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -87,6 +89,22 @@ pub trait Host: Send {
     /// They cannot.
     fn can_listen(&self, _old: &Config, _new: &Config) -> Result<(), (&'static str, &'static str)> {
         Ok(())
+    }
+
+    /// Begins an RDB file.
+    ///
+    /// # Errors
+    /// It cannot be begun, or this host keeps none.
+    fn create_rdb(&self, _request: SaveRequest) -> io::Result<Box<dyn RdbOut>> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    /// Begins to read an RDB file.
+    ///
+    /// # Errors
+    /// It cannot be opened, or this host keeps none.
+    fn open_rdb(&self, _request: LoadRequest) -> io::Result<Box<dyn RdbIn>> {
+        Err(io::ErrorKind::Unsupported.into())
     }
 
     /// Random numbers that differ from run to run.
@@ -146,6 +164,8 @@ pub struct Executor {
     pub routing: Option<Arc<Routing>>,
     /// The queue to the control thread.
     pub control: ControlOut,
+    /// The RDB file: what is being saved or loaded.
+    pub persist: Persistence,
     /// What the driver does for us.
     pub host: Box<dyn Host>,
     /// The time of this turn.
@@ -189,6 +209,8 @@ pub struct Executor {
     next_cron_ms: u64,
     /// When the last journal entry was made.
     entry_at_ms: u64,
+    /// The disk is behind with a save, so that clients wait.
+    behind: bool,
 }
 
 impl Executor {
@@ -229,6 +251,11 @@ impl Executor {
             rng,
             stats: Stats::new(table.entries().len()),
             table,
+            persist: {
+                let mut persist = Persistence::default();
+                persist.configure(&config);
+                persist
+            },
             channels: Channels::default(),
             owned_slots: None,
             paused_slots: None,
@@ -270,6 +297,7 @@ impl Executor {
             next_deferred: 0,
             next_cron_ms: now.mono_ms(),
             entry_at_ms: 0,
+            behind: false,
         })
     }
 
@@ -329,6 +357,8 @@ impl Executor {
     /// Takes over what has changed in the configuration.
     pub(crate) fn apply_config(&mut self) {
         self.settings = Settings::of(&self.config);
+        self.persist.configure(&self.config);
+        self.update_restrictions();
         let new = engine_config(&self.config, &self.settings, self.engine.config().hash_seed);
         *self.engine.config_mut() = new;
         self.update_tracking();
@@ -341,7 +371,12 @@ impl Executor {
 
     /// Whether the driver should read from clients at all: not while messages to the control thread wait.
     pub fn takes_input(&self) -> bool {
-        self.ending == Ending::Running && !self.control.is_congested()
+        self.ending == Ending::Running && !self.control.is_congested() && !self.behind
+    }
+
+    /// Ends the process, or begins to.
+    pub(crate) fn set_ending(&mut self, ending: Ending) {
+        self.ending = ending;
     }
 
     /// Tells the driver to look at a connection at the end of this turn.

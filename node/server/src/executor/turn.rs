@@ -43,6 +43,7 @@ impl Executor {
         if self.ending != Ending::Running {
             return;
         }
+        self.cancel_background_save();
         if self.control.is_present() {
             self.ending = Ending::Stopping;
             self.control.send(ToControl::Shutdown);

@@ -1,0 +1,251 @@
+//! Persistence of a node under `durability async`: `dump.rdb`, written without a fork and without a stop.
+//!
+//! The executor takes a snapshot of the engine in steps between its turns ([`save`]) and hands drafts over; compressing, summing
+//! up, writing and syncing are done elsewhere, by an [`RdbOut`] that the [`Host`](crate::executor::Host) provides. At the
+//! start and for `DEBUG RELOAD` an [`RdbIn`] reads and decodes, and the executor only puts keys in ([`load`]).
+//!
+//! Under `durability quorum` the shard's log keeps the data, and nothing of this is used.
+
+#[cfg(not(madsim))]
+pub mod file;
+pub mod load;
+pub mod save;
+
+use crate::config::Config;
+use crate::executor::Executor;
+use holdfast_engine::{Command, Engine, TypeLimits, Value};
+use holdfast_rdb::Draft;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// A file to be written.
+#[derive(Debug, Clone)]
+pub struct SaveRequest {
+    /// Where it is to be, once it is whole.
+    pub path: PathBuf,
+    /// Its name until then.
+    pub temporary: PathBuf,
+    /// Whether it ends with a checksum.
+    pub checksum: bool,
+    /// Whether it is synced as it grows, so that the end has little left to do.
+    pub incremental_sync: bool,
+}
+
+/// Takes the drafts of a file. Dropped before [`RdbOut::finish`], it leaves nothing behind.
+pub trait RdbOut: Send {
+    /// Takes a draft, or gives it back while the ones before it are not done.
+    ///
+    /// # Errors
+    /// The draft.
+    fn offer(&mut self, draft: Draft) -> Result<(), Draft>;
+
+    /// Takes a draft, waiting for room.
+    fn give(&mut self, draft: Draft);
+
+    /// That was all: the file is to be sealed, synced, and given its name.
+    fn finish(&mut self);
+
+    /// What became of it, once that is known.
+    fn outcome(&mut self) -> Option<Result<(), String>>;
+
+    /// Waits until that is known.
+    ///
+    /// # Errors
+    /// What went wrong.
+    fn wait(&mut self) -> Result<(), String>;
+}
+
+/// A file to be read.
+#[derive(Debug, Clone)]
+pub struct LoadRequest {
+    /// Where it is.
+    pub path: PathBuf,
+    /// The forms that values take.
+    pub limits: TypeLimits,
+    /// Whether its checksum is compared.
+    pub checksum: bool,
+    /// Whether versions that we do not know are tried.
+    pub relaxed: bool,
+    /// Waits so long behind each key, or, if negative, a microsecond behind so many keys (for tests).
+    pub key_delay_us: i64,
+}
+
+/// A key read from a file.
+#[derive(Debug)]
+pub struct LoadedKey {
+    /// Its database.
+    pub db: u32,
+    /// Its name.
+    pub key: Vec<u8>,
+    /// Unix time in milliseconds.
+    pub expire_at_ms: Option<u64>,
+    /// Its value.
+    pub value: Value,
+}
+
+/// What reading a file gives, in the file's order.
+#[derive(Debug)]
+pub enum Loaded {
+    /// Signature and version are good. Comes first.
+    Accepted,
+    /// Keys.
+    Keys(Vec<LoadedKey>),
+    /// An auxiliary field.
+    Aux(Vec<u8>, Vec<u8>),
+    /// That was all, and it was right.
+    End,
+    /// The file is not to be used, or cannot be read; what is said to the log.
+    Failed(Vec<String>),
+}
+
+/// A file being read.
+pub trait RdbIn: Send {
+    /// The next piece, if it is there already.
+    fn poll(&mut self) -> Option<Loaded>;
+
+    /// The next piece.
+    fn wait(&mut self) -> Loaded;
+
+    /// Bytes read, and bytes of the file.
+    fn progress(&self) -> (u64, u64);
+}
+
+/// The state of persistence.
+pub struct Persistence {
+    /// Whether this node keeps an RDB file at all.
+    pub enabled: bool,
+    pub(crate) loading: Option<load::Loading>,
+    pub(crate) saving: Option<save::Saving>,
+    /// `BGSAVE` asked for while it could not begin.
+    pub(crate) scheduled: bool,
+    /// The count of changes that the last file has.
+    pub(crate) saved_changes: u64,
+    /// Unix time of the last success and of the last try, in seconds.
+    pub(crate) last_save_s: u64,
+    pub(crate) last_try_s: u64,
+    pub(crate) last_ok: bool,
+    /// How long the last background save took.
+    pub(crate) last_took_s: Option<u64>,
+    /// Saves begun.
+    pub(crate) saves: u64,
+    /// Bytes that writes made the last background save keep in memory.
+    pub(crate) last_early_bytes: u64,
+    pub(crate) keys_loaded: u64,
+    pub(crate) keys_expired: u64,
+    /// `save`: seconds and changes.
+    pub(crate) points: Vec<(u64, u64)>,
+    /// What commands have to be asked before they run: something is being loaded, or writes are refused.
+    pub(crate) restricts: bool,
+    pub(crate) flushall: Option<&'static Command>,
+    /// Why the process must end.
+    pub(crate) fatal: Option<&'static str>,
+    files: u64,
+}
+
+impl Default for Persistence {
+    fn default() -> Self {
+        Persistence {
+            enabled: false,
+            loading: None,
+            saving: None,
+            scheduled: false,
+            saved_changes: 0,
+            last_save_s: 0,
+            last_try_s: 0,
+            last_ok: true,
+            last_took_s: None,
+            saves: 0,
+            last_early_bytes: 0,
+            keys_loaded: 0,
+            keys_expired: 0,
+            points: Vec::new(),
+            restricts: false,
+            flushall: Engine::command(b"flushall"),
+            fatal: None,
+            files: 0,
+        }
+    }
+}
+
+impl Persistence {
+    /// Takes over what the configuration says.
+    pub(crate) fn configure(&mut self, config: &Config) {
+        let numbers: Vec<u64> = config
+            .get("save")
+            .split_whitespace()
+            .filter_map(|n| n.parse().ok())
+            .collect();
+        let (pairs, _) = numbers.as_chunks::<2>();
+        self.points = pairs.iter().map(|[s, c]| (*s, *c)).collect();
+    }
+
+    /// Whether writes are refused because the last background save failed.
+    pub(crate) fn refuses_writes(&self, config: &Config) -> bool {
+        !self.last_ok && !self.points.is_empty() && config.yes("stop-writes-on-bgsave-error")
+    }
+}
+
+/// What is due by the clock may be a step of a save: so soon it is looked at again.
+pub(crate) const POLL: Duration = Duration::from_millis(1);
+
+/// `rdb-key-save-delay` and `key-load-delay`: microseconds behind each key, or, negative, one behind so many.
+pub(crate) fn delay_us(setting: i64, keys: u64) -> u64 {
+    match u64::try_from(setting) {
+        Ok(us) => us * keys,
+        Err(_) => keys / setting.unsigned_abs(),
+    }
+}
+
+impl Executor {
+    /// Why a command may not run now, if persistence forbids it.
+    pub(crate) fn persistence_forbids(
+        &self,
+        loading_ok: bool,
+        write: bool,
+    ) -> Option<&'static str> {
+        if self.persist.loading.is_some() && !loading_ok {
+            return Some("LOADING Holdfast is loading the dataset in memory");
+        }
+        (write && self.persist.refuses_writes(&self.config)).then_some(
+            "MISCONF Holdfast is configured to save RDB snapshots, but it's currently unable to persist to disk. \
+             Commands that may modify the data set are disabled, because this instance is configured to report errors \
+             during writes if RDB snapshotting fails (stop-writes-on-bgsave-error option). \
+             Please check the Holdfast logs for details about the RDB error.",
+        )
+    }
+
+    /// To be called when something changed that [`Executor::persistence_forbids`] looks at.
+    pub(crate) fn update_restrictions(&mut self) {
+        self.persist.restricts =
+            self.persist.loading.is_some() || self.persist.refuses_writes(&self.config);
+    }
+
+    /// Changes since the last save.
+    pub(crate) fn unsaved_changes(&self) -> u64 {
+        self.fx.dirty().saturating_sub(self.persist.saved_changes)
+    }
+
+    /// When persistence has something to do without anything arriving, if it has.
+    pub(crate) fn persistence_deadline_ms(&self) -> Option<u64> {
+        let now = self.now.mono_ms();
+        if self.persist.loading.is_some() {
+            return Some(now);
+        }
+        let saving = self.persist.saving.as_ref()?;
+        Some(if saving.can_step() {
+            now
+        } else {
+            now + POLL.as_millis() as u64
+        })
+    }
+
+    /// The part of a turn's end that is persistence's.
+    pub(crate) fn persistence_turn(&mut self) {
+        if self.persist.loading.is_some() {
+            self.load_step();
+        }
+        if self.persist.saving.is_some() {
+            self.save_turn();
+        }
+    }
+}

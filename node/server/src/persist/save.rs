@@ -1,0 +1,365 @@
+//! Writing the RDB file: `SAVE`, `BGSAVE`, `save` points.
+
+use super::{RdbOut, SaveRequest, delay_us};
+use crate::executor::Executor;
+use holdfast_engine::{SlotFilter, SnapshotId, SnapshotProgress};
+use holdfast_rdb::{Draft, RdbSink, RdbVersion, RdbWriter};
+
+/// Keys of one step, and steps of one turn: some 100 µs.
+const STEP_KEYS: usize = 32;
+const STEPS_A_TURN: usize = 8;
+/// A draft is handed over when it has so many bytes.
+const DRAFT_BYTES: usize = 128 << 10;
+/// With more than this in memory that is not handed over, clients wait.
+const PENDING_BYTES_MAX: usize = 64 << 20;
+/// How long after a failure the next save by a `save` point is tried.
+const RETRY_S: u64 = 5;
+
+/// A save under way.
+pub struct Saving {
+    id: SnapshotId,
+    out: Box<dyn RdbOut>,
+    /// A draft that was not taken yet.
+    waiting: Option<Draft>,
+    stage: Stage,
+    /// Count of changes at the begin.
+    changes: u64,
+    started_s: u64,
+    started_us: u64,
+    pub(crate) keys_total: u64,
+    pub(crate) keys_done: u64,
+    /// Bytes in the sink at the end of the last step; what is more at the next came from writes.
+    seen_bytes: usize,
+    pub(crate) early_bytes: u64,
+    /// Written for nobody else: `SAVE`.
+    in_foreground: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// Keys are still to be given to the sink.
+    Snapshot,
+    /// All is with the writer.
+    Finishing,
+}
+
+impl Saving {
+    /// Whether a turn could make progress.
+    pub(crate) fn can_step(&self) -> bool {
+        self.stage == Stage::Snapshot && self.waiting.is_none()
+    }
+
+    /// How long it has been running.
+    pub(crate) fn running_s(&self, now_s: u64) -> u64 {
+        now_s.saturating_sub(self.started_s)
+    }
+}
+
+impl Executor {
+    fn now_s(&self) -> u64 {
+        self.now.unix_us / 1_000_000
+    }
+
+    fn begin_save(&mut self, in_foreground: bool) -> Result<(), String> {
+        self.persist.saves += 1;
+        self.persist.last_try_s = self.now_s();
+        self.persist.files += 1;
+        let path = self.config.path(self.config.get("dbfilename"));
+        let request = SaveRequest {
+            temporary: self.config.path(&format!(
+                "temp-{}-{}.rdb",
+                std::process::id(),
+                self.persist.files
+            )),
+            path,
+            checksum: self.config.yes("rdbchecksum"),
+            incremental_sync: self.config.yes("rdb-save-incremental-fsync"),
+        };
+        let out = self.host.create_rdb(request).map_err(|e| e.to_string())?;
+        let writer = self.begin_rdb(RdbVersion::V80, false);
+        let keys_total = self.all_keys();
+        let seen_bytes = writer.pending_bytes();
+        let id = self
+            .engine
+            .snapshot_begin(SlotFilter::All, Box::new(RdbSink::of(writer)));
+        self.persist.saving = Some(Saving {
+            id,
+            out,
+            waiting: None,
+            stage: Stage::Snapshot,
+            changes: self.fx.dirty(),
+            started_s: self.now_s(),
+            started_us: self.now.mono_us,
+            keys_total,
+            keys_done: 0,
+            seen_bytes,
+            early_bytes: 0,
+            in_foreground,
+        });
+        Ok(())
+    }
+
+    fn all_keys(&self) -> u64 {
+        (0..self.settings.databases)
+            .map(|db| self.engine.dbsize(db) as u64)
+            .sum()
+    }
+
+    /// A file with what stands before its keys.
+    pub(crate) fn begin_rdb(&mut self, version: RdbVersion, for_replica: bool) -> RdbWriter {
+        let compress = self.config.yes("rdbcompression");
+        let mut writer = RdbWriter::with_compression(version, compress);
+        let mut number = |name: &str, n: u64| writer.aux(name, n.to_string().as_bytes());
+        number("redis-bits", u64::from(usize::BITS));
+        number("ctime", self.now.unix_us / 1_000_000);
+        number("used-mem", self.host.memory().0);
+        number("aof-base", 0);
+        writer.aux("valkey-ver", crate::COMPATIBLE_VALKEY_VERSION.as_bytes());
+        let _ = for_replica;
+        for db in 0..self.settings.databases {
+            let keys = self.engine.dbsize(db) as u64;
+            if keys > 0 {
+                writer.select_db(u32::from(db));
+                writer.resize_db(keys, self.engine.expiries_len(db) as u64);
+            }
+        }
+        writer
+    }
+
+    /// Goes on with the save: some steps, and what is there is handed over.
+    pub(super) fn save_turn(&mut self) {
+        let allowed = self.keys_allowed();
+        let Some(saving) = &mut self.persist.saving else {
+            return;
+        };
+        if let Some(draft) = saving.waiting.take()
+            && let Err(back) = saving.out.offer(draft)
+        {
+            saving.waiting = Some(back);
+        }
+        let mut steps = STEPS_A_TURN;
+        while saving.can_step() && steps > 0 && saving.keys_done < allowed {
+            steps -= 1;
+            let keys = STEP_KEYS.min((allowed - saving.keys_done) as usize);
+            save_step(&mut self.engine, saving, keys);
+            if let Some(draft) = saving.waiting.take()
+                && let Err(back) = saving.out.offer(draft)
+            {
+                saving.waiting = Some(back);
+            }
+        }
+        if saving.stage == Stage::Finishing && saving.waiting.is_none() {
+            saving.out.finish();
+        }
+        if let Some(outcome) = saving.out.outcome() {
+            self.end_background_save(outcome);
+        }
+    }
+
+    /// How many keys may have been given by now, with `rdb-key-save-delay` (for tests).
+    fn keys_allowed(&self) -> u64 {
+        let delay = self.config.int("rdb-key-save-delay");
+        let Some(saving) = &self.persist.saving else {
+            return 0;
+        };
+        if delay == 0 {
+            return u64::MAX;
+        }
+        let passed = self.now.mono_us.saturating_sub(saving.started_us);
+        match u64::try_from(delay) {
+            Ok(us) => passed / us,
+            Err(_) => passed.saturating_mul(delay.unsigned_abs()),
+        }
+    }
+
+    /// Whether so much waits for the disk that clients have to.
+    pub(crate) fn is_saving_behind(&mut self) -> bool {
+        let Some(saving) = &mut self.persist.saving else {
+            return false;
+        };
+        saving.waiting.is_some()
+            && self
+                .engine
+                .snapshot_sink(saving.id)
+                .is_some_and(|sink| sink.pending_bytes() > PENDING_BYTES_MAX)
+    }
+
+    /// Writes the file while everything else waits.
+    ///
+    /// # Errors
+    /// What went wrong; it has been logged.
+    pub(crate) fn save_now(&mut self) -> Result<(), String> {
+        let result = self.begin_save(true).and_then(|()| {
+            let delay = self.config.int("rdb-key-save-delay");
+            let Some(saving) = &mut self.persist.saving else {
+                return Err("no save".into());
+            };
+            while saving.stage == Stage::Snapshot {
+                let before = saving.keys_done;
+                let keys = if delay == 0 { 1024 } else { 1 };
+                save_step(&mut self.engine, saving, keys);
+                if let Some(draft) = saving.waiting.take() {
+                    saving.out.give(draft);
+                }
+                if delay != 0 {
+                    let us = delay_us(delay, saving.keys_done - before);
+                    self.host.sleep(std::time::Duration::from_micros(us));
+                }
+            }
+            saving.out.finish();
+            saving.out.wait()
+        });
+        let saving = self.persist.saving.take();
+        match &result {
+            Ok(()) => {
+                tracing::info!("DB saved on disk");
+                if let Some(saving) = &saving {
+                    self.persist.saved_changes = saving.changes;
+                }
+                self.persist.last_save_s = self.now_s();
+                self.persist.last_ok = true;
+            }
+            Err(e) => tracing::warn!("Error saving DB on disk: {e}"),
+        }
+        if result.is_err() {
+            self.abort_snapshot_of(saving);
+        }
+        self.update_restrictions();
+        result
+    }
+
+    fn abort_snapshot_of(&mut self, saving: Option<Saving>) {
+        if let Some(saving) = saving {
+            self.engine.snapshot_abort(saving.id);
+        }
+    }
+
+    /// Begins a save in the background.
+    ///
+    /// # Errors
+    /// It cannot begin; that has been logged and counts as a failed save.
+    pub(crate) fn begin_background_save(&mut self) -> Result<(), ()> {
+        self.persist.scheduled = false;
+        match self.begin_save(false) {
+            Ok(()) => {
+                tracing::info!("Background saving started by pid {}", std::process::id());
+                Ok(())
+            }
+            Err(e) => {
+                tracing::warn!("Can't save in background: {e}");
+                self.persist.last_ok = false;
+                self.update_restrictions();
+                Err(())
+            }
+        }
+    }
+
+    /// Whether a background save is running.
+    pub(crate) fn is_saving(&self) -> bool {
+        self.persist.saving.is_some()
+    }
+
+    /// Gives up the running save. Its file is removed.
+    pub(crate) fn cancel_background_save(&mut self) {
+        if let Some(saving) = self.persist.saving.take() {
+            self.persist.last_took_s = Some(saving.running_s(self.now_s()));
+            self.persist.last_early_bytes = saving.early_bytes;
+            self.engine.snapshot_abort(saving.id);
+        }
+    }
+
+    fn end_background_save(&mut self, outcome: Result<(), String>) {
+        let Some(saving) = self.persist.saving.take() else {
+            return;
+        };
+        debug_assert!(!saving.in_foreground);
+        // Done already, unless it failed before its end.
+        self.engine.snapshot_abort(saving.id);
+        let now_s = self.now_s();
+        self.persist.last_took_s = Some(saving.running_s(now_s));
+        self.persist.last_early_bytes = saving.early_bytes;
+        match outcome {
+            Ok(()) => {
+                tracing::info!("Background saving terminated with success");
+                self.persist.saved_changes = saving.changes;
+                self.persist.last_save_s = now_s;
+                self.persist.last_ok = true;
+            }
+            Err(e) => {
+                tracing::warn!("Background saving error: {e}");
+                self.persist.last_ok = false;
+            }
+        }
+        self.update_restrictions();
+    }
+
+    /// Begins what is due: a scheduled save, or one by a `save` point.
+    pub(crate) fn persistence_cron(&mut self) {
+        if !self.persist.enabled || self.is_saving() || self.persist.loading.is_some() {
+            return;
+        }
+        let now_s = self.now_s();
+        let changes = self.unsaved_changes();
+        let p = &self.persist;
+        let may_retry = p.last_ok || now_s.saturating_sub(p.last_try_s) > RETRY_S;
+        if p.scheduled && may_retry {
+            // A failure has been noted.
+            let _ = self.begin_background_save();
+            return;
+        }
+        let due = p.points.iter().find(|(seconds, least)| {
+            changes >= *least && now_s.saturating_sub(p.last_save_s) > *seconds && may_retry
+        });
+        if let Some((seconds, least)) = due {
+            tracing::info!("{least} changes in {seconds} seconds. Saving...");
+            // A failure has been noted.
+            let _ = self.begin_background_save();
+        }
+    }
+
+    /// `FLUSHALL` was executed: a save of what was there before is worth nothing now.
+    pub(crate) fn persistence_on_flushall(&mut self) {
+        if !self.persist.enabled {
+            return;
+        }
+        self.cancel_background_save();
+        if !self.persist.points.is_empty() {
+            self.persist.scheduled = true;
+        }
+    }
+}
+
+/// One step of the snapshot. What it gave becomes a draft once it is large enough, or the last.
+fn save_step(engine: &mut holdfast_engine::Engine, saving: &mut Saving, keys: usize) {
+    let before = engine
+        .snapshot_sink(saving.id)
+        .map_or(0, |sink| sink.pending_bytes());
+    saving.early_bytes += before.saturating_sub(saving.seen_bytes) as u64;
+    let done = matches!(
+        engine.snapshot_step(saving.id, keys),
+        SnapshotProgress::Done | SnapshotProgress::Unknown
+    );
+    if done {
+        let sink = engine
+            .snapshot_finish(saving.id)
+            .and_then(|sink| sink.into_any().downcast::<RdbSink>().ok());
+        if let Some(mut sink) = sink {
+            saving.keys_done = sink.keys();
+            sink.writer.finish();
+            saving.waiting = Some(sink.writer.take_draft());
+        }
+        saving.stage = Stage::Finishing;
+        return;
+    }
+    let Some(sink) = engine
+        .snapshot_sink(saving.id)
+        .and_then(|sink| sink.as_any_mut().downcast_mut::<RdbSink>())
+    else {
+        return;
+    };
+    saving.keys_done = sink.keys();
+    if sink.writer.pending_bytes() >= DRAFT_BYTES {
+        saving.waiting = Some(sink.writer.take_draft());
+    }
+    saving.seen_bytes = sink.writer.pending_bytes();
+}
