@@ -7,8 +7,9 @@ use holdfast_resp::write;
 
 use crate::call::{Call, CmdError, Mode, Outcome};
 use crate::events::EventClass;
-use crate::keyspace::entry::{Entry, NEVER};
+use crate::keyspace::entry::{Entry, EntryMut, NEVER};
 use crate::keyspace::hash::KeyHasher;
+use crate::keyspace::slabs::Slabs;
 use crate::keyspace::{Db, Place, place};
 use crate::slots::SlotSet;
 use crate::snapshot::Snapshots;
@@ -107,8 +108,11 @@ pub struct Engine {
     pub(crate) garbage: crate::maintenance::Garbage,
     /// Slots whose keys no client may see. `None` when there are none.
     pub(crate) hidden: Option<SlotSet>,
-    pub(crate) expiry_resume: Vec<(u64, u16)>,
+    /// For each database, the slot where active expiry goes on.
+    pub(crate) expiry_resume: Vec<usize>,
     pub(crate) stats: EngineStats,
+    /// The memory of all entries: declared last, so that it is dropped last.
+    pub(crate) slabs: Slabs,
 }
 
 impl Engine {
@@ -124,10 +128,11 @@ impl Engine {
             snapshots: Snapshots::default(),
             garbage: Default::default(),
             hidden: None,
-            expiry_resume: vec![(0, 0); count],
+            expiry_resume: vec![0; count],
             stats: EngineStats::default(),
             config,
             codec,
+            slabs: Slabs::default(),
         }
     }
 
@@ -266,13 +271,16 @@ impl Engine {
         call: &mut Call<'_>,
         place: Place,
         key: &[u8],
-    ) -> Option<&mut Entry> {
+    ) -> Option<EntryMut<'_>> {
         let mut at = self.live_at(call, place, key)?;
-        // SAFETY: found just now. Snapshots are another field: to secure an entry is no use of `self.dbs`.
-        unsafe {
-            self.snapshots.secure(call.db, place.slot, at.as_mut());
-            Some(self.entry_at(at))
-        }
+        // SAFETY: found just now. Snapshots and slabs are other fields: to secure an entry is no use of `self.dbs`, and the
+        // returned reference borrows all of `self`.
+        let entry = unsafe { at.as_mut() };
+        self.snapshots.secure(call.db, place.slot, entry);
+        Some(EntryMut {
+            entry,
+            slabs: &mut self.slabs,
+        })
     }
 
     /// Deletes a key because its time has passed, with its effect.
@@ -300,11 +308,12 @@ impl Engine {
         let Some(space) = self.dbs.get_mut(usize::from(db)) else {
             return false;
         };
-        let Some(mut entry) = space.remove(place, key) else {
+        let Some(mut entry) = space.remove(place, key, &mut self.slabs) else {
             return false;
         };
         self.snapshots.secure(db, place.slot, &mut entry);
         self.garbage.values.extend(entry.take_if_large());
+        entry.free(&mut self.slabs);
         true
     }
 
@@ -405,7 +414,7 @@ impl Engine {
         let place = self.place(call, key);
         match self.live_for_change(call, place, key) {
             None => Ok(None),
-            Some(entry) => {
+            Some(EntryMut { entry, .. }) => {
                 entry.touch(call.now_ms);
                 T::from_mut(entry.value_mut())
                     .map(Some)
@@ -426,7 +435,8 @@ impl Engine {
         empty: impl FnOnce() -> T,
     ) -> Result<&mut T, CmdError> {
         let place = self.place(call, key);
-        let entry = match self.live_for_change(call, place, key).map(NonNull::from) {
+        let found = self.live_for_change(call, place, key);
+        let entry = match found.map(|e| NonNull::from(e.entry)) {
             // SAFETY: found just now.
             Some(at) => unsafe { self.entry_at(at) },
             None => self.insert(call, place, key, empty().into_value()),
@@ -446,16 +456,17 @@ impl Engine {
         if value.ty().unblocks() {
             call.fx.signal_ready(call.db, key);
         }
-        let mut entry = Entry::new(key, value, self.snapshots.epoch());
+        let mut entry = Entry::new(&mut self.slabs, key, value, self.snapshots.epoch());
         entry.touch(call.now_ms);
         call.notify(EventClass::NEW, "new", key);
-        self.db_mut(call.db).insert(place, entry)
+        self.add(call.db, place, entry)
     }
 
-    /// A database. The server lets clients select only databases that exist.
-    pub(crate) fn db_mut(&mut self, db: u16) -> &mut Db {
+    /// Puts an entry in whose key is known to be absent.
+    #[inline]
+    pub(crate) fn add(&mut self, db: u16, place: Place, entry: Entry) -> &mut Entry {
         let at = usize::from(db).min(self.dbs.len() - 1);
-        &mut self.dbs[at]
+        self.dbs[at].insert(place, entry, &mut self.slabs)
     }
 
     /// Gives a key a new value, of any type, whatever it held. Reports nothing but readiness.
@@ -465,7 +476,7 @@ impl Engine {
             call.fx.signal_ready(call.db, key);
         }
         match self.live_for_change(call, place, key) {
-            Some(entry) => {
+            Some(mut entry) => {
                 entry.touch(call.now_ms);
                 let old = entry.take_if_large();
                 entry.set_value(value);
@@ -494,7 +505,7 @@ impl Engine {
             None
         };
         let now_ms = call.now_ms;
-        if let Some(entry) = self.live_for_change(call, place, key) {
+        if let Some(mut entry) = self.live_for_change(call, place, key) {
             entry.touch(now_ms);
             let old = entry.take_if_large();
             match int {
@@ -512,12 +523,12 @@ impl Engine {
         }
         let epoch = self.snapshots.epoch();
         let mut entry = match int {
-            Some(value) => Entry::new_int(key, value, epoch),
-            None => Entry::new_str(key, bytes, epoch),
+            Some(value) => Entry::new_int(&mut self.slabs, key, value, epoch),
+            None => Entry::new_str(&mut self.slabs, key, bytes, epoch),
         };
         entry.touch(now_ms);
         call.notify(EventClass::NEW, "new", key);
-        self.db_mut(call.db).insert(place, entry);
+        self.add(call.db, place, entry);
         if let Ttl::At(_) = ttl {
             self.set_ttl(call, place, key, ttl);
         }
@@ -530,15 +541,17 @@ impl Engine {
             Ttl::Clear => NEVER,
             Ttl::At(at) => at.min(NEVER - 1),
         };
-        self.db_mut(call.db).set_expiry(place, key, at);
+        let db = usize::from(call.db).min(self.dbs.len() - 1);
+        self.dbs[db].set_expiry(place, key, at, &mut self.slabs);
     }
 
     /// Takes the value of a key out, expired or not, with what its expiry was.
     pub(crate) fn take(&mut self, db: u16, place: Place, key: &[u8]) -> Option<(Value, Ttl)> {
-        let mut entry = self.dbs.get_mut(usize::from(db))?.remove(place, key)?;
+        let space = self.dbs.get_mut(usize::from(db))?;
+        let mut entry = space.remove(place, key, &mut self.slabs)?;
         self.snapshots.secure(db, place.slot, &mut entry);
         let ttl = entry.expiry().map_or(Ttl::Clear, Ttl::At);
-        Some((entry.take_value(), ttl))
+        Some((entry.into_value(&mut self.slabs), ttl))
     }
 
     /// Deletes a key. Whether it was there (an expired one was not). Reports nothing.

@@ -6,7 +6,7 @@ use crate::digest::ValueDigest;
 use crate::effects::Effects;
 use crate::engine::Engine;
 use crate::keyspace::entry::Entry;
-use crate::keyspace::{SlotExpiries, place};
+use crate::keyspace::place;
 use crate::slots::{SlotFilter, SlotSet};
 use crate::snapshot::{SnapshotId, SnapshotProgress, SnapshotSink};
 use crate::value::{Type, Value, ValueRef};
@@ -14,8 +14,6 @@ use crate::value::{Type, Value, ValueRef};
 /// What has been removed and is still to be freed.
 #[derive(Default)]
 pub(crate) struct Garbage {
-    /// Indexes of expiries of flushed slots.
-    indexes: Vec<SlotExpiries>,
     /// Large values.
     pub values: Vec<Value>,
 }
@@ -32,31 +30,27 @@ impl Engine {
         let mut budget = budget;
         for db in 0..self.dbs.len() {
             let mut from = self.expiry_resume.get(db).copied().unwrap_or_default();
-            loop {
-                let due = self
-                    .dbs
-                    .get(db)
-                    .and_then(|d| d.expiries().next(from))
-                    .filter(|(at, _, _)| *at < now_ms);
-                let Some((at, place, behind)) = due else {
-                    from = (0, 0);
+            while budget > 0 {
+                let Some(slot) = self.dbs.get(db).and_then(|d| d.due_slot(from, now_ms)) else {
+                    from = 0;
                     break;
                 };
-                if budget == 0 {
-                    break;
-                }
-                budget -= 1;
-                from = behind;
-                if self.is_hidden(place.slot) {
+                from = slot;
+                if self.is_hidden(slot as u16) {
+                    from += 1;
                     continue;
                 }
-                let entry = self.dbs.get(db).and_then(|d| d.find_expiring(place, at));
-                if let Some(key) = entry.map(|e| Box::<[u8]>::from(e.key())) {
+                let space = self.dbs.get_mut(db);
+                let Some(keys) = space.and_then(|d| d.expired_in(slot, now_ms, budget)) else {
+                    from += 1;
+                    continue;
+                };
+                budget -= keys.len();
+                for key in keys {
+                    let place = place(self.hasher, self.config.cluster, Some(slot as u16), &key);
                     fx.begin_unit();
                     self.expire_now(db as u16, place, &key, fx);
                     fx.end_unit();
-                    // The slot's next one may be due at the same time.
-                    from = (at, place.slot);
                 }
             }
             if let Some(resume) = self.expiry_resume.get_mut(db) {
@@ -75,19 +69,15 @@ impl Engine {
             }
             return true;
         }
-        if let Some(index) = self.garbage.indexes.last_mut() {
-            if !index.pop_some(budget.max(1)) {
-                self.garbage.indexes.pop();
-            }
-            return true;
-        }
-        self.snapshots.free_step(budget, &mut self.garbage.values)
-            || !self.garbage.values.is_empty()
+        let large = &mut self.garbage.values;
+        self.snapshots.free_step(budget, large, &mut self.slabs)
+            || !large.is_empty()
+            || self.snapshots.sweep_step(budget, &mut self.dbs)
     }
 
     /// Begins a snapshot of the keys in these slots as they are now.
     pub fn snapshot_begin(&mut self, slots: SlotFilter, sink: Box<dyn SnapshotSink>) -> SnapshotId {
-        self.snapshots.begin(slots, sink, &self.dbs)
+        self.snapshots.begin(slots, sink, &mut self.dbs)
     }
 
     /// Goes on with a snapshot for about `budget_keys` keys.
@@ -123,11 +113,10 @@ impl Engine {
         }
         let place = place(self.hasher, self.config.cluster, None, key);
         self.remove(db, place, key);
-        let entry = Entry::new(key, value, self.snapshots.epoch());
-        let db = self.db_mut(db);
-        db.insert(place, entry);
+        let entry = Entry::new(&mut self.slabs, key, value, self.snapshots.epoch());
+        self.add(db, place, entry);
         if let Some(at) = expire_at_ms {
-            db.set_expiry(place, key, at);
+            self.dbs[usize::from(db)].set_expiry(place, key, at, &mut self.slabs);
         }
         true
     }
@@ -139,9 +128,7 @@ impl Engine {
         for (number, space) in self.dbs.iter_mut().enumerate() {
             if db.is_none_or(|db| usize::from(db) == number) && space.len() > 0 {
                 gone += space.len();
-                let (tables, index) = space.take_all();
-                self.snapshots.take_flushed(number as u16, tables);
-                self.garbage.indexes.extend(index.into_slots());
+                self.snapshots.take_flushed(number as u16, space.take_all());
             }
         }
         gone
@@ -156,10 +143,9 @@ impl Engine {
             }
             let mut tables = Vec::new();
             for slot in slots.iter() {
-                if let Some((table, expiries)) = space.take_slot(slot) {
+                if let Some(table) = space.take_slot(slot) {
                     gone += table.len();
                     tables.push((slot, table));
-                    self.garbage.indexes.extend(expiries);
                 }
             }
             if !tables.is_empty() {

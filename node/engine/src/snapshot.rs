@@ -18,6 +18,7 @@ use std::collections::VecDeque;
 
 use crate::keyspace::Db;
 use crate::keyspace::entry::Entry;
+use crate::keyspace::slabs::Slabs;
 use crate::keyspace::table::Table;
 use crate::slots::SlotFilter;
 use crate::value::{Value, ValueRef};
@@ -99,10 +100,27 @@ pub(crate) struct Flushed {
     tables: Vec<(u16, Table)>,
 }
 
+/// Entries know 16 bits of their version, so none may stay too far behind the epoch. A sweep that stamps what no running snapshot
+/// is waiting for begins when so many snapshots have begun since the last one.
+const SWEEP_AFTER: u32 = 1 << 12;
+/// So far behind the epoch no version may fall: then the sweep is finished at once.
+const BEHIND_MAX: u32 = u16::MAX as u32 - 1;
+
+/// A pass over all entries that brings old versions up to `floor`.
+struct Sweep {
+    floor: u32,
+    db: usize,
+    slot: usize,
+    cursor: u64,
+}
+
 /// All running snapshots.
 #[derive(Default)]
 pub(crate) struct Snapshots {
     epoch: u32,
+    /// No entry's version is below this.
+    swept: u32,
+    sweep: Option<Sweep>,
     running: Vec<Running>,
     flushed: Vec<Flushed>,
     flushed_count: u64,
@@ -121,7 +139,7 @@ impl Snapshots {
     /// To be called before an entry is changed or removed.
     #[inline]
     pub fn secure(&mut self, db: u16, slot: u16, entry: &mut Entry) {
-        if entry.version() != self.epoch {
+        if !entry.is_at(self.epoch) {
             give(&mut self.running, self.epoch, self.epoch, db, slot, entry);
         }
     }
@@ -130,8 +148,16 @@ impl Snapshots {
         &mut self,
         filter: SlotFilter,
         sink: Box<dyn SnapshotSink>,
-        dbs: &[Db],
+        dbs: &mut [Db],
     ) -> SnapshotId {
+        if self.epoch - self.swept >= BEHIND_MAX {
+            self.sweep = None;
+            while self.sweep_step(usize::MAX, dbs) {}
+        }
+        assert!(
+            self.epoch - self.swept < BEHIND_MAX,
+            "a snapshot has been running while {BEHIND_MAX} others began"
+        );
         self.epoch += 1;
         let used = dbs.iter().enumerate().filter(|(_, db)| db.len() > 0);
         let work = used
@@ -148,6 +174,49 @@ impl Snapshots {
             work,
         });
         SnapshotId(self.epoch)
+    }
+
+    /// Goes on with the sweep of versions if one is needed, for about `budget` entries. Whether there is more to do.
+    pub fn sweep_step(&mut self, budget: usize, dbs: &mut [Db]) -> bool {
+        let oldest = self.running.iter().map(|s| s.number).min();
+        let floor = oldest.map_or(self.epoch, |number| number - 1);
+        // What has been flushed is not swept: it is freed long before its versions are too old.
+        if self.sweep.is_none() && (floor - self.swept < SWEEP_AFTER || !self.flushed.is_empty()) {
+            return false;
+        }
+        let sweep = self.sweep.get_or_insert(Sweep {
+            floor,
+            db: 0,
+            slot: 0,
+            cursor: 0,
+        });
+        let (epoch, floor) = (self.epoch, sweep.floor);
+        let mut left = budget;
+        while left > 0 {
+            let Some(db) = dbs.get_mut(sweep.db) else {
+                self.swept = floor;
+                self.sweep = None;
+                return false;
+            };
+            let Some(slot) = db.next_slot(sweep.slot) else {
+                (sweep.db, sweep.slot, sweep.cursor) = (sweep.db + 1, 0, 0);
+                continue;
+            };
+            if slot != sweep.slot {
+                (sweep.slot, sweep.cursor) = (slot, 0);
+            }
+            if let Some(table) = db.table_mut(slot) {
+                sweep.cursor = table.scan_mut(sweep.cursor, &mut |entry| {
+                    left = left.saturating_sub(1);
+                    if entry.version(epoch) < floor {
+                        entry.set_version(floor);
+                    }
+                });
+                sweep.slot += usize::from(sweep.cursor == 0);
+            }
+            left = left.saturating_sub(1);
+        }
+        true
     }
 
     fn position(&self, id: SnapshotId) -> Option<usize> {
@@ -200,7 +269,7 @@ impl Snapshots {
                     let (running, epoch) = (&mut self.running, self.epoch);
                     let next = table.scan_mut(from, &mut |entry| {
                         budget -= 1;
-                        if entry.version() != epoch {
+                        if !entry.is_at(epoch) {
                             give(running, epoch, epoch, db_number, slot_number as u16, entry);
                         }
                     });
@@ -224,7 +293,7 @@ impl Snapshots {
                     let (running, epoch, slot) = (&mut self.running, self.epoch, *slot);
                     let next = table.scan_mut(from, &mut |entry| {
                         budget -= 1;
-                        if entry.version() != epoch {
+                        if !entry.is_at(epoch) {
                             give(running, epoch, latest, db, slot, entry);
                         }
                     });
@@ -265,7 +334,7 @@ impl Snapshots {
     }
 
     /// Frees flushed tables that no snapshot needs any more: about `budget` entries. Large values are set aside. Whether there is more to free.
-    pub fn free_step(&mut self, budget: usize, large: &mut Vec<Value>) -> bool {
+    pub fn free_step(&mut self, budget: usize, large: &mut Vec<Value>, slabs: &mut Slabs) -> bool {
         let mut budget = budget.max(1);
         let running = &self.running;
         let needed = |id: u64| {
@@ -286,8 +355,9 @@ impl Snapshots {
                 self.flushed.remove(at);
                 return !self.flushed.is_empty();
             };
-            let more = table.pop_bucket(|mut entry| {
+            let more = table.pop_group(slabs, |slabs, mut entry| {
                 large.extend(entry.take_if_large());
+                entry.free(slabs);
                 budget = budget.saturating_sub(1);
             });
             if !more {
@@ -303,7 +373,7 @@ impl Snapshots {
 /// be seen by snapshots begun later.
 #[inline(never)]
 fn give(running: &mut [Running], epoch: u32, latest: u32, db: u16, slot: u16, entry: &mut Entry) {
-    let version = entry.version();
+    let version = entry.version(epoch);
     for snapshot in running
         .iter_mut()
         .filter(|s| s.number > version && s.number <= latest && s.filter.contains(slot))

@@ -11,26 +11,28 @@ use holdfast_resp::{format_i64, parse_i64};
 fn add_int(engine: &mut Engine, call: &mut Call<'_>, increment: i64) -> CmdResult {
     let key = call.arg(1);
     let place = engine.place(call, key);
-    let old = match engine.live_for_change(call, place, key).map(|e| e.value()) {
-        None => None,
-        Some(ValueRef::Str(StrRef::Int(value))) => Some(value),
-        Some(ValueRef::Str(StrRef::Bytes(bytes))) => {
-            Some(parse_i64(bytes).ok_or(CmdError::NOT_INTEGER)?)
-        }
-        Some(_) => return Err(CmdError::WRONG_TYPE),
-    };
-    let sum = old.unwrap_or(0).checked_add(increment);
-    let sum = sum.ok_or(CmdError::Static(
-        "ERR increment or decrement would overflow",
-    ))?;
+    let overflow = CmdError::Static("ERR increment or decrement would overflow");
     let now_ms = call.now_ms;
-    match engine.live_for_change(call, place, key) {
-        Some(entry) => {
+    let sum = match engine.live_for_change(call, place, key) {
+        Some(mut entry) => {
+            let old = match entry.value() {
+                ValueRef::Str(StrRef::Int(value)) => value,
+                ValueRef::Str(StrRef::Bytes(bytes)) => {
+                    parse_i64(bytes).ok_or(CmdError::NOT_INTEGER)?
+                }
+                _ => return Err(CmdError::WRONG_TYPE),
+            };
+            let sum = old.checked_add(increment).ok_or(overflow)?;
             entry.touch(now_ms);
             entry.set_int(sum);
+            sum
         }
-        None => engine.set_string(call, place, key, format_i64(sum).as_bytes(), Ttl::Clear),
-    }
+        None => {
+            let text = format_i64(increment);
+            engine.set_string(call, place, key, text.as_bytes(), Ttl::Clear);
+            increment
+        }
+    };
     call.modified(key, 1);
     call.notify(EventClass::STRING, "incrby", key);
     call.reply_int(sum);

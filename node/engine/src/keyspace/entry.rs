@@ -1,30 +1,35 @@
-//! A key with its value and what is known about both, in one allocation.
+//! A key with its value and what is known about both, in one piece of memory.
 //!
 //! ```text
-//!  0       8       16        20       24        28    32
-//!  ┌───────┬───────┬─────────┬────────┬─────────┬─────┬───────────┬─────────────────────┐
-//!  │expire │ word  │ version │ meta   │ key_len │ cap │ key bytes │ string bytes (≤cap) │
-//!  └───────┴───────┴─────────┴────────┴─────────┴─────┴───────────┴─────────────────────┘
-//!  expire   Unix time in ms, u64::MAX: never
-//!  word     by kind: an integer's value · a string's length · the pointer to a boxed value
-//!  version  number of the last snapshot that has seen this value (keyspace-wide counter)
-//!  meta     kind (high 8 bits), time of the last access in seconds (low 24 bits)
-//!  cap      bytes of room for a string behind the key, whatever the kind
+//!  0     1       2       4          7       8          16       16|24 ┄
+//!  ┌─────┬───────┬───────┬──────────┬───────┬──────────┬────────┬─────────┬─────────┐
+//!  │flags│key_len│version│access(24)│str_len│[lengths] │[expire]│key bytes│ payload │
+//!  └─────┴───────┴───────┴──────────┴───────┴──────────┴────────┴─────────┴─────────┘
+//!  flags    kind (low 4 bits), LONG, EXPIRES, INDIRECT
+//!  version  the last snapshot that has this value (low 16 bits of the keyspace-wide epoch)
+//!  access   seconds of the last access, or minutes and a logarithmic counter, as `maxmemory-policy` wants it
+//!  lengths  only if LONG: key_len and str_len as u32 each; the bytes before are not looked at
+//!  expire   only if EXPIRES: Unix time in ms
+//!  payload  by kind: the string's bytes · an integer (8) · a string of its own allocation: pointer, len, cap (16) ·
+//!           the pointer to a boxed value (8)
 //! ```
 //!
-//! Reading a string thus takes one cache miss for the bucket and one here. Overwriting a string with one that fits takes no
-//! allocation. Integers live in `word`.
+//! A key of 16 bytes with a value of 32 thus takes 56 bytes, and a reference of 5 in the table. Reading a string takes one cache miss
+//! for the table and one here. A piece is always just as long as its content wants: its size need not be stored.
+//! Entries beyond [`PIECE_MAX`] bytes (keys of kilobytes) are `INDIRECT`: 16 bytes whose last eight point to the real thing.
 //!
 //! # Soundness
-//! An [`Entry`] owns its allocation, made by [`Entry::allocate`] with the layout that [`layout`] gives for its `key_len` and
-//! `cap`; both change only together with a reallocation. `word` is a pointer from `Box::into_raw` exactly while the kind says so, and the
-//! box is taken back exactly once: by [`Entry::drop_value`]. Key bytes are initialized at creation, the first `word` string bytes
-//! whenever the kind is [`KIND_STR`] or [`KIND_RAW`].
+//! An [`Entry`] owns a piece of the engine's [`Slabs`], of the size that [`Entry::size`] computes from its header; whoever changes what that depends on
+//! reallocates. An entry must be given back by [`Entry::free`] or [`Entry::into_value`]; one that is only dropped leaks until its slabs go, which is
+//! harmless. Boxed values come from `Box::into_raw`, heap strings from a `Vec`, and are taken back exactly once: the kind says whether
+//! there is one. Slabs outlive the tables that hold the entries (`Engine` declares them last), and entries never leave the crate.
 
-use std::alloc::{Layout, alloc, dealloc, handle_alloc_error, realloc};
+use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
 use std::fmt;
-use std::ptr::{self, NonNull};
+use std::mem::ManuallyDrop;
+use std::ptr;
 
+use super::slabs::{PIECE_MAX, Ref, Slabs, piece_bytes};
 use crate::types::{HashValue, ListValue, SetValue, ZsetValue};
 use crate::value::{StrRef, StrValue, Value, ValueMut, ValueRef};
 
@@ -36,58 +41,90 @@ pub(crate) const STR_BYTES_MAX: usize = (u32::MAX - 64) as usize;
 
 /// Collections of up to so many elements are freed where they are removed: some 10 µs.
 const FREE_AT_ONCE: usize = 256;
+/// Strings of up to so many bytes, too.
+const FREE_BYTES_AT_ONCE: usize = 1 << 16;
+
+/// Strings are kept in the entry while all of it takes at most so many bytes.
+const INLINE_MAX: usize = 1024;
+/// Strings that are changed in place leave the entry earlier, to get room to grow.
+const INLINE_RAW_MAX: usize = 256;
+
+const KIND: u8 = 0x0f;
+const EXPIRES: u8 = 0x10;
+const LONG: u8 = 0x20;
+const INDIRECT: u8 = 0x40;
 
 const KIND_STR: u8 = 0;
 /// A string that has been changed in place: the same, but for what `OBJECT ENCODING` says of it.
 const KIND_RAW: u8 = 1;
 const KIND_INT: u8 = 2;
+/// A string with an allocation of its own.
+const KIND_HEAP: u8 = 3;
 /// From here on values live in boxes.
-const KIND_LIST: u8 = 3;
-const KIND_SET: u8 = 4;
-const KIND_ZSET: u8 = 5;
-const KIND_HASH: u8 = 6;
-
-const ACCESS_MASK: u32 = 0x00ff_ffff;
+const KIND_LIST: u8 = 4;
+const KIND_SET: u8 = 5;
+const KIND_ZSET: u8 = 6;
+const KIND_HASH: u8 = 7;
 
 #[repr(C)]
 struct Header {
-    expire_at_ms: u64,
-    word: *mut (),
-    version: u32,
-    meta: u32,
-    key_len: u32,
+    flags: u8,
+    key_len: u8,
+    version: u16,
+    access: [u8; 3],
+    str_len: u8,
+}
+
+const HEADER: usize = size_of::<Header>();
+const _: () = assert!(HEADER == 8 && align_of::<Header>() == 2 && size_of::<usize>() == 8);
+
+/// A string's allocation, as it lies in the payload.
+#[repr(C, packed)]
+#[derive(Clone, Copy)]
+struct Heap {
+    bytes: *mut u8,
+    len: u32,
     cap: u32,
 }
 
-const HEADER_BYTES: usize = size_of::<Header>();
-const _: () = assert!(HEADER_BYTES == 32 && size_of::<usize>() == 8 && align_of::<Header>() == 8);
+const HEAP: usize = size_of::<Heap>();
+const _: () = assert!(HEAP == 16);
 
-fn layout(key_len: u32, cap: u32) -> Layout {
-    let size = HEADER_BYTES + key_len as usize + cap as usize;
-    // Cannot fail: two lengths below 4 GiB are far below isize::MAX.
-    match Layout::from_size_align(size, align_of::<Header>()) {
-        Ok(layout) => layout,
-        Err(_) => unreachable!("entry of {size} bytes"),
+impl Heap {
+    fn new(bytes: Vec<u8>) -> Heap {
+        let mut bytes = ManuallyDrop::new(bytes);
+        assert!(
+            bytes.len() <= STR_BYTES_MAX,
+            "a string of {} bytes",
+            bytes.len()
+        );
+        if bytes.capacity() > u32::MAX as usize {
+            bytes.shrink_to_fit();
+        }
+        Heap {
+            bytes: bytes.as_mut_ptr(),
+            len: bytes.len() as u32,
+            cap: bytes.capacity() as u32,
+        }
+    }
+
+    /// # Safety
+    /// Once for each `new`.
+    unsafe fn into_vec(self) -> Vec<u8> {
+        // SAFETY: taken apart by `new`.
+        unsafe { Vec::from_raw_parts(self.bytes, self.len as usize, self.cap as usize) }
     }
 }
 
-/// Rounded up so that header and all fill what allocators hand out anyway.
-fn room_for(key_len: usize, str_len: usize) -> u32 {
-    let total = (HEADER_BYTES + key_len + str_len).next_multiple_of(8);
-    (total - HEADER_BYTES - key_len).min(u32::MAX as usize) as u32
-}
-
-/// See the module's documentation.
+/// See the module's documentation. Five bytes, in a group of the table.
 #[repr(transparent)]
+#[must_use]
 pub(crate) struct Entry {
-    header: NonNull<Header>,
+    at: Ref,
 }
+const _: () = assert!(size_of::<Entry>() == 5 && align_of::<Entry>() == 1);
 
-// SAFETY: an entry owns everything it points to, and all of that is Send and Sync (asserted below).
-unsafe impl Send for Entry {}
-// SAFETY: as above; shared access only reads.
-unsafe impl Sync for Entry {}
-
+// What an entry points to is Send and Sync.
 const fn assert_send_sync<T: Send + Sync>() {}
 const _: () = {
     assert_send_sync::<ListValue>();
@@ -96,96 +133,275 @@ const _: () = {
     assert_send_sync::<HashValue>();
 };
 
-impl Entry {
-    fn allocate(key: &[u8], cap: u32, version: u32) -> Entry {
-        assert!(key.len() <= STR_BYTES_MAX, "a key of {} bytes", key.len());
-        let key_len = key.len() as u32;
-        let layout = layout(key_len, cap);
-        // SAFETY: the layout is not of size zero; the header is written before anything reads it; the key's
-        // bytes lie within the allocation, behind the header.
-        unsafe {
-            let Some(header) = NonNull::new(alloc(layout).cast::<Header>()) else {
-                handle_alloc_error(layout)
-            };
-            header.write(Header {
-                expire_at_ms: NEVER,
-                word: ptr::without_provenance_mut(0),
-                version,
-                meta: u32::from(KIND_INT) << 24,
-                key_len,
-                cap,
-            });
-            let data = header.cast::<u8>().add(HEADER_BYTES);
-            ptr::copy_nonoverlapping(key.as_ptr(), data.as_ptr(), key.len());
-            Entry { header }
+fn block_layout(bytes: usize) -> Layout {
+    // Cannot fail: two lengths below 4 GiB are far below isize::MAX.
+    match Layout::from_size_align(bytes, 8) {
+        Ok(layout) => layout,
+        Err(_) => unreachable!("entry of {bytes} bytes"),
+    }
+}
+
+/// What an entry's size depends on.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Shape {
+    kind: u8,
+    expires: bool,
+    key_len: usize,
+    /// Only of strings in the entry.
+    str_len: usize,
+}
+
+impl Shape {
+    fn is_long(self) -> bool {
+        self.key_len > 255 || self.str_len > 255
+    }
+
+    fn key_offset(self) -> usize {
+        HEADER + if self.is_long() { 8 } else { 0 } + if self.expires { 8 } else { 0 }
+    }
+
+    fn payload_offset(self) -> usize {
+        self.key_offset() + self.key_len
+    }
+
+    fn payload(self) -> usize {
+        match self.kind {
+            KIND_STR | KIND_RAW => self.str_len,
+            KIND_HEAP => HEAP,
+            _ => 8,
         }
     }
 
+    fn size(self) -> usize {
+        self.payload_offset() + self.payload()
+    }
+}
+
+impl Entry {
+    /// Memory for an entry of this shape, with header, lengths, key and expiry written; the payload is not.
+    fn allocate(
+        slabs: &mut Slabs,
+        shape: Shape,
+        key: &[u8],
+        expire_at_ms: u64,
+        version: u16,
+        access: [u8; 3],
+    ) -> Entry {
+        let size = shape.size();
+        let mut flags = shape.kind;
+        if shape.expires {
+            flags |= EXPIRES;
+        }
+        if shape.is_long() {
+            flags |= LONG;
+        }
+        // SAFETY: the piece, or the block that it points to, has `size` bytes; all that is written lies within.
+        unsafe {
+            let (at, base) = if size <= PIECE_MAX {
+                let at = slabs.alloc(size);
+                (at, at.address())
+            } else {
+                let at = slabs.alloc(16);
+                let base = alloc(block_layout(size));
+                if base.is_null() {
+                    handle_alloc_error(block_layout(size));
+                }
+                at.address().write(INDIRECT);
+                at.address().add(8).cast::<*mut u8>().write_unaligned(base);
+                (at, base)
+            };
+            base.cast::<Header>().write(Header {
+                flags,
+                key_len: shape.key_len as u8,
+                version,
+                access,
+                str_len: shape.str_len as u8,
+            });
+            let mut to = base.add(HEADER);
+            if shape.is_long() {
+                to.cast::<u32>().write_unaligned(shape.key_len as u32);
+                to.add(4)
+                    .cast::<u32>()
+                    .write_unaligned(shape.str_len as u32);
+                to = to.add(8);
+            }
+            if shape.expires {
+                to.cast::<u64>().write_unaligned(expire_at_ms);
+                to = to.add(8);
+            }
+            ptr::copy_nonoverlapping(key.as_ptr(), to, key.len());
+            Entry { at }
+        }
+    }
+
+    fn fresh(slabs: &mut Slabs, key: &[u8], kind: u8, str_len: usize, version: u32) -> Entry {
+        assert!(key.len() <= STR_BYTES_MAX, "a key of {} bytes", key.len());
+        let shape = Shape {
+            kind,
+            expires: false,
+            key_len: key.len(),
+            str_len,
+        };
+        Entry::allocate(slabs, shape, key, NEVER, version as u16, [0; 3])
+    }
+
     /// An entry with a string of these bytes.
-    pub fn new_str(key: &[u8], bytes: &[u8], version: u32) -> Entry {
-        let mut entry = Entry::allocate(key, room_for(key.len(), bytes.len()), version);
-        entry.write_str(bytes);
+    #[inline]
+    pub fn new_str(slabs: &mut Slabs, key: &[u8], bytes: &[u8], version: u32) -> Entry {
+        if HEADER + 8 + key.len() + bytes.len() > INLINE_MAX {
+            let mut entry = Entry::fresh(slabs, key, KIND_HEAP, 0, version);
+            entry.write_payload(Heap::new(bytes.to_vec()));
+            return entry;
+        }
+        let entry = Entry::fresh(slabs, key, KIND_STR, bytes.len(), version);
+        // SAFETY: the payload has that many bytes.
+        unsafe { ptr::copy_nonoverlapping(bytes.as_ptr(), entry.payload(), bytes.len()) };
         entry
     }
 
     /// An entry with an integer.
-    pub fn new_int(key: &[u8], value: i64, version: u32) -> Entry {
-        let mut entry = Entry::allocate(key, room_for(key.len(), 0), version);
-        entry.set_int(value);
+    #[inline]
+    pub fn new_int(slabs: &mut Slabs, key: &[u8], value: i64, version: u32) -> Entry {
+        let mut entry = Entry::fresh(slabs, key, KIND_INT, 0, version);
+        entry.write_payload(value);
         entry
     }
 
     /// An entry with any value.
-    pub fn new(key: &[u8], value: Value, version: u32) -> Entry {
+    pub fn new(slabs: &mut Slabs, key: &[u8], value: Value, version: u32) -> Entry {
         match value {
-            Value::Str(StrValue::Bytes(bytes)) => Entry::new_str(key, &bytes, version),
+            Value::Str(StrValue::Bytes(bytes)) => Entry::new_str(slabs, key, &bytes, version),
             value => {
-                let mut entry = Entry::new_int(key, 0, version);
-                entry.set_value(value);
+                let mut entry = Entry::new_int(slabs, key, 0, version);
+                entry.set_value(value, slabs);
                 entry
             }
         }
     }
 
     #[inline]
+    fn base(&self) -> *mut u8 {
+        // SAFETY: an entry owns its piece; if it is indirect, its last eight bytes are the pointer to a block of ours.
+        unsafe {
+            let base = self.at.address();
+            if *base & INDIRECT == 0 {
+                base
+            } else {
+                base.add(8).cast::<*mut u8>().read_unaligned()
+            }
+        }
+    }
+
+    /// Asks the processor to fetch the entry's first bytes.
+    #[inline]
+    pub fn prefetch(&self) {
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: a hint; the address is of a piece that we own.
+        unsafe {
+            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+            _mm_prefetch::<_MM_HINT_T0>(self.at.address().cast());
+        }
+    }
+
+    #[inline]
     fn head(&self) -> &Header {
-        // SAFETY: the entry owns an initialized header.
-        unsafe { self.header.as_ref() }
+        // SAFETY: every entry begins with a header, at an even address.
+        unsafe { &*self.base().cast() }
     }
 
     #[inline]
     fn head_mut(&mut self) -> &mut Header {
         // SAFETY: as in `head`, and we are borrowed exclusively.
-        unsafe { self.header.as_mut() }
+        unsafe { &mut *self.base().cast() }
     }
 
     #[inline]
-    fn data(&self) -> *mut u8 {
-        // SAFETY: the header is followed by the key within the same allocation.
-        unsafe { self.header.cast::<u8>().add(HEADER_BYTES).as_ptr() }
+    fn shape(&self) -> Shape {
+        let base = self.base();
+        // SAFETY: the flags say which parts there are.
+        unsafe {
+            let head = &*base.cast::<Header>();
+            let (key_len, str_len) = if head.flags & LONG == 0 {
+                (usize::from(head.key_len), usize::from(head.str_len))
+            } else {
+                let lengths = base.add(HEADER).cast::<u32>();
+                (
+                    lengths.read_unaligned() as usize,
+                    lengths.add(1).read_unaligned() as usize,
+                )
+            };
+            Shape {
+                kind: head.flags & KIND,
+                expires: head.flags & EXPIRES != 0,
+                key_len,
+                str_len,
+            }
+        }
     }
 
     #[inline]
     fn kind(&self) -> u8 {
-        (self.head().meta >> 24) as u8
+        self.head().flags & KIND
     }
 
     fn set_kind(&mut self, kind: u8) {
         let head = self.head_mut();
-        head.meta = head.meta & ACCESS_MASK | u32::from(kind) << 24;
+        head.flags = head.flags & !KIND | kind;
+    }
+
+    /// Where the payload begins.
+    #[inline]
+    fn payload(&self) -> *mut u8 {
+        // SAFETY: within the entry.
+        unsafe { self.base().add(self.shape().payload_offset()) }
+    }
+
+    /// Reads a payload of a fixed size.
+    ///
+    /// # Safety
+    /// The kind must be one whose payload this is.
+    #[inline]
+    unsafe fn read_payload<T: Copy>(&self) -> T {
+        // SAFETY: as the caller promises.
+        unsafe { self.payload().cast::<T>().read_unaligned() }
+    }
+
+    /// Writes a payload of a fixed size; the kind must be one whose payload this is.
+    #[inline]
+    fn write_payload<T>(&mut self, value: T) {
+        debug_assert_eq!(self.shape().payload(), size_of::<T>());
+        // SAFETY: all kinds that this is called for have payloads of this size.
+        unsafe { self.payload().cast::<T>().write_unaligned(value) }
     }
 
     /// The key.
     #[inline]
     pub fn key(&self) -> &[u8] {
-        // SAFETY: `key_len` initialized bytes follow the header.
-        unsafe { std::slice::from_raw_parts(self.data(), self.head().key_len as usize) }
+        let base = self.base();
+        // SAFETY: the flags say where the key is, and how long.
+        unsafe {
+            let head = &*base.cast::<Header>();
+            if head.flags & (LONG | EXPIRES) == 0 {
+                return std::slice::from_raw_parts(base.add(HEADER), usize::from(head.key_len));
+            }
+            let shape = self.shape();
+            std::slice::from_raw_parts(base.add(shape.key_offset()), shape.key_len)
+        }
     }
 
     /// When the key expires, in Unix milliseconds; [`NEVER`].
     #[inline]
     pub fn expire_at_ms(&self) -> u64 {
-        self.head().expire_at_ms
+        let base = self.base();
+        // SAFETY: the flags say whether and where there is an expiry.
+        unsafe {
+            let flags = *base;
+            if flags & EXPIRES == 0 {
+                return NEVER;
+            }
+            let at = HEADER + if flags & LONG == 0 { 0 } else { 8 };
+            base.add(at).cast::<u64>().read_unaligned()
+        }
     }
 
     /// As above, as an option.
@@ -194,55 +410,145 @@ impl Entry {
     }
 
     /// Only through the database, which keeps the index of expiries.
-    pub(super) fn set_expire_at_ms(&mut self, at: u64) {
-        self.head_mut().expire_at_ms = at;
+    pub(super) fn set_expire_at_ms(&mut self, at: u64, slabs: &mut Slabs) {
+        let old = self.shape();
+        let new = Shape {
+            expires: at != NEVER,
+            ..old
+        };
+        if old.expires != new.expires {
+            self.reshape(slabs, new, at, old.payload());
+        } else if new.expires {
+            let offset = HEADER + if new.is_long() { 8 } else { 0 };
+            // SAFETY: the entry has an expiry, there.
+            unsafe { self.base().add(offset).cast::<u64>().write_unaligned(at) };
+        }
     }
 
-    /// See the module's documentation.
+    /// Moves the entry into memory of another shape, with the first `keep` bytes of the payload; whatever the rest of the payload
+    /// owned must have been taken care of.
+    fn reshape(&mut self, slabs: &mut Slabs, new: Shape, expire_at_ms: u64, keep: usize) {
+        let old = self.shape();
+        let head = self.head();
+        let (version, access) = (head.version, head.access);
+        let moved = Entry::allocate(slabs, new, self.key(), expire_at_ms, version, access);
+        // SAFETY: both payloads have at least `keep` bytes.
+        unsafe {
+            ptr::copy_nonoverlapping(self.payload(), moved.payload(), keep);
+            self.free_memory(slabs, old.size());
+        }
+        self.at = moved.at;
+    }
+
+    /// Makes the payload that of a kind, keeping the first `keep` bytes of what is there.
+    fn reshape_payload(&mut self, slabs: &mut Slabs, kind: u8, str_len: usize, keep: usize) {
+        let old = self.shape();
+        let new = Shape {
+            kind,
+            str_len,
+            ..old
+        };
+        let (from, to) = (old.size(), new.size());
+        let stays = old.is_long() == new.is_long()
+            && from <= PIECE_MAX
+            && to <= PIECE_MAX
+            && piece_bytes(from) == piece_bytes(to);
+        if !stays {
+            let at = self.expire_at_ms();
+            return self.reshape(slabs, new, at, keep);
+        }
+        self.set_kind(kind);
+        if new.is_long() {
+            // SAFETY: a long entry has its lengths there.
+            unsafe {
+                let lengths = self.base().add(HEADER).cast::<u32>();
+                lengths.add(1).write_unaligned(str_len as u32);
+            }
+        } else {
+            self.head_mut().str_len = str_len as u8;
+        }
+    }
+
+    /// # Safety
+    /// `size` must be the entry's, and the entry is not to be used any more.
+    unsafe fn free_memory(&mut self, slabs: &mut Slabs, size: usize) {
+        // SAFETY: allocated by `allocate` in just this way.
+        unsafe {
+            if size <= PIECE_MAX {
+                slabs.free(self.at, size);
+            } else {
+                dealloc(self.base(), block_layout(size));
+                slabs.free(self.at, 16);
+            }
+        }
+    }
+
+    /// The snapshot that has seen this value last. Exact while `epoch`, the present one, is at most 65,535 ahead of it.
     #[inline]
-    pub fn version(&self) -> u32 {
-        self.head().version
+    pub fn version(&self, epoch: u32) -> u32 {
+        let behind = (epoch as u16).wrapping_sub(self.head().version);
+        epoch.wrapping_sub(u32::from(behind))
+    }
+
+    /// Whether the latest snapshot has the value.
+    #[inline]
+    pub fn is_at(&self, epoch: u32) -> bool {
+        self.head().version == epoch as u16
     }
 
     #[inline]
     pub fn set_version(&mut self, version: u32) {
-        self.head_mut().version = version;
+        self.head_mut().version = version as u16;
+    }
+
+    /// What is noted of accesses: 24 bits, whose meaning is the engine's.
+    #[inline]
+    pub fn access(&self) -> u32 {
+        let [a, b, c] = self.head().access;
+        u32::from_le_bytes([a, b, c, 0])
+    }
+
+    /// Sets the low 24 bits as the note of accesses.
+    #[inline]
+    pub fn set_access(&mut self, access: u32) {
+        let [a, b, c, _] = access.to_le_bytes();
+        self.head_mut().access = [a, b, c];
     }
 
     /// Notes an access.
     #[inline]
     pub fn touch(&mut self, now_ms: u64) {
-        let head = self.head_mut();
-        head.meta = head.meta & !ACCESS_MASK | (now_ms / 1000) as u32 & ACCESS_MASK;
+        self.set_access((now_ms / 1000) as u32);
     }
 
     /// Seconds since the last access; right for up to half a year.
     pub fn idle_s(&self, now_ms: u64) -> u32 {
-        ((now_ms / 1000) as u32).wrapping_sub(self.head().meta) & ACCESS_MASK
-    }
-
-    #[inline]
-    fn str_bytes(&self) -> &[u8] {
-        let head = self.head();
-        // SAFETY: only called for strings: `word` initialized bytes follow the key.
-        unsafe {
-            std::slice::from_raw_parts(self.data().add(head.key_len as usize), head.word.addr())
-        }
+        ((now_ms / 1000) as u32).wrapping_sub(self.access()) & 0x00ff_ffff
     }
 
     /// The value.
     #[inline]
     pub fn value(&self) -> ValueRef<'_> {
-        let word = self.head().word;
-        // SAFETY: the kind says what `word` points to.
+        let shape = self.shape();
+        // SAFETY: the kind says what the payload is.
         unsafe {
-            match self.kind() {
-                KIND_STR | KIND_RAW => ValueRef::Str(StrRef::Bytes(self.str_bytes())),
-                KIND_INT => ValueRef::Str(StrRef::Int(word.addr() as i64)),
-                KIND_LIST => ValueRef::List(&*word.cast()),
-                KIND_SET => ValueRef::Set(&*word.cast()),
-                KIND_ZSET => ValueRef::Zset(&*word.cast()),
-                KIND_HASH => ValueRef::Hash(&*word.cast()),
+            let payload = self.base().add(shape.payload_offset());
+            let word = || payload.cast::<*mut ()>().read_unaligned();
+            match shape.kind {
+                KIND_STR | KIND_RAW => {
+                    let bytes = std::slice::from_raw_parts(payload, shape.str_len);
+                    ValueRef::Str(StrRef::Bytes(bytes))
+                }
+                KIND_INT => ValueRef::Str(StrRef::Int(payload.cast::<i64>().read_unaligned())),
+                KIND_HEAP => {
+                    let heap = payload.cast::<Heap>().read_unaligned();
+                    let bytes = std::slice::from_raw_parts(heap.bytes, heap.len as usize);
+                    ValueRef::Str(StrRef::Bytes(bytes))
+                }
+                KIND_LIST => ValueRef::List(&*word().cast()),
+                KIND_SET => ValueRef::Set(&*word().cast()),
+                KIND_ZSET => ValueRef::Zset(&*word().cast()),
+                KIND_HASH => ValueRef::Hash(&*word().cast()),
                 kind => unreachable!("entry of kind {kind}"),
             }
         }
@@ -250,24 +556,27 @@ impl Entry {
 
     /// `OBJECT ENCODING`.
     pub fn encoding(&self) -> &'static str {
-        if self.kind() == KIND_RAW {
-            "raw"
-        } else {
-            self.value().encoding()
+        match self.kind() {
+            KIND_RAW | KIND_HEAP => "raw",
+            _ => self.value().encoding(),
         }
     }
 
     /// The value, to change in place.
     pub fn value_mut(&mut self) -> ValueMut<'_> {
-        let word = self.head().word;
-        // SAFETY: the kind says what `word` points to, and we are borrowed exclusively.
+        let kind = self.kind();
+        if kind < KIND_LIST {
+            return ValueMut::Str;
+        }
+        // SAFETY: the kind says what the payload points to, and we are borrowed exclusively.
         unsafe {
-            match self.kind() {
+            let word = self.read_payload::<*mut ()>();
+            match kind {
                 KIND_LIST => ValueMut::List(&mut *word.cast()),
                 KIND_SET => ValueMut::Set(&mut *word.cast()),
                 KIND_ZSET => ValueMut::Zset(&mut *word.cast()),
                 KIND_HASH => ValueMut::Hash(&mut *word.cast()),
-                _ => ValueMut::Str,
+                kind => unreachable!("entry of kind {kind}"),
             }
         }
     }
@@ -281,180 +590,242 @@ impl Entry {
         }
     }
 
-    /// Frees what `word` points to; the entry becomes the integer 0.
-    fn drop_value(&mut self) {
-        let (kind, word) = (self.kind(), self.head().word);
-        self.head_mut().word = ptr::without_provenance_mut(0);
-        self.set_kind(KIND_INT);
-        // SAFETY: the pointer came from `Box::into_raw` of this kind and has just been forgotten.
+    /// Takes what the payload points to, leaving the integer 0 or an empty string of its own allocation. `None` if it points to nothing.
+    fn take_pointed(&mut self) -> Option<Value> {
+        let kind = self.kind();
+        if kind < KIND_HEAP {
+            return None;
+        }
+        // SAFETY: the kind says what the payload points to; it is forgotten at once.
         unsafe {
-            match kind {
-                KIND_LIST => drop(Box::from_raw(word.cast::<ListValue>())),
-                KIND_SET => drop(Box::from_raw(word.cast::<SetValue>())),
-                KIND_ZSET => drop(Box::from_raw(word.cast::<ZsetValue>())),
-                KIND_HASH => drop(Box::from_raw(word.cast::<HashValue>())),
-                _ => {}
+            if kind == KIND_HEAP {
+                let heap = self.read_payload::<Heap>();
+                self.write_payload(Heap::new(Vec::new()));
+                return Some(Value::Str(StrValue::Bytes(heap.into_vec())));
             }
+            let word = self.read_payload::<*mut ()>();
+            self.set_kind(KIND_INT);
+            self.write_payload(0i64);
+            Some(match kind {
+                KIND_LIST => Value::List(Box::from_raw(word.cast())),
+                KIND_SET => Value::Set(Box::from_raw(word.cast())),
+                KIND_ZSET => Value::Zset(Box::from_raw(word.cast())),
+                KIND_HASH => Value::Hash(Box::from_raw(word.cast())),
+                kind => unreachable!("entry of kind {kind}"),
+            })
         }
     }
 
-    /// Takes the value out, leaving the integer 0.
-    pub fn take_value(&mut self) -> Value {
-        let (kind, word) = (self.kind(), self.head().word);
-        let value = match kind {
-            KIND_STR | KIND_RAW => Value::Str(StrValue::Bytes(self.str_bytes().to_vec())),
-            KIND_INT => Value::Str(StrValue::Int(word.addr() as i64)),
-            // SAFETY: the pointer came from `Box::into_raw` of this kind and is forgotten below.
-            KIND_LIST => Value::List(unsafe { Box::from_raw(word.cast()) }),
-            // SAFETY: as above.
-            KIND_SET => Value::Set(unsafe { Box::from_raw(word.cast()) }),
-            // SAFETY: as above.
-            KIND_ZSET => Value::Zset(unsafe { Box::from_raw(word.cast()) }),
-            // SAFETY: as above.
-            KIND_HASH => Value::Hash(unsafe { Box::from_raw(word.cast()) }),
-            kind => unreachable!("entry of kind {kind}"),
+    /// Drops what the payload points to, and leaves the memory of the entry alone: for an engine that is dropped as a whole.
+    pub(super) fn drop_value(&mut self) {
+        drop(self.take_pointed());
+        if self.shape().size() > PIECE_MAX {
+            // SAFETY: an indirect entry owns its block; nobody looks at the entry again.
+            unsafe { dealloc(self.base(), block_layout(self.shape().size())) };
+        }
+    }
+
+    /// Gives the entry up; its value is dropped here and now.
+    pub fn free(mut self, slabs: &mut Slabs) {
+        drop(self.take_pointed());
+        let size = self.shape().size();
+        // SAFETY: the entry is consumed.
+        unsafe { self.free_memory(slabs, size) };
+    }
+
+    /// Gives the entry up for its value.
+    pub fn into_value(mut self, slabs: &mut Slabs) -> Value {
+        let value = match self.take_pointed() {
+            Some(value) => value,
+            None => match self.value() {
+                ValueRef::Str(text) => Value::Str(text.to_value()),
+                _ => unreachable!("a value that is neither pointed to nor a string"),
+            },
         };
-        self.head_mut().word = ptr::without_provenance_mut(0);
-        self.set_kind(KIND_INT);
+        self.free(slabs);
         value
     }
 
-    /// Takes the value out if it is one whose freeing would take long, leaving the integer 0.
+    /// Takes the value out if it is one whose freeing would take long; what stays must be overwritten or freed.
     #[inline]
     pub fn take_if_large(&mut self) -> Option<Value> {
-        (self.kind() > KIND_INT && self.value().elements() > FREE_AT_ONCE)
-            .then(|| self.take_value())
+        let large = match self.kind() {
+            ..KIND_HEAP => false,
+            // SAFETY: the kind says so.
+            KIND_HEAP => unsafe { self.read_payload::<Heap>().cap as usize > FREE_BYTES_AT_ONCE },
+            _ => self.value().elements() > FREE_AT_ONCE,
+        };
+        if large { self.take_pointed() } else { None }
     }
 
     /// Makes the value an integer.
-    pub fn set_int(&mut self, value: i64) {
-        if self.kind() > KIND_INT {
-            self.drop_value();
+    #[inline]
+    pub fn set_int(&mut self, value: i64, slabs: &mut Slabs) {
+        if self.kind() != KIND_INT {
+            drop(self.take_pointed());
+            self.reshape_payload(slabs, KIND_INT, 0, 0);
         }
-        self.set_kind(KIND_INT);
-        self.head_mut().word = ptr::without_provenance_mut(value as usize);
+        self.write_payload(value);
     }
 
     /// Makes the value a string of these bytes.
     #[inline]
-    pub fn set_str(&mut self, bytes: &[u8]) {
-        if self.kind() > KIND_INT {
-            self.drop_value();
+    pub fn set_str(&mut self, bytes: &[u8], slabs: &mut Slabs) {
+        let shape = self.shape();
+        if shape.payload_offset() + bytes.len() > INLINE_MAX {
+            return self.set_heap(bytes, slabs);
         }
-        let cap = self.head().cap as usize;
-        // Keep the room unless it is too small, or far too large.
-        if bytes.len() > cap || cap > 64 + bytes.len() * 2 {
-            // What was there need not be kept: shrink the string first, so that less is copied.
-            self.head_mut().word = ptr::without_provenance_mut(0);
-            self.set_kind(KIND_STR);
-            self.resize(room_for(self.head().key_len as usize, bytes.len()));
+        if shape.kind >= KIND_HEAP {
+            drop(self.take_pointed());
         }
-        self.write_str(bytes);
+        if shape.kind != KIND_STR || shape.str_len != bytes.len() {
+            self.reshape_payload(slabs, KIND_STR, bytes.len(), 0);
+        }
+        // SAFETY: the payload has that many bytes; `bytes` cannot overlap it, since we are borrowed exclusively.
+        unsafe { ptr::copy_nonoverlapping(bytes.as_ptr(), self.payload(), bytes.len()) };
     }
 
-    /// Writes a string that fits.
-    #[inline]
-    fn write_str(&mut self, bytes: &[u8]) {
-        let head = self.head();
-        assert!(bytes.len() <= head.cap as usize, "string beyond its room");
-        // SAFETY: `cap` bytes follow the key, and `bytes` cannot overlap them, since we are borrowed exclusively.
-        unsafe {
-            let at = self.data().add(head.key_len as usize);
-            ptr::copy_nonoverlapping(bytes.as_ptr(), at, bytes.len());
+    fn set_heap(&mut self, bytes: &[u8], slabs: &mut Slabs) {
+        let mut text = match self.take_pointed() {
+            // Keep the room unless it is too small, or far too large.
+            Some(Value::Str(StrValue::Bytes(old)))
+                if old.capacity() >= bytes.len() && old.capacity() <= 64 + bytes.len() * 2 =>
+            {
+                old
+            }
+            _ => Vec::with_capacity(bytes.len()),
+        };
+        text.clear();
+        text.extend_from_slice(bytes);
+        self.put_heap(text, slabs);
+    }
+
+    /// Makes the value a string with this allocation; what the payload pointed to must have been taken.
+    fn put_heap(&mut self, text: Vec<u8>, slabs: &mut Slabs) {
+        if self.kind() != KIND_HEAP {
+            self.reshape_payload(slabs, KIND_HEAP, 0, 0);
         }
-        self.head_mut().word = ptr::without_provenance_mut(bytes.len());
-        self.set_kind(KIND_STR);
+        self.write_payload(Heap::new(text));
     }
 
     /// The string as bytes to change in place, grown with zeros to at least `len`; an integer becomes its digits first.
     /// Must be a string or integer, and `len` at most [`STR_BYTES_MAX`].
-    pub fn str_mut(&mut self, len: usize) -> &mut [u8] {
+    pub fn str_mut(&mut self, len: usize, slabs: &mut Slabs) -> &mut [u8] {
         assert!(len <= STR_BYTES_MAX, "a string of {len} bytes");
-        if self.kind() > KIND_RAW {
+        if self.kind() == KIND_INT {
             let digits = self.as_str().map(|s| s.text().to_vec()).unwrap_or_default();
-            self.set_str(&digits);
+            self.set_str(&digits, slabs);
         }
-        let old = self.head().word.addr();
-        let new = old.max(len);
-        let cap = self.head().cap as usize;
-        if new > cap {
-            // Grow by half again, so that many small appends cost a constant each.
-            let wanted = new.max(cap + cap / 2).min(STR_BYTES_MAX.max(new));
-            self.resize(room_for(self.head().key_len as usize, wanted));
+        if self.kind() != KIND_HEAP {
+            let shape = self.shape();
+            let (old, new) = (shape.str_len, shape.str_len.max(len));
+            if new == old || shape.payload_offset() + new <= INLINE_RAW_MAX {
+                self.reshape_payload(slabs, KIND_RAW, new, old);
+                // SAFETY: the payload has `new` bytes, of which the first `old` are initialized.
+                unsafe {
+                    let payload = self.payload();
+                    ptr::write_bytes(payload.add(old), 0, new - old);
+                    return std::slice::from_raw_parts_mut(payload, new);
+                }
+            }
+            let mut text = Vec::with_capacity(new);
+            // SAFETY: as above.
+            text.extend_from_slice(unsafe { std::slice::from_raw_parts(self.payload(), old) });
+            self.put_heap(text, slabs);
         }
-        self.head_mut().word = ptr::without_provenance_mut(new);
-        self.set_kind(KIND_RAW);
-        // SAFETY: `new` is within the room; the bytes behind the old length are initialized here before they are seen.
+        let mut text = match self.take_pointed() {
+            Some(Value::Str(StrValue::Bytes(text))) => text,
+            _ => Vec::new(),
+        };
+        if text.len() < len {
+            if len > text.capacity() {
+                // Grow by half again, so that many small appends cost a constant each.
+                let wanted = len.max(text.capacity() + text.capacity() / 2);
+                text.reserve_exact(wanted.min(STR_BYTES_MAX) - text.len());
+            }
+            text.resize(len, 0);
+        }
+        self.put_heap(text, slabs);
+        // SAFETY: put there just now, and we are borrowed exclusively.
         unsafe {
-            let at = self.data().add(self.head().key_len as usize);
-            ptr::write_bytes(at.add(old), 0, new - old);
-            std::slice::from_raw_parts_mut(at, new)
+            let heap = self.read_payload::<Heap>();
+            std::slice::from_raw_parts_mut(heap.bytes, heap.len as usize)
         }
-    }
-
-    /// Changes the room for a string, which must not be smaller than the string.
-    fn resize(&mut self, cap: u32) {
-        let (key_len, old_cap) = (self.head().key_len, self.head().cap);
-        if self.kind() <= KIND_RAW {
-            assert!(
-                self.head().word.addr() <= cap as usize,
-                "room smaller than the string"
-            );
-        }
-        let new = layout(key_len, cap);
-        // SAFETY: allocated with exactly this layout; the new size is not zero.
-        unsafe {
-            let moved = realloc(
-                self.header.as_ptr().cast(),
-                layout(key_len, old_cap),
-                new.size(),
-            );
-            let Some(header) = NonNull::new(moved.cast::<Header>()) else {
-                handle_alloc_error(new)
-            };
-            self.header = header;
-        }
-        self.head_mut().cap = cap;
     }
 
     /// Makes the value any value.
-    pub fn set_value(&mut self, value: Value) {
+    pub fn set_value(&mut self, value: Value, slabs: &mut Slabs) {
         let (kind, word): (u8, *mut ()) = match value {
-            Value::Str(StrValue::Int(value)) => return self.set_int(value),
-            Value::Str(StrValue::Bytes(bytes)) => return self.set_str(&bytes),
+            Value::Str(StrValue::Int(value)) => return self.set_int(value, slabs),
+            Value::Str(StrValue::Bytes(bytes)) => return self.set_str(&bytes, slabs),
             Value::List(v) => (KIND_LIST, Box::into_raw(v).cast()),
             Value::Set(v) => (KIND_SET, Box::into_raw(v).cast()),
             Value::Zset(v) => (KIND_ZSET, Box::into_raw(v).cast()),
             Value::Hash(v) => (KIND_HASH, Box::into_raw(v).cast()),
         };
-        self.drop_value();
-        self.head_mut().word = word;
+        drop(self.take_pointed());
+        self.reshape_payload(slabs, KIND_INT, 0, 0);
         self.set_kind(kind);
-        let keep = room_for(self.head().key_len as usize, 0);
-        if self.head().cap > keep {
-            self.resize(keep);
-        }
+        self.write_payload(word);
     }
 
-    /// Bytes of the entry itself, without what a boxed value owns.
+    /// Bytes of the entry itself and a string's own allocation, without what a boxed value owns.
     pub fn own_bytes(&self) -> usize {
-        layout(self.head().key_len, self.head().cap).size()
-    }
-
-    /// As a raw pointer that owns the entry, for the table's buckets.
-    pub(super) fn into_raw(self) -> *mut () {
-        let raw = self.header.as_ptr().cast();
-        std::mem::forget(self);
-        raw
+        let size = self.shape().size();
+        let heap = if self.kind() == KIND_HEAP {
+            // SAFETY: the kind says so.
+            unsafe { self.read_payload::<Heap>().cap as usize }
+        } else {
+            0
+        };
+        heap + if size <= PIECE_MAX {
+            piece_bytes(size)
+        } else {
+            size + 16
+        }
     }
 }
 
-impl Drop for Entry {
-    fn drop(&mut self) {
-        self.drop_value();
-        let layout = layout(self.head().key_len, self.head().cap);
-        // SAFETY: allocated with exactly this layout, and nobody uses it any more.
-        unsafe { dealloc(self.header.as_ptr().cast(), layout) }
+/// An entry to change, with the slabs that it may need for that.
+pub(crate) struct EntryMut<'a> {
+    pub entry: &'a mut Entry,
+    pub slabs: &'a mut Slabs,
+}
+
+impl<'a> EntryMut<'a> {
+    /// See [`Entry::set_int`].
+    pub fn set_int(&mut self, value: i64) {
+        self.entry.set_int(value, self.slabs);
+    }
+
+    /// See [`Entry::set_str`].
+    #[inline]
+    pub fn set_str(&mut self, bytes: &[u8]) {
+        self.entry.set_str(bytes, self.slabs);
+    }
+
+    /// See [`Entry::set_value`].
+    pub fn set_value(&mut self, value: Value) {
+        self.entry.set_value(value, self.slabs);
+    }
+
+    /// See [`Entry::str_mut`].
+    pub fn str_mut(self, len: usize) -> &'a mut [u8] {
+        self.entry.str_mut(len, self.slabs)
+    }
+}
+
+impl std::ops::Deref for EntryMut<'_> {
+    type Target = Entry;
+
+    fn deref(&self) -> &Entry {
+        self.entry
+    }
+}
+
+impl std::ops::DerefMut for EntryMut<'_> {
+    fn deref_mut(&mut self) -> &mut Entry {
+        self.entry
     }
 }
 
@@ -471,6 +842,7 @@ impl fmt::Debug for Entry {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::rng::Rng;
 
     fn text(entry: &Entry) -> Vec<u8> {
         entry
@@ -481,38 +853,114 @@ mod tests {
 
     #[test]
     fn strings_grow_shrink_and_change_kind() {
-        let mut e = Entry::new_str(b"key", b"value", 3);
+        let slabs = &mut Slabs::default();
+        let mut e = Entry::new_str(slabs, b"key", b"value", 3);
         assert_eq!(
-            (e.key(), &text(&e)[..], e.version(), e.expiry()),
+            (e.key(), &text(&e)[..], e.version(3), e.expiry()),
             (&b"key"[..], &b"value"[..], 3, None)
         );
-        for len in [0, 1, 7, 8, 9, 100, 5, 10_000, 3] {
+        for len in [0, 1, 7, 8, 9, 100, 5, 255, 256, 10_000, 300, 900, 70_000, 3] {
             let bytes = vec![b'a' + (len % 26) as u8; len];
-            e.set_str(&bytes);
+            e.set_str(&bytes, slabs);
             assert_eq!(text(&e), bytes);
             assert_eq!(e.key(), b"key");
         }
-        e.set_int(-5);
+        e.set_int(-5, slabs);
         assert_eq!(e.as_str(), Some(StrRef::Int(-5)));
-        e.str_mut(4)[2..].copy_from_slice(b"xy");
-        assert_eq!(text(&e), b"-5xy");
-        assert_eq!(e.str_mut(6), b"-5xy\0\0");
-        e.set_value(Value::List(Box::default()));
+        e.str_mut(4, slabs)[2..].copy_from_slice(b"xy");
+        assert_eq!((&text(&e)[..], e.encoding()), (&b"-5xy"[..], "raw"));
+        assert_eq!(e.str_mut(6, slabs), b"-5xy\0\0");
+        e.set_value(Value::List(Box::default()), slabs);
         assert!(matches!(e.value(), ValueRef::List(_)));
-        assert!(matches!(e.take_value(), Value::List(_)));
-        assert_eq!(e.as_str(), Some(StrRef::Int(0)));
-        e.set_value(Value::Hash(Box::default()));
-        e.set_str(b"again");
+        e.set_value(Value::Hash(Box::default()), slabs);
+        e.set_str(b"again", slabs);
         assert_eq!(text(&e), b"again");
-        assert!(e.own_bytes() <= 48);
+        assert!(e.own_bytes() <= 16);
+        assert!(matches!(e.into_value(slabs), Value::Str(StrValue::Bytes(b)) if b == b"again"));
+        assert_eq!(slabs.live_bytes(), 0);
     }
 
     #[test]
-    fn access_times_wrap() {
-        let mut e = Entry::new_int(b"", 1, 0);
+    fn a_key_of_16_bytes_with_a_string_of_32_takes_56() {
+        let slabs = &mut Slabs::default();
+        let mut e = Entry::new_str(slabs, &[b'k'; 16], &[b'v'; 32], 0);
+        assert_eq!(e.own_bytes(), 56);
+        e.set_expire_at_ms(1, slabs);
+        assert_eq!(e.own_bytes(), 64);
+        e.free(slabs);
+    }
+
+    /// Anything that may happen to an entry, against what it should be then.
+    #[test]
+    fn any_change_keeps_the_rest() {
+        let slabs = &mut Slabs::default();
+        let mut rng = Rng::new(9);
+        for key_len in [0, 1, 16, 200, 255, 256, 3000, 5000] {
+            let key: Vec<u8> = (0..key_len).map(|i| i as u8).collect();
+            let mut e = Entry::new_str(slabs, &key, b"", 7);
+            e.set_access(0x00ab_cdef);
+            let (mut model, mut at) = (Vec::new(), NEVER);
+            for step in 0..3000 {
+                let len = match rng.below(4) {
+                    0 => rng.index(8),
+                    1 => rng.index(300),
+                    2 => rng.index(1100),
+                    _ => rng.index(9000),
+                };
+                match rng.below(6) {
+                    0 => {
+                        let value = rng.next_u64() as i64;
+                        e.set_int(value, slabs);
+                        model = value.to_string().into_bytes();
+                    }
+                    1 => {
+                        model = vec![step as u8; len];
+                        e.set_str(&model, slabs);
+                    }
+                    2 => {
+                        model.resize(model.len().max(len), 0);
+                        let bytes = e.str_mut(len, slabs);
+                        if let (Some(a), Some(b)) = (bytes.last_mut(), model.last_mut()) {
+                            (*a, *b) = (b'!', b'!');
+                        }
+                    }
+                    3 => {
+                        at = rng.below(1 << 50);
+                        e.set_expire_at_ms(at, slabs);
+                    }
+                    4 => {
+                        at = NEVER;
+                        e.set_expire_at_ms(at, slabs);
+                    }
+                    _ => {
+                        e.set_value(Value::Set(Box::default()), slabs);
+                        assert!(matches!(e.value(), ValueRef::Set(_)));
+                        model.clear();
+                        e.set_str(b"", slabs);
+                    }
+                }
+                assert_eq!(text(&e), model, "key of {key_len}, step {step}");
+                assert_eq!((e.key(), e.expire_at_ms()), (&key[..], at));
+                assert_eq!((e.version(7), e.access()), (7, 0x00ab_cdef));
+            }
+            e.free(slabs);
+            assert_eq!(slabs.live_bytes(), 0);
+        }
+    }
+
+    #[test]
+    fn access_times_and_versions_wrap() {
+        let slabs = &mut Slabs::default();
+        let mut e = Entry::new_int(slabs, b"", 1, 0);
         e.touch(5_000);
         assert_eq!(e.idle_s(9_999), 4);
         e.touch((1 << 24) * 1000 - 1000);
         assert_eq!(e.idle_s((1 << 24) * 1000 + 2000), 3);
+        e.set_version(70_000);
+        assert_eq!(
+            (e.version(70_000), e.version(70_005), e.version(135_535)),
+            (70_000, 70_000, 70_000)
+        );
+        e.free(slabs);
     }
 }

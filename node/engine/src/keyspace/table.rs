@@ -1,145 +1,132 @@
-//! A hash table of entries that grows and shrinks one bucket at a time (linear hashing, W. Litwin 1980).
+//! A hash table of entries that grows and shrinks one group at a time (linear hashing, W. Litwin 1980).
 //!
 //! ```text
-//!  n = 6 buckets, low mask 3:   0   1   2   3   4   5        hash & 7 if that is below 6, otherwise hash & 3
+//!  n = 6 groups, low mask 3:    0   1   2   3   4   5        hash & 7 if that is below 6, otherwise hash & 3
 //!                               └───┼───────────┘   │        0 and 1 have been split already, into 0|4 and 1|5;
 //!                                   └───────────────┘        the next insertion that needs it splits 2 into 2|6
 //!
-//!  bucket (64 bytes, one cache line)
-//!  ┌──────┬───┬───────┬───────┬─────┬───────┐    tag    0: free; otherwise 0x80 and the top 7 bits of the hash
-//!  │tags×7│ c │ slot0 │ slot1 │  …  │ slot6 │    c      1: slot6 is no entry but the next bucket of a chain
-//!  └──────┴───┴───────┴───────┴─────┴───────┘
+//!  directory word   where the group is (40 bits) │ entries (12) │ room for entries (12)
+//!  group            ┌──────────┬──────────────────┐    tag    8 bits of the hash, not those that choose the group
+//!                   │tags × cap│ 5 bytes × cap    │    entry  a reference into the slabs; the first n of both are in use
+//!                   └──────────┴──────────────────┘
 //! ```
 //!
+//! - A group has room for just about the entries that it has, some twenty; it is no chain and knows no overflow. With the directory a key
+//!   takes less than 7 bytes, whatever the table's size, where buckets of a cache line take 11 to 14.
 //! - There is no rehash that an insertion could stumble into, no second table, no peak of memory: an insertion splits
-//!   at most one bucket, a removal merges at most one. Only the directory of segments (8 bytes for 1024 buckets) is ever moved.
-//! - A bucket is split when there are more than [`FILL_MAX`] entries a bucket on average, and merged below [`FILL_MIN`].
-//! - [`Table::scan`] goes through the low mask's buckets in reverse binary order and visits a bucket together with its
+//!   at most one group, a removal merges at most one. Only the list of segments (8 bytes for 1024 groups) is ever moved.
+//! - A group is split when there are more than [`FILL_MAX`] entries a group on average, and merged below [`FILL_MIN`].
+//! - [`Table::scan`] goes through the low mask's groups in reverse binary order and visits a group together with its
 //!   split-off half, so whatever is in the table throughout is reported, however the table grows and shrinks meanwhile.
+//! - Keys that expire: a [`DueTree`] knows for each group when its first key does. There is no index of keys.
 //!
 //! # Soundness
-//! `slots[i]` is an owned entry (`Entry::into_raw`) exactly if `tags[i] != 0`. If `chained` is 1, `tags[6]` is 0 and
-//! `slots[6]` owns a bucket from `Box::into_raw`; otherwise it is not looked at. Buckets lie in segments that the table owns: the first
-//! has room for `first_cap` buckets, each further one for [`SEGMENT`]; buckets below `buckets` are initialized (zero bytes are
-//! an empty bucket). References into a bucket are handed out bounded by a borrow of the table.
+//! A directory word below `groups` with room above 0 owns a piece of the engine's slabs of `cap × 6` bytes, whose first `n` tags and references are
+//! initialized; each reference is an owned [`Entry`]. References to entries are handed out bounded by a borrow of the table. The table does not
+//! hold its slabs: whoever adds or removes gives them, always the same ones; a table that is dropped drops its values and leaves its
+//! memory to the slabs' own end.
 
-use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
-use std::ptr::{self, NonNull};
-
+use super::due::{DueTree, NEVER};
 use super::entry::Entry;
 use super::hash::KeyHasher;
+use super::slabs::{PIECE_MAX, Ref, Slabs, piece_bytes};
 
-const SLOTS: usize = 7;
-
-/// Buckets in a segment: 64 KiB.
+/// Groups in a segment of the directory.
 const SEGMENT: usize = 1024;
 
-/// Average entries a bucket above which the table grows, in hundredths.
-const FILL_MAX: usize = 460;
-/// Average entries a bucket below which the table shrinks, in hundredths.
-const FILL_MIN: usize = 150;
+/// Average entries a group above which the table grows.
+const FILL_MAX: usize = 20;
+/// Average entries a group below which the table shrinks.
+const FILL_MIN: usize = 7;
 const _: () = assert!(
     FILL_MIN * 2 < FILL_MAX,
     "a split must not be undone by the next removal"
 );
 
+/// A group grows by room for so many entries.
+const GROW: usize = 3;
+/// A group shrinks when so much of its room is not used.
+const SLACK_MAX: usize = 8;
+
+/// Bytes of a tag and a reference.
+const SLOT: usize = 1 + size_of::<Entry>();
+/// Entries that a group has room for at most. With a keyed hash of good quality groups stay below 100.
+const GROUP_MAX: usize = PIECE_MAX / SLOT;
+
 const LANES: u64 = 0x0101_0101_0101_0101;
-/// The tag bytes of the eight; the highest is `chained`.
-const TAGS: u64 = 0x00ff_ffff_ffff_ffff;
 
-#[repr(C, align(64))]
-struct Bucket {
-    tags: [u8; SLOTS],
-    chained: u8,
-    slots: [*mut (); SLOTS],
+/// A directory word, taken apart.
+#[derive(Clone, Copy)]
+struct Group {
+    at: Ref,
+    len: usize,
+    cap: usize,
 }
-const _: () = assert!(size_of::<Bucket>() == 64 && size_of::<Entry>() == 8);
 
-impl Bucket {
-    const EMPTY: Bucket = Bucket {
-        tags: [0; SLOTS],
-        chained: 0,
-        slots: [ptr::null_mut(); SLOTS],
-    };
-
+impl Group {
     #[inline]
-    fn word(&self) -> u64 {
-        let [a, b, c, d, e, f, g] = self.tags;
-        u64::from_le_bytes([a, b, c, d, e, f, g, self.chained])
-    }
-
-    /// A word whose byte i has its high bit set exactly where tag i equals `tag`.
-    #[inline]
-    fn matches(&self, tag: u8) -> u64 {
-        const LOW: u64 = 0x7f * LANES;
-        let x = self.word() ^ (LANES * u64::from(tag));
-        // Exact: no carry crosses a byte.
-        let zero = !(((x & LOW) + LOW) | x | LOW);
-        zero & TAGS
-    }
-
-    #[inline]
-    fn free_slot(&self) -> Option<usize> {
-        let usable = if self.chained == 1 { SLOTS - 1 } else { SLOTS };
-        self.tags.iter().take(usable).position(|t| *t == 0)
-    }
-
-    fn count(&self) -> usize {
-        self.tags.iter().filter(|t| **t != 0).count()
-    }
-
-    #[inline]
-    fn child(&self) -> *mut Bucket {
-        if self.chained == 1 {
-            self.slots[SLOTS - 1].cast()
-        } else {
-            ptr::null_mut()
+    fn of(word: u64) -> Group {
+        Group {
+            at: Ref::from_bits(word & ((1 << 40) - 1)),
+            len: (word >> 40) as usize & 0xfff,
+            cap: (word >> 52) as usize,
         }
     }
+
+    #[inline]
+    fn word(self) -> u64 {
+        self.at.bits() | (self.len as u64) << 40 | (self.cap as u64) << 52
+    }
+
+    /// The tags.
+    ///
+    /// # Safety
+    /// The group must have room for something, and its slabs must live.
+    #[inline]
+    unsafe fn tags(self) -> *mut u8 {
+        // SAFETY: as the caller promises.
+        unsafe { self.at.address() }
+    }
+
+    /// The references.
+    ///
+    /// # Safety
+    /// As for [`tags`](Self::tags).
+    #[inline]
+    unsafe fn entries(self) -> *mut Entry {
+        // SAFETY: behind `cap` tags; within the piece.
+        unsafe { self.at.address().add(self.cap).cast() }
+    }
 }
+const _: () = assert!(GROUP_MAX < 1 << 12);
 
 #[inline]
 fn tag_of(hash: u64) -> u8 {
-    0x80 | (hash >> 57) as u8
+    (hash >> 56) as u8
 }
 
 /// See the module's documentation.
 pub(crate) struct Table {
-    segments: Vec<NonNull<Bucket>>,
-    first_cap: usize,
-    buckets: usize,
-    /// `buckets.next_power_of_two() - 1`
+    /// The directory: the first segment is as long as there are groups, up to [`SEGMENT`].
+    segments: Vec<Vec<u64>>,
+    groups: usize,
+    /// `groups.next_power_of_two() - 1`
     mask: usize,
     used: usize,
-}
-
-// SAFETY: the table owns its buckets and entries, and entries are Send and Sync.
-unsafe impl Send for Table {}
-// SAFETY: as above; shared access only reads.
-unsafe impl Sync for Table {}
-
-fn segment_layout(buckets: usize) -> Layout {
-    match Layout::array::<Bucket>(buckets) {
-        Ok(layout) => layout,
-        Err(_) => unreachable!("segment of {buckets} buckets"),
-    }
-}
-
-fn new_segment(buckets: usize) -> NonNull<Bucket> {
-    let layout = segment_layout(buckets);
-    // SAFETY: never of size zero; zero bytes are empty buckets.
-    let memory = unsafe { alloc_zeroed(layout) };
-    NonNull::new(memory.cast()).unwrap_or_else(|| handle_alloc_error(layout))
+    /// Entries with an expiry.
+    volatile: usize,
+    due: Option<Box<DueTree>>,
 }
 
 impl Default for Table {
     fn default() -> Self {
         Table {
-            segments: vec![new_segment(1)],
-            first_cap: 1,
-            buckets: 1,
+            segments: vec![vec![0]],
+            groups: 1,
             mask: 0,
             used: 0,
+            volatile: 0,
+            due: None,
         }
     }
 }
@@ -151,10 +138,27 @@ impl Table {
         self.used
     }
 
+    /// Number of entries with an expiry.
+    pub fn volatile(&self) -> usize {
+        self.volatile
+    }
+
+    /// Bytes that the table takes beside its entries: groups, directory, times.
+    pub fn own_bytes(&self) -> usize {
+        let directory: usize = self.segments.iter().map(|s| s.capacity() * 8).sum();
+        let groups: usize = (0..self.groups)
+            .map(|index| match self.group(index).cap {
+                0 => 0,
+                cap => piece_bytes(cap * SLOT),
+            })
+            .sum();
+        directory + groups + self.due.as_ref().map_or(0, |d| d.bytes())
+    }
+
     #[inline]
     fn index(&self, hash: u64) -> usize {
         let at = hash as usize & self.mask;
-        if at < self.buckets {
+        if at < self.groups {
             at
         } else {
             at & self.mask >> 1
@@ -162,340 +166,449 @@ impl Table {
     }
 
     #[inline]
-    fn bucket(&self, index: usize) -> *mut Bucket {
-        debug_assert!(index < self.buckets);
-        // SAFETY: an index below `buckets` has its segment in the directory and lies within it.
-        unsafe {
-            self.segments
-                .get_unchecked(index / SEGMENT)
-                .as_ptr()
-                .add(index % SEGMENT)
-        }
+    fn group(&self, index: usize) -> Group {
+        Group::of(self.segments[index / SEGMENT][index % SEGMENT])
     }
 
-    /// The place of the entry that has this hash and passes `is`, and the bucket of it.
     #[inline]
-    fn position(&self, hash: u64, is: impl Fn(&Entry) -> bool) -> Option<(*mut Bucket, usize)> {
-        let tag = tag_of(hash);
-        let mut at = self.bucket(self.index(hash));
-        loop {
-            // SAFETY: a bucket of this table or of a chain in it; no exclusive reference exists.
-            let bucket = unsafe { &*at };
-            let mut found = bucket.matches(tag);
-            while found != 0 {
-                let slot = found.trailing_zeros() as usize / 8;
-                // SAFETY: the tag is not zero, so the slot holds an entry. `Entry` is a transparent pointer.
-                let entry = unsafe { &*bucket.slots.as_ptr().add(slot).cast::<Entry>() };
-                if is(entry) {
-                    return Some((at, slot));
+    fn set_group(&mut self, index: usize, group: Group) {
+        self.segments[index / SEGMENT][index % SEGMENT] = group.word();
+    }
+
+    /// The place in its group of the entry that has this hash and passes `is`.
+    #[inline]
+    fn position(
+        &self,
+        hash: u64,
+        is: impl Fn(&Entry) -> bool,
+    ) -> Option<(usize, usize, *mut Entry)> {
+        let index = self.index(hash);
+        let group = self.group(index);
+        if group.len == 0 {
+            return None;
+        }
+        let wanted = LANES * u64::from(tag_of(hash));
+        // SAFETY: the group has `len` tags and references. A word of tags may reach into the references, but not beyond the
+        // piece: `cap` is at least GROW, so that the references are longer than a word.
+        unsafe {
+            let (tags, entries) = (group.tags(), group.entries());
+            let mut at = 0;
+            while at < group.len {
+                const LOW: u64 = 0x7f * LANES;
+                let x = tags.add(at).cast::<u64>().read_unaligned().to_le() ^ wanted;
+                // The high bit of each byte that is zero; exact, no carry crosses a byte.
+                let mut found = !(((x & LOW) + LOW) | x | LOW);
+                while found != 0 {
+                    let slot = at + found.trailing_zeros() as usize / 8;
+                    if slot >= group.len {
+                        return None;
+                    }
+                    let entry = entries.add(slot);
+                    if is(&*entry) {
+                        return Some((index, slot, entry));
+                    }
+                    found &= found - 1;
                 }
-                found &= found - 1;
-            }
-            at = bucket.child();
-            if at.is_null() {
-                return None;
+                at += 8;
             }
         }
+        None
     }
 
     /// The entry that has this hash and passes `is`.
     #[inline]
     pub fn find(&self, hash: u64, is: impl Fn(&Entry) -> bool) -> Option<&Entry> {
-        let (bucket, slot) = self.position(hash, is)?;
-        // SAFETY: `position` returned an occupied slot; the borrow of the table covers it.
-        Some(unsafe { &*(*bucket).slots.as_ptr().add(slot).cast::<Entry>() })
+        let (_, _, entry) = self.position(hash, is)?;
+        // SAFETY: `position` returned an entry of this table; the borrow of the table covers it.
+        Some(unsafe { &*entry })
     }
 
     /// As [`find`](Self::find), to change. Key and hash must stay what they are.
     #[inline]
     pub fn find_mut(&mut self, hash: u64, is: impl Fn(&Entry) -> bool) -> Option<&mut Entry> {
-        let (bucket, slot) = self.position(hash, is)?;
+        let (_, _, entry) = self.position(hash, is)?;
         // SAFETY: as above, and the table is borrowed exclusively.
-        Some(unsafe { &mut *(*bucket).slots.as_mut_ptr().add(slot).cast::<Entry>() })
+        Some(unsafe { &mut *entry })
     }
 
-    /// Adds an entry whose key must not be in the table yet, and returns it in its place.
-    pub fn insert(&mut self, hash: u64, entry: Entry, hasher: KeyHasher) -> &mut Entry {
+    /// Adds an entry whose key must not be in the table yet, and returns it in its place; it must have no expiry yet.
+    pub fn insert(
+        &mut self,
+        hash: u64,
+        entry: Entry,
+        hasher: KeyHasher,
+        slabs: &mut Slabs,
+    ) -> &mut Entry {
         self.used += 1;
-        if self.used * 100 > self.buckets * FILL_MAX {
-            self.split(hasher);
+        if self.used > self.groups * FILL_MAX {
+            self.split(hasher, slabs);
         }
         let index = self.index(hash);
-        let slot = self.place(index, tag_of(hash), entry);
-        // SAFETY: `place` returned the slot that it filled; the table is borrowed exclusively.
-        unsafe { &mut *slot }
+        let entry = self.push(index, tag_of(hash), entry, slabs);
+        // SAFETY: `push` returned where it has put the entry; the table is borrowed exclusively.
+        unsafe { &mut *entry }
     }
 
-    fn place(&mut self, index: usize, tag: u8, entry: Entry) -> *mut Entry {
-        let mut at = self.bucket(index);
-        loop {
-            // SAFETY: a bucket of this table, which is borrowed exclusively.
-            let bucket = unsafe { &mut *at };
-            if let Some(slot) = bucket.free_slot() {
-                bucket.tags[slot] = tag;
-                bucket.slots[slot] = entry.into_raw();
-                return (&raw mut bucket.slots[slot]).cast();
-            }
-            if bucket.chained == 0 {
-                // The last slot's entry moves into a new bucket, to whom the slot then points.
-                let mut child = Box::new(Bucket::EMPTY);
-                child.tags[0] = bucket.tags[SLOTS - 1];
-                child.slots[0] = bucket.slots[SLOTS - 1];
-                bucket.tags[SLOTS - 1] = 0;
-                bucket.slots[SLOTS - 1] = Box::into_raw(child).cast();
-                bucket.chained = 1;
-            }
-            at = bucket.child();
+    /// Adds an entry to a group.
+    fn push(&mut self, index: usize, tag: u8, entry: Entry, slabs: &mut Slabs) -> *mut Entry {
+        let mut group = self.group(index);
+        if group.len == group.cap {
+            group = resize(group, group.cap + GROW, slabs);
         }
+        // SAFETY: the group has room for one more.
+        let place = unsafe {
+            group.tags().add(group.len).write(tag);
+            let place = group.entries().add(group.len);
+            place.write(entry);
+            place
+        };
+        group.len += 1;
+        self.set_group(index, group);
+        place
     }
 
     /// Removes the entry that has this hash and passes `is`.
-    pub fn remove(&mut self, hash: u64, is: impl Fn(&Entry) -> bool) -> Option<Entry> {
-        let (bucket, slot) = self.position(hash, is)?;
-        // SAFETY: an occupied slot of a table that is borrowed exclusively; clearing the tag gives up its ownership.
+    pub fn remove(
+        &mut self,
+        hash: u64,
+        is: impl Fn(&Entry) -> bool,
+        slabs: &mut Slabs,
+    ) -> Option<Entry> {
+        let (index, slot, place) = self.position(hash, is)?;
+        let mut group = self.group(index);
+        group.len -= 1;
+        // SAFETY: the last entry takes the place of the removed one, whose ownership goes to the caller.
         let entry = unsafe {
-            let bucket = &mut *bucket;
-            bucket.tags[slot] = 0;
-            ptr::read(bucket.slots.as_ptr().add(slot).cast::<Entry>())
+            let entry = place.read();
+            group
+                .tags()
+                .add(slot)
+                .write(group.tags().add(group.len).read());
+            place.write(group.entries().add(group.len).read());
+            entry
         };
+        if group.cap - group.len > SLACK_MAX {
+            group = resize(group, group.len.next_multiple_of(GROW), slabs);
+        }
+        self.set_group(index, group);
         self.used -= 1;
-        self.fill_hole(self.index(hash));
-        if self.buckets > 1 && self.used * 100 < self.buckets * FILL_MIN {
-            self.merge();
+        self.volatile -= usize::from(entry.expire_at_ms() != NEVER);
+        if self.groups > 1 && self.used < self.groups * FILL_MIN {
+            self.merge(slabs);
         }
         Some(entry)
     }
 
-    /// After a removal: moves the last entry of the chain into a free slot nearer to its head, and gives up a chained
-    /// bucket that has become empty.
-    fn fill_hole(&mut self, index: usize) {
-        let head = self.bucket(index);
-        // SAFETY: buckets of a chain of this table, which is borrowed exclusively; one reference at a time.
+    /// Takes the content out of a group, and gives its memory up.
+    fn empty_group(&mut self, index: usize, slabs: &mut Slabs, mut taken: impl FnMut(u8, Entry)) {
+        let group = self.group(index);
+        self.set_group(
+            index,
+            Group {
+                len: 0,
+                cap: 0,
+                ..group
+            },
+        );
+        if group.cap == 0 {
+            return;
+        }
+        // SAFETY: the group is forgotten already; each entry goes to the caller once, then the piece is freed.
         unsafe {
-            if (*head).chained == 0 {
-                return;
+            for slot in 0..group.len {
+                taken(
+                    group.tags().add(slot).read(),
+                    group.entries().add(slot).read(),
+                );
             }
-            let mut parent = head;
-            let mut last = (*head).child();
-            while (*last).chained == 1 {
-                parent = last;
-                last = (*last).child();
-            }
-            let mut hole = head;
-            while hole != last {
-                if let Some(free) = (*hole).free_slot() {
-                    if let Some(from) = (*last).tags.iter().rposition(|t| *t != 0) {
-                        (*hole).tags[free] = (*last).tags[from];
-                        (*hole).slots[free] = (*last).slots[from];
-                        (*last).tags[from] = 0;
-                    }
-                    break;
-                }
-                hole = (*hole).child();
-            }
-            if (*last).count() == 0 {
-                drop(Box::from_raw(last));
-                (*parent).chained = 0;
-                (*parent).slots[SLOTS - 1] = ptr::null_mut();
-            }
+            slabs.free(group.at, group.cap * SLOT);
         }
     }
 
-    /// Takes the content out of a bucket and its chain, leaving it empty.
-    fn empty_bucket(&mut self, index: usize) -> Vec<(u8, Entry)> {
-        let mut out = Vec::with_capacity(SLOTS * 2);
-        let head = self.bucket(index);
-        // SAFETY: the bucket is replaced by an empty one, so its entries and its chain are ours.
-        unsafe {
-            let mut bucket = ptr::replace(head, Bucket::EMPTY);
-            loop {
-                for (slot, tag) in bucket.tags.iter().enumerate() {
-                    if *tag != 0 {
-                        out.push((
-                            *tag,
-                            ptr::read(bucket.slots.as_ptr().add(slot).cast::<Entry>()),
-                        ));
-                    }
-                }
-                let child = bucket.child();
-                if child.is_null() {
-                    return out;
-                }
-                bucket = *Box::from_raw(child);
-            }
+    /// Adds a group and moves into it what belongs there.
+    fn split(&mut self, hasher: KeyHasher, slabs: &mut Slabs) {
+        let new = self.groups;
+        if new.is_multiple_of(SEGMENT) && new > 0 {
+            self.segments.push(Vec::with_capacity(SEGMENT));
         }
-    }
-
-    /// Adds a bucket and moves into it what belongs there.
-    fn split(&mut self, hasher: KeyHasher) {
-        let new = self.buckets;
-        if new < SEGMENT {
-            if new == self.first_cap {
-                self.resize_first(self.first_cap * 2);
-            }
-        } else if new.is_multiple_of(SEGMENT) {
-            self.segments.push(new_segment(SEGMENT));
+        if let Some(segment) = self.segments.last_mut() {
+            segment.push(0);
         }
-        self.buckets += 1;
-        self.mask = self.buckets.next_power_of_two() - 1;
+        self.groups += 1;
+        self.mask = self.groups.next_power_of_two() - 1;
         let old = new & self.mask >> 1;
-        // Usually some two or three of five move: take them all out and put them where they now belong.
-        for (tag, entry) in self.empty_bucket(old) {
-            let index = self.index(hasher.hash(entry.key()));
-            self.place(index, tag, entry);
+        let mut group = self.group(old);
+        if group.cap == 0 {
+            return;
         }
-    }
-
-    /// Gives up the last bucket; its content goes back to where it was split off.
-    fn merge(&mut self) {
-        let last = self.buckets - 1;
-        let moved = self.empty_bucket(last);
-        let target = last & self.mask >> 1;
-        self.buckets = last;
-        self.mask = self.buckets.next_power_of_two() - 1;
-        for (tag, entry) in moved {
-            self.place(target, tag, entry);
-        }
-        if last >= SEGMENT {
-            if last.is_multiple_of(SEGMENT)
-                && let Some(segment) = self.segments.pop()
-            {
-                // SAFETY: the segment's buckets are all beyond `buckets` and empty.
-                unsafe { dealloc(segment.as_ptr().cast(), segment_layout(SEGMENT)) };
+        // SAFETY: entries of the group are looked at one after the other; one that moves gives its place to the last.
+        unsafe {
+            for slot in 0..group.len {
+                (*group.entries().add(slot)).prefetch();
             }
-        } else if last * 4 <= self.first_cap {
-            self.resize_first(self.first_cap / 2);
-        }
-    }
-
-    /// Moves the first segment (the only one at that time) to one of another size. At most 64 KiB.
-    fn resize_first(&mut self, cap: usize) {
-        debug_assert!(self.segments.len() == 1 && self.buckets <= cap && cap <= SEGMENT);
-        let new = new_segment(cap);
-        if let Some(first) = self.segments.first_mut() {
-            let old = std::mem::replace(first, new);
-            // SAFETY: both segments have room for `buckets` buckets; the old one is not used after the move.
-            unsafe {
-                ptr::copy_nonoverlapping(old.as_ptr(), new.as_ptr(), self.buckets);
-                dealloc(old.as_ptr().cast(), segment_layout(self.first_cap));
-            }
-            self.first_cap = cap;
-        }
-    }
-
-    fn each_in_bucket(&self, index: usize, see: &mut dyn FnMut(*mut Entry)) {
-        let mut at = self.bucket(index);
-        while !at.is_null() {
-            // SAFETY: a bucket of a chain of this table.
-            let (tags, slots, child) = unsafe {
-                (
-                    (*at).tags,
-                    (&raw mut (*at).slots).cast::<Entry>(),
-                    (*at).child(),
-                )
-            };
-            for (slot, tag) in tags.iter().enumerate() {
-                if *tag != 0 {
-                    // SAFETY: within the bucket's slots.
-                    see(unsafe { slots.add(slot) });
+            let mut slot = 0;
+            while slot < group.len {
+                let place = group.entries().add(slot);
+                if self.index(hasher.hash((*place).key())) == old {
+                    slot += 1;
+                    continue;
                 }
+                let (tag, entry) = (group.tags().add(slot).read(), place.read());
+                group.len -= 1;
+                group
+                    .tags()
+                    .add(slot)
+                    .write(group.tags().add(group.len).read());
+                place.write(group.entries().add(group.len).read());
+                self.push(new, tag, entry, slabs);
             }
-            at = child;
+        }
+        group = resize(group, group.len.next_multiple_of(GROW).max(GROW), slabs);
+        self.set_group(old, group);
+        if let Some(due) = &mut self.due {
+            // Which of the two it was does not matter: too early is not wrong.
+            let at = due.at(old);
+            if at != NEVER {
+                due.note(new, at);
+            }
         }
     }
 
-    /// The low mask, and how many of its buckets have been split.
+    /// Gives up the last group; its content goes back to where it was split off.
+    fn merge(&mut self, slabs: &mut Slabs) {
+        let last = self.groups - 1;
+        let target = last & self.mask >> 1;
+        let mut moved = Vec::with_capacity(self.group(last).len);
+        self.empty_group(last, slabs, |tag, entry| moved.push((tag, entry)));
+        self.groups = last;
+        self.mask = self.groups.next_power_of_two() - 1;
+        for (tag, entry) in moved {
+            self.push(target, tag, entry, slabs);
+        }
+        if let Some(due) = &mut self.due {
+            let at = due.at(last);
+            if at != NEVER {
+                due.note(target, at);
+                due.set(last, NEVER);
+            }
+        }
+        let whole = self.segments.len();
+        if let Some(segment) = self.segments.last_mut() {
+            segment.pop();
+            if whole == 1 && segment.capacity() > 16 && segment.len() * 4 <= segment.capacity() {
+                segment.shrink_to(segment.len() * 2);
+            }
+        }
+        if last.is_multiple_of(SEGMENT) && whole > 1 {
+            self.segments.pop();
+        }
+    }
+
+    /// Changes when a key expires, [`NEVER`] being no expiry. Returns what it was; `None` if there is no such key.
+    pub fn set_expiry(
+        &mut self,
+        hash: u64,
+        is: impl Fn(&Entry) -> bool,
+        at_ms: u64,
+        slabs: &mut Slabs,
+    ) -> Option<u64> {
+        let (index, _, entry) = self.position(hash, is)?;
+        // SAFETY: an entry of this table, which is borrowed exclusively.
+        let entry = unsafe { &mut *entry };
+        let old = entry.expire_at_ms();
+        if old == at_ms {
+            return Some(old);
+        }
+        entry.set_expire_at_ms(at_ms, slabs);
+        self.volatile -= usize::from(old != NEVER);
+        if at_ms != NEVER {
+            self.volatile += 1;
+            self.due.get_or_insert_default().note(index, at_ms);
+        }
+        Some(old)
+    }
+
+    /// The time at which the first key expires, or an earlier one; [`NEVER`].
+    pub fn due(&self) -> u64 {
+        self.due.as_ref().map_or(NEVER, |due| due.least())
+    }
+
+    /// The first group that is due before `now_ms`.
+    pub fn due_group(&self, now_ms: u64) -> Option<usize> {
+        self.due.as_ref()?.next_due(0, now_ms)
+    }
+
+    /// The entries of a group, and nothing if there is no such group.
+    pub fn each_in_group(&self, index: usize, see: &mut dyn FnMut(&Entry)) {
+        if index < self.groups {
+            // SAFETY: `each_raw` reports entries of this table, which is borrowed for as long as the reference lives.
+            self.each_raw(index, &mut |entry| see(unsafe { &*entry }));
+        }
+    }
+
+    /// Sets when a group is next due to the earliest expiry that it has.
+    pub fn settle_group(&mut self, index: usize) {
+        let mut earliest = NEVER;
+        self.each_in_group(index, &mut |entry| {
+            earliest = earliest.min(entry.expire_at_ms());
+        });
+        if let Some(due) = &mut self.due {
+            due.set(index, earliest);
+            if due.least() == NEVER {
+                self.due = None;
+            }
+        }
+    }
+
+    /// A group that has, or had lately, keys that expire; drawn with `share`, a random number below 1.
+    pub fn volatile_group(&self, share: f64) -> Option<usize> {
+        self.due.as_ref()?.any(share)
+    }
+
+    fn each_raw(&self, index: usize, see: &mut dyn FnMut(*mut Entry)) {
+        let group = self.group(index);
+        if group.len == 0 {
+            return;
+        }
+        // SAFETY: the group has that many references.
+        unsafe {
+            let entries = group.entries();
+            for slot in 0..group.len {
+                (*entries.add(slot)).prefetch();
+            }
+            for slot in 0..group.len {
+                see(entries.add(slot));
+            }
+        }
+    }
+
+    /// The low mask, and how many of its groups have been split.
     fn level(&self) -> (usize, usize) {
-        let low = 1 << self.buckets.ilog2();
-        (low - 1, self.buckets - low)
+        let low = 1 << self.groups.ilog2();
+        (low - 1, self.groups - low)
     }
 
     fn scan_raw(&self, cursor: u64, see: &mut dyn FnMut(*mut Entry)) -> u64 {
         let (mask, split) = self.level();
         let at = cursor as usize & mask;
-        self.each_in_bucket(at, see);
+        self.each_raw(at, see);
         if at < split {
-            self.each_in_bucket(at + mask + 1, see);
+            self.each_raw(at + mask + 1, see);
         }
         // Increment the reversed cursor: the high bits of the mask count first.
         let next = (cursor | !(mask as u64)).reverse_bits().wrapping_add(1);
         next.reverse_bits()
     }
 
-    /// Reports the entries of the cursor's bucket and returns the next cursor; begin with 0, and 0 is the end. An entry that
+    /// Reports the entries of the cursor's group and returns the next cursor; begin with 0, and 0 is the end. An entry that
     /// is in the table from the first call to the last is reported at least once.
     pub fn scan(&self, cursor: u64, see: &mut dyn FnMut(&Entry)) -> u64 {
-        // SAFETY: `scan_raw` reports occupied slots; the table is borrowed for as long as the reference lives.
+        // SAFETY: `scan_raw` reports entries of this table; it is borrowed for as long as the reference lives.
         self.scan_raw(cursor, &mut |entry| see(unsafe { &*entry }))
     }
 
     /// As [`scan`](Self::scan), to change what is not the key.
     pub fn scan_mut(&mut self, cursor: u64, see: &mut dyn FnMut(&mut Entry)) -> u64 {
-        // SAFETY: as above; the table is borrowed exclusively and each slot is reported once.
+        // SAFETY: as above; the table is borrowed exclusively and each entry is reported once.
         self.scan_raw(cursor, &mut |entry| see(unsafe { &mut *entry }))
     }
 
     /// All entries.
     pub fn for_each(&self, see: &mut dyn FnMut(&Entry)) {
-        for index in 0..self.buckets {
-            // SAFETY: as in `scan`.
-            self.each_in_bucket(index, &mut |entry| see(unsafe { &*entry }));
+        for index in 0..self.groups {
+            self.each_in_group(index, see);
         }
     }
 
-    /// An entry, each with the same probability: a random slot of a random bucket, until there is something in it.
+    /// An entry, each with the same probability: a random place in a random group, until there is something in it.
     pub fn random(&self, rng: &mut crate::rng::Rng) -> Option<&Entry> {
-        /// Entries of a bucket and one chained; of longer chains (very rare) each is a little less likely.
-        const DRAW: usize = SLOTS * 2 - 1;
+        /// As long as nearly all groups ever get; entries of a longer one are a little less likely.
+        const DRAW: usize = 64;
         if self.used == 0 {
             return None;
         }
         loop {
-            let mut entries: [*mut Entry; DRAW] = [ptr::null_mut(); DRAW];
-            let mut count = 0;
-            let index = rng.index(self.buckets);
-            self.each_in_bucket(index, &mut |entry| {
-                if let Some(place) = entries.get_mut(count) {
-                    *place = entry;
-                } else if let Some(place) = entries.get_mut(rng.index(count + 1)) {
-                    *place = entry;
-                }
-                count += 1;
-            });
-            let entry = entries[rng.index(DRAW)];
-            if !entry.is_null() {
-                // SAFETY: reported by `each_in_bucket`; the table is borrowed for as long as the reference lives.
-                return Some(unsafe { &*entry });
+            let group = self.group(rng.index(self.groups));
+            let slot = rng.index(DRAW.max(group.len));
+            if slot < group.len {
+                // SAFETY: a reference in use; the table is borrowed for as long as the returned one lives.
+                return Some(unsafe { &*group.entries().add(slot) });
             }
         }
     }
 
-    /// Takes the entries of the last bucket and gives the bucket up: to empty a table in small steps. `false` when there
+    /// Gives up the memory of the groups of a table without entries.
+    pub fn clear(&mut self, slabs: &mut Slabs) {
+        debug_assert_eq!(self.used, 0);
+        self.due = None;
+        for index in 0..self.groups {
+            self.empty_group(index, slabs, |_, _| {});
+        }
+    }
+
+    /// Takes the entries of the last group and gives the group up: to empty a table in small steps. `false` when there
     /// was nothing left to take.
-    pub fn pop_bucket(&mut self, mut taken: impl FnMut(Entry)) -> bool {
+    pub fn pop_group(
+        &mut self,
+        slabs: &mut Slabs,
+        mut taken: impl FnMut(&mut Slabs, Entry),
+    ) -> bool {
         if self.used == 0 {
+            self.clear(slabs);
             return false;
         }
-        for (_, entry) in self.empty_bucket(self.buckets - 1) {
+        let mut moved = Vec::new();
+        self.empty_group(self.groups - 1, slabs, |_, entry| moved.push(entry));
+        for entry in moved {
             self.used -= 1;
-            taken(entry);
+            taken(slabs, entry);
         }
-        if self.buckets > 1 {
-            self.merge();
+        if self.groups > 1 {
+            self.merge(slabs);
         }
         true
     }
 }
 
+/// Moves a group to memory with room for `cap` entries, at least as many as it has.
+fn resize(group: Group, cap: usize, slabs: &mut Slabs) -> Group {
+    let Group { at, len, cap: old } = group;
+    assert!(
+        len <= cap && cap <= GROUP_MAX,
+        "{len} keys in one group: the hash of keys is broken"
+    );
+    if cap == old {
+        return group;
+    }
+    if cap == 0 {
+        // SAFETY: the group is empty, and forgets its piece.
+        unsafe { slabs.free(at, old * SLOT) };
+        return Group { at, len, cap };
+    }
+    let new = Group {
+        at: slabs.alloc(cap * SLOT),
+        len,
+        cap,
+    };
+    if old > 0 {
+        // SAFETY: both have room for `len`; the old piece is not used after this.
+        unsafe {
+            std::ptr::copy_nonoverlapping(group.tags(), new.tags(), len);
+            std::ptr::copy_nonoverlapping(group.entries(), new.entries(), len);
+            slabs.free(at, old * SLOT);
+        }
+    }
+    new
+}
+
 impl Drop for Table {
     fn drop(&mut self) {
-        for index in 0..self.buckets {
-            drop(self.empty_bucket(index));
+        if self.used == 0 {
+            return;
         }
-        for (i, segment) in self.segments.iter().enumerate() {
-            let buckets = if i == 0 { self.first_cap } else { SEGMENT };
-            // SAFETY: allocated with this layout; all buckets are empty and nobody refers to them.
-            unsafe { dealloc(segment.as_ptr().cast(), segment_layout(buckets)) };
+        for index in 0..self.groups {
+            // SAFETY: each entry is seen once, and nobody looks at the table again.
+            self.each_raw(index, &mut |entry| unsafe { (*entry).drop_value() });
         }
     }
 }
@@ -512,19 +625,17 @@ mod tests {
         format!("k{n}").into_bytes()
     }
 
-    fn put(table: &mut Table, n: u64) {
+    fn put(table: &mut Table, n: u64, slabs: &mut Slabs) {
         let key = key(n);
-        table.insert(
-            HASHER().hash(&key),
-            Entry::new_int(&key, n as i64, 0),
-            HASHER(),
-        );
+        let entry = Entry::new_int(slabs, &key, n as i64, 0);
+        table.insert(HASHER().hash(&key), entry, HASHER(), slabs);
     }
 
-    fn take(table: &mut Table, n: u64) -> bool {
+    fn take(table: &mut Table, n: u64, slabs: &mut Slabs) -> bool {
         let key = key(n);
         table
-            .remove(HASHER().hash(&key), |e| e.key() == key)
+            .remove(HASHER().hash(&key), |e| e.key() == key, slabs)
+            .map(|e| e.free(slabs))
             .is_some()
     }
 
@@ -538,7 +649,7 @@ mod tests {
     #[test]
     fn behaves_as_a_map_while_growing_and_shrinking() {
         let mut rng = Rng::new(1);
-        let mut table = Table::default();
+        let (mut table, slabs) = (Table::default(), &mut Slabs::default());
         let mut model = BTreeSet::new();
         for phase in 0..6 {
             for _ in 0..20_000 {
@@ -546,10 +657,10 @@ mod tests {
                 // Phases of growth and of shrinking take turns.
                 if rng.below(10) < if phase % 2 == 0 { 8 } else { 1 } {
                     if model.insert(n) {
-                        put(&mut table, n);
+                        put(&mut table, n, slabs);
                     }
                 } else {
-                    assert_eq!(take(&mut table, n), model.remove(&n));
+                    assert_eq!(take(&mut table, n, slabs), model.remove(&n));
                 }
                 assert_eq!(table.len(), model.len());
             }
@@ -561,11 +672,17 @@ mod tests {
             assert_eq!(seen, model.iter().map(|n| key(*n)).collect());
         }
         for n in std::mem::take(&mut model) {
-            assert!(take(&mut table, n));
+            assert!(take(&mut table, n, slabs));
         }
+        table.clear(slabs);
         assert_eq!(
-            (table.len(), table.buckets, table.segments.len()),
-            (0, 1, 1)
+            (
+                table.len(),
+                table.groups,
+                table.segments.len(),
+                slabs.live_bytes()
+            ),
+            (0, 1, 1, 0)
         );
     }
 
@@ -573,10 +690,10 @@ mod tests {
     fn scan_reports_what_stays_whatever_else_happens() {
         for seed in 0..30 {
             let mut rng = Rng::new(seed);
-            let mut table = Table::default();
+            let (mut table, slabs) = (Table::default(), &mut Slabs::default());
             let start = rng.below(6000);
             for n in 0..start {
-                put(&mut table, n);
+                put(&mut table, n, slabs);
             }
             let mut stays: BTreeSet<u64> = (0..start).collect();
             let mut seen = BTreeMap::new();
@@ -598,10 +715,10 @@ mod tests {
                     if remove {
                         let n = rng.below(start.max(1));
                         if stays.remove(&n) {
-                            take(&mut table, n);
+                            take(&mut table, n, slabs);
                         }
                     } else if next < 40_000 {
-                        put(&mut table, next);
+                        put(&mut table, next, slabs);
                         next += 1;
                     }
                 }
@@ -617,11 +734,11 @@ mod tests {
 
     #[test]
     fn random_is_fair_and_emptying_in_steps_ends() {
-        let mut table = Table::default();
+        let (mut table, slabs) = (Table::default(), &mut Slabs::default());
         let mut rng = Rng::new(3);
         assert!(table.random(&mut rng).is_none());
         for n in 0..100 {
-            put(&mut table, n);
+            put(&mut table, n, slabs);
         }
         let mut hits: BTreeMap<Vec<u8>, u32> = BTreeMap::new();
         for _ in 0..100_000 {
@@ -632,7 +749,75 @@ mod tests {
         assert_eq!(hits.len(), 100);
         assert!(hits.values().all(|n| (800..1200).contains(n)), "{hits:?}");
         let mut gone = 0;
-        while table.pop_bucket(|_| gone += 1) {}
-        assert_eq!((gone, table.len()), (100, 0));
+        while table.pop_group(slabs, |slabs, entry| {
+            entry.free(slabs);
+            gone += 1;
+        }) {}
+        assert_eq!((gone, table.len(), slabs.live_bytes()), (100, 0, 0));
+    }
+
+    /// Every key that expires is in a group that is due by then, whatever the table does; and what is due is found.
+    #[test]
+    fn no_expiry_is_forgotten() {
+        let mut rng = Rng::new(6);
+        let (mut table, slabs) = (Table::default(), &mut Slabs::default());
+        let mut model: BTreeMap<u64, u64> = BTreeMap::new();
+        for phase in 0..4 {
+            for _ in 0..6_000 {
+                let n = rng.below(9_000);
+                let hash = HASHER().hash(&key(n));
+                if rng.below(10) < if phase % 2 == 0 { 8 } else { 2 } {
+                    if model.contains_key(&n) {
+                        continue;
+                    }
+                    put(&mut table, n, slabs);
+                    let at = rng.below(50_000);
+                    table.set_expiry(hash, |e| e.key() == key(n), at, slabs);
+                    model.insert(n, at);
+                } else if model.remove(&n).is_some() {
+                    take(&mut table, n, slabs);
+                }
+            }
+            assert!(table.due() <= model.values().copied().min().unwrap_or(NEVER));
+            let now = 10_000 * (phase + 1);
+            while let Some(group) = table.due_group(now) {
+                let mut due = Vec::new();
+                table.each_in_group(group, &mut |e| {
+                    if e.expire_at_ms() < now {
+                        due.push(e.key().to_vec());
+                    }
+                });
+                for k in due {
+                    let hash = HASHER().hash(&k);
+                    let gone = table.remove(hash, |e| e.key() == k, slabs);
+                    gone.into_iter().for_each(|e| e.free(slabs));
+                }
+                table.settle_group(group);
+            }
+            model.retain(|_, at| *at >= now);
+            let mut left = BTreeMap::new();
+            table.for_each(&mut |e| {
+                left.insert(e.key().to_vec(), e.expire_at_ms());
+            });
+            let wanted = model.iter().map(|(n, at)| (key(*n), *at)).collect();
+            assert_eq!(left, wanted);
+            assert_eq!(table.volatile(), model.len());
+        }
+    }
+
+    /// What the module's documentation says of memory.
+    #[test]
+    fn a_key_takes_less_than_7_bytes_of_the_table() {
+        let (mut table, slabs) = (Table::default(), &mut Slabs::default());
+        for count in [10_000, 15_000, 20_000, 33_000, 50_000, 70_000, 100_000] {
+            for n in table.len() as u64..count {
+                put(&mut table, n, slabs);
+            }
+            let tenths = table.own_bytes() * 10 / table.len();
+            assert!(
+                tenths <= 70,
+                "{tenths} tenths of a byte a key with {count} keys"
+            );
+        }
     }
 }

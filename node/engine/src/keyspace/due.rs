@@ -1,0 +1,199 @@
+//! When the earliest of many things is due: a number for each place, and the least of them found quickly.
+//!
+//! ```text
+//!  top      least of 64 chunks      ┌───────┬───────┐
+//!  chunks   1024 places each        │ chunk │ chunk │ …      a chunk without anything due is not there
+//!  chunk    32 × least of 32        │▔▔▔▔▔▔▔│
+//!           1024 × due              └───────┘
+//! ```
+//!
+//! A place's number may be too early, never too late: whoever comes when it is due looks, and says when to come again. So to note a
+//! time is cheap, and to take one back costs nothing. With some 20 keys to a place this takes less than half a byte a key.
+
+/// Nothing is due.
+pub(crate) const NEVER: u64 = u64::MAX;
+
+const ROW: usize = 32;
+const CHUNK: usize = ROW * ROW;
+const TOP: usize = 64;
+
+struct Chunk {
+    due: [u64; CHUNK],
+    rows: [u64; ROW],
+    least: u64,
+}
+
+/// See the module's documentation. Times are what the caller takes them for; [`NEVER`] is none.
+#[derive(Default)]
+pub(crate) struct DueTree {
+    chunks: Vec<Option<Box<Chunk>>>,
+    top: Vec<u64>,
+}
+
+fn least(of: &[u64]) -> u64 {
+    of.iter().copied().min().unwrap_or(NEVER)
+}
+
+impl DueTree {
+    /// Makes a place due at this time unless it is due earlier.
+    #[inline]
+    pub fn note(&mut self, place: usize, at: u64) {
+        let chunk = place / CHUNK;
+        if self.chunks.len() <= chunk {
+            self.chunks.resize_with(chunk + 1, || None);
+            self.top.resize(chunk / TOP + 1, NEVER);
+        }
+        let c = self.chunks[chunk].get_or_insert_with(|| {
+            Box::new(Chunk {
+                due: [NEVER; CHUNK],
+                rows: [NEVER; ROW],
+                least: NEVER,
+            })
+        });
+        let in_chunk = place % CHUNK;
+        c.due[in_chunk] = c.due[in_chunk].min(at);
+        c.rows[in_chunk / ROW] = c.rows[in_chunk / ROW].min(at);
+        c.least = c.least.min(at);
+        let top = &mut self.top[chunk / TOP];
+        *top = (*top).min(at);
+    }
+
+    /// When a place is due.
+    pub fn at(&self, place: usize) -> u64 {
+        match self.chunks.get(place / CHUNK) {
+            Some(Some(c)) => c.due[place % CHUNK],
+            _ => NEVER,
+        }
+    }
+
+    /// Sets when a place is due, be it later than before.
+    pub fn set(&mut self, place: usize, at: u64) {
+        let chunk = place / CHUNK;
+        let before = self.at(place);
+        if at <= before {
+            if at < before {
+                self.note(place, at);
+            }
+            return;
+        }
+        let Some(Some(c)) = self.chunks.get_mut(chunk) else {
+            return;
+        };
+        let in_chunk = place % CHUNK;
+        c.due[in_chunk] = at;
+        let row = in_chunk / ROW;
+        c.rows[row] = least(&c.due[row * ROW..(row + 1) * ROW]);
+        c.least = least(&c.rows);
+        if c.least == NEVER {
+            self.chunks[chunk] = None;
+        }
+        let from = chunk / TOP * TOP;
+        self.top[chunk / TOP] = self.chunks[from..self.chunks.len().min(from + TOP)]
+            .iter()
+            .flatten()
+            .map(|c| c.least)
+            .min()
+            .unwrap_or(NEVER);
+    }
+
+    /// The time of the earliest.
+    pub fn least(&self) -> u64 {
+        least(&self.top)
+    }
+
+    /// The first place at or behind `from` that is due before `now`.
+    pub fn next_due(&self, from: usize, now: u64) -> Option<usize> {
+        let mut place = from;
+        while place / CHUNK < self.chunks.len() {
+            let chunk = place / CHUNK;
+            if chunk.is_multiple_of(TOP)
+                && place.is_multiple_of(CHUNK)
+                && self.top[chunk / TOP] >= now
+            {
+                place = (chunk + TOP) * CHUNK;
+                continue;
+            }
+            let Some(c) = self.chunks[chunk].as_ref().filter(|c| c.least < now) else {
+                place = (chunk + 1) * CHUNK;
+                continue;
+            };
+            let in_chunk = place % CHUNK;
+            if in_chunk.is_multiple_of(ROW) && c.rows[in_chunk / ROW] >= now {
+                place += ROW;
+                continue;
+            }
+            if c.due[in_chunk] < now {
+                return Some(place);
+            }
+            place += 1;
+        }
+        None
+    }
+
+    /// A place that something is noted for, found from a random number below 1: the next one behind that share of all places, in a circle.
+    pub fn any(&self, share: f64) -> Option<usize> {
+        let places = self.chunks.len() * CHUNK;
+        let from = (share * places as f64) as usize;
+        self.next_due(from, NEVER)
+            .or_else(|| self.next_due(0, NEVER))
+    }
+
+    /// Bytes that the tree takes.
+    pub fn bytes(&self) -> usize {
+        self.chunks.iter().flatten().count() * size_of::<Chunk>()
+            + self.chunks.capacity() * size_of::<usize>()
+            + self.top.capacity() * size_of::<u64>()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rng::Rng;
+    use std::collections::BTreeMap;
+
+    #[test]
+    fn behaves_as_a_map_of_times() {
+        let mut rng = Rng::new(2);
+        let mut tree = DueTree::default();
+        let mut model: BTreeMap<usize, u64> = BTreeMap::new();
+        for step in 0..40_000 {
+            let place = match rng.below(3) {
+                0 => rng.index(40),
+                1 => rng.index(3000),
+                _ => rng.index(CHUNK * TOP * 2 + 5),
+            };
+            let at = rng.below(1000);
+            match rng.below(10) {
+                0..3 => {
+                    tree.note(place, at);
+                    let due = model.entry(place).or_insert(NEVER);
+                    *due = at.min(*due);
+                }
+                3..6 => {
+                    tree.set(place, at);
+                    model.insert(place, at);
+                }
+                _ => {
+                    tree.set(place, NEVER);
+                    model.remove(&place);
+                    if let Some((place, _)) = model.pop_first() {
+                        tree.set(place, NEVER);
+                    }
+                }
+            }
+            assert_eq!(tree.at(place), model.get(&place).copied().unwrap_or(NEVER));
+            if step % 50 == 0 {
+                assert_eq!(tree.least(), model.values().copied().min().unwrap_or(NEVER));
+                let (from, now) = (rng.index(3000), rng.below(1000));
+                let due = model.range(from..).find(|(_, at)| **at < now);
+                assert_eq!(
+                    tree.next_due(from, now),
+                    due.map(|(p, _)| *p),
+                    "step {step}"
+                );
+                assert_eq!(tree.any(rng.unit()).is_some(), !model.is_empty());
+            }
+        }
+    }
+}

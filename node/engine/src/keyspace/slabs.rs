@@ -1,0 +1,459 @@
+//! Memory for what the keyspace holds by the million: entries, and the groups of references to them.
+//!
+//! ```text
+//!  page (64 KiB, from the global allocator)
+//!  ┌──────┬──────┬──────┬ … ┬──────┬ never used yet ┐    all pieces of a page have one size
+//!  └──────┴──────┴──────┴ … ┴──────┴────────────────┘    a free piece's first two bytes: where the next free one is
+//!
+//!  Ref (40 bits)    page number (25) │ place in the page, in units of 2 bytes (15)
+//! ```
+//!
+//! - Sizes are exact to 2 bytes up to 256 and to less than 1.6 % above, so that next to nothing is lost to rounding.
+//! - A reference takes 5 bytes. The directory of pages is one static array for the whole process, so that a reference can be followed
+//!   without knowing whose it is: one load that is nearly always in the first cache.
+//! - What is known of a page lies beside it, not in it: page headers would all fall on the same few cache lines.
+//! - An empty page goes back to the global allocator, but for a few that are kept.
+//!
+//! # Soundness
+//! A page number is given to one [`Slabs`] at a time, under a lock; its slot in the directory is written by that one alone. Pieces are
+//! handed out once until they are freed. Whoever follows a [`Ref`] must hold one that has not been freed, of slabs that still live; this is what
+//! `entry.rs` and `table.rs` argue.
+
+use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicPtr, Ordering};
+
+/// Bytes of a page.
+const PAGE: usize = 1 << 16;
+/// Pages there may be in a process: half a tebibyte of entries.
+const PAGES_MAX: usize = 1 << 23;
+const OFFSET_BITS: u32 = 15;
+const UNIT: usize = 2;
+const _: () = assert!(PAGE / UNIT == 1 << OFFSET_BITS);
+
+/// The longest piece.
+pub(crate) const PIECE_MAX: usize = 4096;
+
+/// Empty pages that are kept for the next need.
+const SPARE_PAGES: usize = 8;
+
+const NONE: u32 = u32::MAX;
+const NO_PIECE: u16 = u16::MAX;
+
+static PAGES: [AtomicPtr<u8>; PAGES_MAX] =
+    [const { AtomicPtr::new(std::ptr::null_mut()) }; PAGES_MAX];
+
+/// Page numbers that are free: those given back, and all from `next` on.
+struct Numbers {
+    free: Vec<u32>,
+    next: u32,
+}
+
+static NUMBERS: Mutex<Numbers> = Mutex::new(Numbers {
+    free: Vec::new(),
+    next: 0,
+});
+
+fn page_layout() -> Layout {
+    const { assert!(PAGE.is_power_of_two()) };
+    match Layout::from_size_align(PAGE, 16) {
+        Ok(layout) => layout,
+        Err(_) => unreachable!("a page of {PAGE} bytes"),
+    }
+}
+
+/// Where a piece is. Five bytes in memory.
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(transparent)]
+pub(crate) struct Ref([u8; 5]);
+
+impl Ref {
+    #[inline]
+    pub fn from_bits(bits: u64) -> Ref {
+        let [a, b, c, d, e, ..] = bits.to_le_bytes();
+        Ref([a, b, c, d, e])
+    }
+
+    #[inline]
+    pub fn bits(self) -> u64 {
+        let [a, b, c, d, e] = self.0;
+        u64::from(u32::from_le_bytes([a, b, c, d])) | u64::from(e) << 32
+    }
+
+    fn new(page: u32, unit: u16) -> Ref {
+        Ref::from_bits(u64::from(page) << OFFSET_BITS | u64::from(unit))
+    }
+
+    fn page(self) -> u32 {
+        (self.bits() >> OFFSET_BITS) as u32
+    }
+
+    fn unit(self) -> u16 {
+        (self.bits() & ((1 << OFFSET_BITS) - 1)) as u16
+    }
+
+    /// The address of the piece.
+    ///
+    /// # Safety
+    /// The piece must not have been freed, and the slabs that it is of must still live.
+    #[inline]
+    pub unsafe fn address(self) -> *mut u8 {
+        let bits = self.bits();
+        // SAFETY: the page number of a piece that lives is below PAGES_MAX, and the offset within its page.
+        unsafe {
+            let page = PAGES
+                .get_unchecked((bits >> OFFSET_BITS) as usize)
+                .load(Ordering::Relaxed);
+            page.add((bits as usize & ((1 << OFFSET_BITS) - 1)) * UNIT)
+        }
+    }
+}
+
+/// Steps of sizes: up to `.0` bytes in steps of `.1`.
+const STEPS: [(usize, usize); 5] = [(256, 2), (512, 4), (1024, 8), (2048, 16), (PIECE_MAX, 32)];
+const CLASSES: usize = 128 + 64 * 4;
+
+#[inline]
+const fn class_of(bytes: usize) -> usize {
+    if bytes <= 256 {
+        return bytes.saturating_sub(1) / 2;
+    }
+    let mut class = 128;
+    let mut below = 256;
+    let mut at = 1;
+    while at < STEPS.len() {
+        let (to, step) = STEPS[at];
+        if bytes <= to {
+            return class + (bytes - below - 1) / step;
+        }
+        class += (to - below) / step;
+        below = to;
+        at += 1;
+    }
+    CLASSES
+}
+
+const fn class_bytes(class: usize) -> usize {
+    let (mut first, mut below, mut at) = (0, 0, 0);
+    while at < STEPS.len() {
+        let (to, step) = STEPS[at];
+        let count = (to - below) / step;
+        if class < first + count {
+            return below + (class - first + 1) * step;
+        }
+        first += count;
+        below = to;
+        at += 1;
+    }
+    PIECE_MAX
+}
+
+const BYTES_OF: [u16; CLASSES] = {
+    let mut all = [0; CLASSES];
+    let mut class = 0;
+    while class < CLASSES {
+        all[class] = class_bytes(class) as u16;
+        assert!(class_of(all[class] as usize) == class);
+        class += 1;
+    }
+    all
+};
+
+/// The bytes that a piece of this size really takes; the size must be 1 to [`PIECE_MAX`].
+#[inline]
+pub(crate) fn piece_bytes(bytes: usize) -> usize {
+    usize::from(BYTES_OF[class_of(bytes)])
+}
+
+/// What is known of a page of ours.
+#[derive(Clone, Copy)]
+struct Page {
+    class: u16,
+    live: u16,
+    /// First free piece, or [`NO_PIECE`].
+    free: u16,
+    /// First unit that has never been used.
+    fresh: u16,
+    /// Neighbours in the list of its class's pages with room.
+    before: u32,
+    after: u32,
+}
+
+const NO_PAGE: Page = Page {
+    class: 0,
+    live: 0,
+    free: NO_PIECE,
+    fresh: 0,
+    before: NONE,
+    after: NONE,
+};
+
+/// Pages described in one block, so that no long array is ever moved.
+const BLOCK: usize = 1024;
+
+/// The pages of one engine.
+pub(crate) struct Slabs {
+    /// By page number; blocks without a page of ours are empty.
+    blocks: Vec<Box<[Page]>>,
+    /// First page with room of each class.
+    room: Box<[u32; CLASSES]>,
+    spare: Vec<u32>,
+    pages: usize,
+    live_bytes: usize,
+}
+
+impl Default for Slabs {
+    fn default() -> Self {
+        Slabs {
+            blocks: Vec::new(),
+            room: Box::new([NONE; CLASSES]),
+            spare: Vec::new(),
+            pages: 0,
+            live_bytes: 0,
+        }
+    }
+}
+
+impl Slabs {
+    /// Bytes in pieces that are in use.
+    pub fn live_bytes(&self) -> usize {
+        self.live_bytes
+    }
+
+    /// Bytes taken from the global allocator that are in no piece in use.
+    pub fn free_bytes(&self) -> usize {
+        self.pages * PAGE - self.live_bytes
+    }
+
+    #[inline]
+    fn page(&mut self, number: u32) -> &mut Page {
+        &mut self.blocks[number as usize / BLOCK][number as usize % BLOCK]
+    }
+
+    /// A piece of at least so many bytes, 1 to [`PIECE_MAX`]. Its content is whatever was there.
+    #[inline]
+    pub fn alloc(&mut self, bytes: usize) -> Ref {
+        let class = class_of(bytes);
+        let size = usize::from(BYTES_OF[class]);
+        let number = match self.room[class] {
+            NONE => self.new_page(class),
+            number => number,
+        };
+        let page = self.page(number);
+        page.live += 1;
+        let unit = page.free;
+        let at = if unit != NO_PIECE {
+            let at = Ref::new(number, unit);
+            // SAFETY: a free piece of a page of ours, with the place of the next one in it.
+            page.free = unsafe { at.address().cast::<u16>().read_unaligned() };
+            at
+        } else {
+            let at = Ref::new(number, page.fresh);
+            page.fresh += (size / UNIT) as u16;
+            at
+        };
+        if page.free == NO_PIECE && usize::from(page.fresh) * UNIT + size > PAGE {
+            self.unlink(number, class);
+        }
+        self.live_bytes += size;
+        at
+    }
+
+    /// Frees a piece that was asked for with so many bytes.
+    ///
+    /// # Safety
+    /// The piece must be one of these slabs, allocated with a size of the same class, and not be used again.
+    #[inline]
+    pub unsafe fn free(&mut self, piece: Ref, bytes: usize) {
+        let class = class_of(bytes);
+        let size = usize::from(BYTES_OF[class]);
+        self.live_bytes -= size;
+        let number = piece.page();
+        let page = self.page(number);
+        debug_assert!(usize::from(page.class) == class && page.live > 0);
+        let was_full = page.free == NO_PIECE && usize::from(page.fresh) * UNIT + size > PAGE;
+        // SAFETY: the caller gives the piece up; it is at least two bytes long.
+        unsafe {
+            piece.address().cast::<u16>().write_unaligned(page.free);
+        }
+        page.free = piece.unit();
+        page.live -= 1;
+        let empty = page.live == 0;
+        if was_full {
+            self.link(number, class);
+        }
+        if empty {
+            self.unlink(number, class);
+            self.release(number);
+        }
+    }
+
+    #[cold]
+    fn new_page(&mut self, class: usize) -> u32 {
+        let number = self.spare.pop().unwrap_or_else(|| self.claim());
+        *self.page(number) = Page {
+            class: class as u16,
+            ..NO_PAGE
+        };
+        self.link(number, class);
+        number
+    }
+
+    /// Takes a page from the global allocator and a number for it.
+    fn claim(&mut self) -> u32 {
+        // SAFETY: the layout is not of size zero.
+        let memory = unsafe { alloc(page_layout()) };
+        if memory.is_null() {
+            handle_alloc_error(page_layout());
+        }
+        let number = {
+            let mut numbers = NUMBERS.lock().unwrap_or_else(|e| e.into_inner());
+            numbers.free.pop().unwrap_or_else(|| {
+                numbers.next += 1;
+                numbers.next - 1
+            })
+        };
+        assert!(
+            (number as usize) < PAGES_MAX,
+            "more than {PAGES_MAX} pages of entries"
+        );
+        if let Some(place) = PAGES.get(number as usize) {
+            place.store(memory, Ordering::Relaxed);
+        }
+        let block = number as usize / BLOCK;
+        if self.blocks.len() <= block {
+            self.blocks.resize_with(block + 1, Box::default);
+        }
+        if self.blocks[block].is_empty() {
+            self.blocks[block] = vec![NO_PAGE; BLOCK].into_boxed_slice();
+        }
+        self.pages += 1;
+        number
+    }
+
+    #[cold]
+    fn release(&mut self, number: u32) {
+        if self.spare.len() < SPARE_PAGES {
+            self.spare.push(number);
+        } else {
+            self.give_back(number);
+        }
+    }
+
+    fn give_back(&mut self, number: u32) {
+        self.pages -= 1;
+        if let Some(place) = PAGES.get(number as usize) {
+            let memory = place.swap(std::ptr::null_mut(), Ordering::Relaxed);
+            // SAFETY: allocated by `claim` with this layout; no piece of the page is in use.
+            unsafe { dealloc(memory, page_layout()) };
+        }
+        let mut numbers = NUMBERS.lock().unwrap_or_else(|e| e.into_inner());
+        numbers.free.push(number);
+    }
+
+    /// Gives the spare pages back, too (`MEMORY PURGE`).
+    pub fn purge(&mut self) {
+        while let Some(number) = self.spare.pop() {
+            self.give_back(number);
+        }
+    }
+
+    fn link(&mut self, number: u32, class: usize) {
+        let first = std::mem::replace(&mut self.room[class], number);
+        let page = self.page(number);
+        page.before = NONE;
+        page.after = first;
+        if first != NONE {
+            self.page(first).before = number;
+        }
+    }
+
+    fn unlink(&mut self, number: u32, class: usize) {
+        let Page { before, after, .. } = *self.page(number);
+        match before {
+            NONE => self.room[class] = after,
+            before => self.page(before).after = after,
+        }
+        if after != NONE {
+            self.page(after).before = before;
+        }
+    }
+}
+
+impl Drop for Slabs {
+    /// Whatever pieces are left are given up with their pages: nobody follows a reference after this.
+    fn drop(&mut self) {
+        self.purge();
+        let used: Vec<u32> = (0u32..)
+            .zip(self.blocks.iter().flat_map(|b| {
+                b.iter()
+                    .copied()
+                    .chain(std::iter::repeat_n(NO_PAGE, BLOCK - b.len()))
+            }))
+            .filter(|(_, page)| page.live > 0)
+            .map(|(number, _)| number)
+            .collect();
+        for number in used {
+            self.give_back(number);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rng::Rng;
+
+    #[test]
+    fn classes_cover_all_sizes_closely() {
+        for bytes in 1..=PIECE_MAX {
+            let piece = piece_bytes(bytes);
+            assert!(piece >= bytes && piece % UNIT == 0, "{bytes}: {piece}");
+            assert!(
+                piece - bytes <= 1 || (piece - bytes) * 64 < bytes,
+                "{bytes}: {piece}"
+            );
+        }
+        assert_eq!(class_of(PIECE_MAX), CLASSES - 1);
+    }
+
+    /// Pieces filled with a pattern of their own keep it whatever is allocated and freed around them.
+    #[test]
+    fn pieces_do_not_overlap() {
+        let mut rng = Rng::new(4);
+        let mut slabs = Slabs::default();
+        let mut live: Vec<(Ref, usize, u8)> = Vec::new();
+        let mut bytes_live = 0;
+        for step in 0..60_000 {
+            if live.is_empty() || rng.below(100) < if step % 20_000 < 12_000 { 60 } else { 40 } {
+                let bytes = 1 + if rng.below(10) == 0 {
+                    rng.index(PIECE_MAX)
+                } else {
+                    rng.index(90)
+                };
+                let piece = slabs.alloc(bytes);
+                let mark = step as u8;
+                // SAFETY: a piece of that many bytes, ours.
+                unsafe { piece.address().write_bytes(mark, bytes) };
+                live.push((piece, bytes, mark));
+                bytes_live += piece_bytes(bytes);
+            } else {
+                let (piece, bytes, mark) = live.swap_remove(rng.index(live.len()));
+                // SAFETY: the piece has been written and not been freed.
+                unsafe {
+                    let content = std::slice::from_raw_parts(piece.address(), bytes);
+                    assert!(content.iter().all(|b| *b == mark), "step {step}");
+                    slabs.free(piece, bytes);
+                }
+                bytes_live -= piece_bytes(bytes);
+            }
+            assert_eq!(slabs.live_bytes(), bytes_live);
+        }
+        for (piece, bytes, _) in live {
+            // SAFETY: not freed yet.
+            unsafe { slabs.free(piece, bytes) };
+        }
+        slabs.purge();
+        assert_eq!((slabs.live_bytes(), slabs.pages), (0, 0));
+    }
+}
