@@ -146,7 +146,7 @@ impl Effects {
         &self.ready
     }
 
-    /// Databases flushed as a whole, `None` for all of them, if touched keys are tracked.
+    /// Databases flushed or exchanged as a whole, `None` for all of them, if touched or ready keys are tracked.
     pub fn flushed(&self) -> &[Option<u16>] {
         &self.flushed
     }
@@ -232,12 +232,13 @@ impl Effects {
     }
 
     pub(crate) fn touch_all(&mut self, db: Option<u16>) {
-        if self.track_touched {
+        if self.track_touched || self.track_ready {
             self.flushed.push(db);
         }
     }
 
-    pub(crate) fn signal_ready(&mut self, db: u16, key: &[u8]) {
+    /// Reports a key that a blocked client may wait for. Commands use `Call::signal_ready`.
+    pub fn signal_ready(&mut self, db: u16, key: &[u8]) {
         if self.track_ready {
             self.ready.push(db, key);
         }

@@ -134,6 +134,18 @@ impl Engine {
         gone
     }
 
+    /// Lets two databases change their numbers. Whether there are two such databases. No effects.
+    pub fn swap_databases(&mut self, a: u16, b: u16) -> bool {
+        let (a_at, b_at) = (usize::from(a), usize::from(b));
+        if a_at.max(b_at) >= self.dbs.len() {
+            return false;
+        }
+        self.dbs.swap(a_at, b_at);
+        self.expiry_resume.swap(a_at, b_at);
+        self.snapshots.swap_databases(a, b);
+        true
+    }
+
     /// Deletes all keys of these slots, in all databases. No effects: every copy does it when the decision arrives.
     pub fn flush_slots(&mut self, slots: &SlotSet) -> usize {
         let mut gone = 0;

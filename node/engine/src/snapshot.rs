@@ -77,7 +77,7 @@ pub enum SnapshotProgress {
     Unknown,
 }
 
-/// What a snapshot still has to go through.
+/// What a snapshot still has to go through. Databases are named by the numbers that they had at first.
 #[derive(Debug)]
 enum Work {
     Live { db: u16, slot: usize, cursor: u64 },
@@ -89,6 +89,8 @@ struct Running {
     filter: SlotFilter,
     sink: Box<dyn SnapshotSink>,
     work: VecDeque<Work>,
+    /// The number that each database had when the snapshot began, by its lasting number.
+    names: Vec<u16>,
 }
 
 /// Tables taken out of a database, which snapshots may still need.
@@ -124,6 +126,35 @@ pub(crate) struct Snapshots {
     running: Vec<Running>,
     flushed: Vec<Flushed>,
     flushed_count: u64,
+    databases: Databases,
+}
+
+/// Which database has which number. Each has a lasting number, its first one; `SWAPDB` swaps the numbers that clients use.
+#[derive(Default)]
+struct Databases(Vec<u16>);
+
+impl Databases {
+    /// The lasting number of the database that clients know by this one.
+    fn lasting(&self, db: u16) -> u16 {
+        self.0.get(usize::from(db)).copied().unwrap_or(db)
+    }
+
+    /// The number by which clients know the database of this lasting number.
+    fn current(&self, lasting: u16) -> u16 {
+        let found = self.0.iter().position(|db| *db == lasting);
+        found.map_or(lasting, |db| db as u16)
+    }
+
+    fn swap(&mut self, a: u16, b: u16) {
+        let len = self.0.len() as u16;
+        self.0.extend(len..=a.max(b));
+        self.0.swap(usize::from(a), usize::from(b));
+    }
+
+    /// The present numbers by lasting number.
+    fn names(&self) -> Vec<u16> {
+        (0..self.0.len() as u16).map(|n| self.current(n)).collect()
+    }
 }
 
 /// Slots without keys are skipped without counting as keys, but not for nothing.
@@ -140,8 +171,14 @@ impl Snapshots {
     #[inline]
     pub fn secure(&mut self, db: u16, slot: u16, entry: &mut Entry) {
         if !entry.is_at(self.epoch) {
+            let db = self.databases.lasting(db);
             give(&mut self.running, self.epoch, self.epoch, db, slot, entry);
         }
+    }
+
+    /// Two databases have changed their numbers.
+    pub fn swap_databases(&mut self, a: u16, b: u16) {
+        self.databases.swap(a, b);
     }
 
     pub fn begin(
@@ -162,7 +199,7 @@ impl Snapshots {
         let used = dbs.iter().enumerate().filter(|(_, db)| db.len() > 0);
         let work = used
             .map(|(db, _)| Work::Live {
-                db: db as u16,
+                db: self.databases.lasting(db as u16),
                 slot: 0,
                 cursor: 0,
             })
@@ -172,6 +209,7 @@ impl Snapshots {
             filter,
             sink,
             work,
+            names: self.databases.names(),
         });
         SnapshotId(self.epoch)
     }
@@ -251,7 +289,7 @@ impl Snapshots {
                 Work::Live { db, slot, cursor } => {
                     let (db_number, slot_number) = (*db, *slot);
                     let Some(db) = dbs
-                        .get_mut(usize::from(db_number))
+                        .get_mut(usize::from(self.databases.current(db_number)))
                         .filter(|db| slot_number < db.tables_len())
                     else {
                         work.pop_front();
@@ -328,7 +366,7 @@ impl Snapshots {
         self.flushed.push(Flushed {
             id,
             latest: self.epoch,
-            db,
+            db: self.databases.lasting(db),
             tables,
         });
     }
@@ -378,6 +416,7 @@ fn give(running: &mut [Running], epoch: u32, latest: u32, db: u16, slot: u16, en
         .iter_mut()
         .filter(|s| s.number > version && s.number <= latest && s.filter.contains(slot))
     {
+        let db = snapshot.names.get(usize::from(db)).copied().unwrap_or(db);
         snapshot
             .sink
             .key(db, slot, entry.key(), entry.expiry(), entry.value());

@@ -6,7 +6,7 @@ use crate::engine::{BadPayload, Engine, Ttl};
 use crate::events::EventClass;
 use crate::spec::{Acl, Command, CommandSpec, Flags, Group, Key, KeySpec};
 use crate::value::Value;
-use holdfast_resp::{format_i64, write};
+use holdfast_resp::{format_i64, parse_i64, write};
 
 const SAME_OBJECT: CmdError = CmdError::Static("ERR source and destination objects are the same");
 const NO_SUCH_DB: CmdError = CmdError::Static("ERR DB index is out of range");
@@ -225,6 +225,34 @@ fn flushdb(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
 
 fn flushall(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
     flush(engine, call, None)
+}
+
+fn swapdb(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
+    // Several shards could not do it at once.
+    if engine.config().cluster {
+        return Err(CmdError::Static(
+            "ERR SWAPDB is not allowed in cluster mode",
+        ));
+    }
+    let number = |index, error| match parse_i64(call.arg(index)) {
+        Some(n) if i32::try_from(n).is_ok() => Ok(n),
+        _ => Err(CmdError::Static(error)),
+    };
+    let a = number(1, "ERR invalid first DB index")?;
+    let b = number(2, "ERR invalid second DB index")?;
+    let (Ok(a), Ok(b)) = (u16::try_from(a), u16::try_from(b)) else {
+        return Err(NO_SUCH_DB);
+    };
+    if !engine.swap_databases(a, b) {
+        return Err(NO_SUCH_DB);
+    }
+    if a != b {
+        call.fx.touch_all(Some(a));
+        call.fx.touch_all(Some(b));
+    }
+    call.fx.add_dirty(1);
+    call.reply_ok();
+    DONE
 }
 
 fn object(_: &mut Engine, call: &mut Call<'_>) -> CmdResult {
@@ -625,6 +653,21 @@ pub const COMMANDS: &[Command] = &[
             ..CommandSpec::EMPTY
         },
         flushdb,
+    ),
+    Command::new(
+        CommandSpec {
+            name: "swapdb",
+            arity: 3,
+            flags: Flags::WRITE.and(Flags::FAST),
+            categories: Acl::DANGEROUS.and(Acl::KEYSPACE),
+            group: Group::Server,
+            since: "4.0.0",
+            complexity: "O(N) where N is the count of clients watching or blocking on keys from both databases.",
+            summary: "Swaps two databases.",
+            args: "index1:int index2:int",
+            ..CommandSpec::EMPTY
+        },
+        swapdb,
     ),
     Command::new(
         CommandSpec {

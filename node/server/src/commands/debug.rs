@@ -43,7 +43,7 @@ fn debug(ex: &mut Executor, id: ConnId, argv: &[&[u8]]) {
             .and_then(|s| s.parse::<f64>().ok())
         {
             Some(s) if (0.0..1e6).contains(&s) => {
-                ex.host.sleep(Duration::from_secs_f64(s));
+                ex.sleep(Duration::from_secs_f64(s));
                 write::ok(ex.out(id));
             }
             _ => ex.reply_error(id, "ERR value is not a valid float"),

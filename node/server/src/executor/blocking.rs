@@ -192,6 +192,17 @@ impl Executor {
         self.stop_waiting(id);
     }
 
+    /// Reports the keys that clients wait for and that are in databases which have got another content.
+    pub(super) fn signal_exchanged(&mut self, databases: &[Option<u16>]) {
+        let now_ms = self.now.unix_ms();
+        for (db, key) in self.waiting.keys.keys() {
+            let concerned = databases.iter().any(|d| d.is_none_or(|d| d == *db));
+            if concerned && self.engine.key_type(*db, key, now_ms).is_some() {
+                self.fx.signal_ready(*db, key);
+            }
+        }
+    }
+
     /// Serves the clients that wait for keys that have become ready, until there are none.
     pub(super) fn serve_ready(&mut self) {
         // Serving one client may make another key ready (BLMOVE): those come behind.

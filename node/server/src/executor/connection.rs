@@ -176,7 +176,7 @@ pub struct Connection {
     /// A transaction under way.
     pub multi: Option<Box<Multi>>,
     /// Watched keys, with whether each was there when it was watched.
-    pub watched: Vec<(u16, Box<[u8]>, bool)>,
+    pub watched: BTreeMap<(u16, Box<[u8]>), bool>,
     /// A watched key has changed.
     pub watch_broken: bool,
     /// Subscriptions, if it has any.
@@ -230,7 +230,7 @@ impl Connection {
             capa_redirect: false,
             internal: false,
             multi: None,
-            watched: Vec::new(),
+            watched: BTreeMap::new(),
             watch_broken: false,
             subs: None,
             name: Box::default(),

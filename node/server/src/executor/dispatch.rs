@@ -99,6 +99,9 @@ impl Executor {
         if self.gated {
             self.gate_reply(id, start);
         }
+        if self.slept_us > 0 {
+            self.wake();
+        }
         if !self.self_pushes.is_empty() {
             self.deliver_self_pushes(id);
         }
@@ -340,39 +343,41 @@ impl Executor {
         if !self.watchers.is_empty() {
             let now_ms = self.now.unix_ms();
             for (db, key) in self.fx.touched().iter() {
-                let Some(ids) = self.watchers.get(&(db, Box::from(key))) else {
+                let key = (db, Box::from(key));
+                let Some(ids) = self.watchers.get(&key) else {
                     continue;
                 };
-                let absent = self.engine.key_type(db, key, now_ms).is_none();
+                let absent = self.engine.key_type(db, &key.1, now_ms).is_none();
                 for id in ids {
                     // A key that was absent, or expired, when it was watched and is absent now has not changed.
                     if let Some(c) = self.conns.get_mut(*id)
-                        && !(absent
-                            && c.watched
-                                .iter()
-                                .any(|(d, k, was)| *d == db && **k == *key && !*was))
+                        && !(absent && c.watched.get(&key) == Some(&false))
                     {
                         c.watch_broken = true;
                     }
                 }
             }
             for flushed in self.fx.flushed() {
-                for ((db, key), ids) in &self.watchers {
-                    if flushed.is_some_and(|f| f != *db) {
+                for (key, ids) in &self.watchers {
+                    if flushed.is_some_and(|f| f != key.0) {
                         continue;
                     }
+                    // After an exchange of databases it may be there now.
+                    let absent = self.engine.key_type(key.0, &key.1, now_ms).is_none();
                     for id in ids {
-                        // A key that was absent before is no other after a flush.
+                        // A key that was absent before and is now is no other.
                         if let Some(c) = self.conns.get_mut(*id)
-                            && c.watched
-                                .iter()
-                                .any(|(d, k, was)| d == db && k == key && *was)
+                            && !(absent && c.watched.get(key) == Some(&false))
                         {
                             c.watch_broken = true;
                         }
                     }
                 }
             }
+        }
+        let exchanged = self.fx.flushed().to_vec();
+        if !exchanged.is_empty() {
+            self.signal_exchanged(&exchanged);
         }
         self.fx.clear_touched();
     }

@@ -46,7 +46,7 @@ use dispatch::Depends;
 use holdfast_cluster_bus::{NodeId, SlotSet};
 use holdfast_engine::types::TypeLimits;
 use holdfast_engine::{Effects, Engine, EngineConfig, EventClass, Rng, ValueCodec};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -186,7 +186,7 @@ pub struct Executor {
     executing: Option<ConnId>,
     /// Messages for that client, which may not come in the midst of its reply.
     self_pushes: Vec<SelfPush>,
-    watchers: BTreeMap<(u16, Box<[u8]>), Vec<ConnId>>,
+    watchers: BTreeMap<(u16, Box<[u8]>), BTreeSet<ConnId>>,
     waiting: Waiting,
     started: Now,
     /// Directives that `CONFIG SET` has changed; the driver takes what concerns it.
@@ -204,6 +204,8 @@ pub struct Executor {
     /// Streams, links and pauses of slot migrations.
     pub migrate: crate::migrate::exec::ExecMigrations,
     ending: Ending,
+    /// How long the command under way has slept.
+    slept_us: u64,
     next_client_id: u64,
     next_deferred: u64,
     next_cron_ms: u64,
@@ -293,6 +295,7 @@ impl Executor {
             parked: Vec::new(),
             migrate: Default::default(),
             ending: Ending::Running,
+            slept_us: 0,
             next_client_id: 1,
             next_deferred: 0,
             next_cron_ms: now.mono_ms(),

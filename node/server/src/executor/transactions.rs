@@ -65,11 +65,12 @@ impl Executor {
         let Some(c) = self.conns.get_mut(id) else {
             return;
         };
-        if c.watched.iter().any(|(d, k, _)| *d == db && **k == *key) {
+        let key = (db, Box::from(key));
+        if c.watched.contains_key(&key) {
             return;
         }
-        c.watched.push((db, key.into(), exists));
-        self.watchers.entry((db, key.into())).or_default().push(id);
+        c.watched.insert(key.clone(), exists);
+        self.watchers.entry(key).or_default().insert(id);
         self.update_tracking();
     }
 
@@ -82,10 +83,9 @@ impl Executor {
         if c.watched.is_empty() {
             return;
         }
-        for (db, key, _) in std::mem::take(&mut c.watched) {
-            let key = (db, key);
+        for key in std::mem::take(&mut c.watched).into_keys() {
             if let Some(ids) = self.watchers.get_mut(&key) {
-                ids.retain(|other| *other != id);
+                ids.remove(&id);
                 if ids.is_empty() {
                     self.watchers.remove(&key);
                 }
@@ -102,8 +102,8 @@ impl Executor {
         let keys: Vec<(u16, Box<[u8]>)> = c
             .watched
             .iter()
-            .filter(|(_, _, was)| *was)
-            .map(|(d, k, _)| (*d, k.clone()))
+            .filter(|(_, was)| **was)
+            .map(|(key, _)| key.clone())
             .collect();
         keys.iter().any(|(db, key)| !self.key_exists(*db, key))
     }

@@ -2,11 +2,25 @@
 
 use super::{Close, ConnId, Ending, Executor, Now, State};
 use crate::seam::{ToControl, ToExecutor};
+use std::time::Duration;
 
 impl Executor {
     /// The time of what follows.
     pub fn begin_turn(&mut self, now: Now) {
         self.now = now;
+    }
+
+    /// Stops for a while. What follows the command under way sees the later time.
+    pub(crate) fn sleep(&mut self, time: Duration) {
+        self.host.sleep(time);
+        self.slept_us += u64::try_from(time.as_micros()).unwrap_or(u64::MAX / 2);
+    }
+
+    /// Puts the clock forward by what the command under way has slept.
+    pub(super) fn wake(&mut self) {
+        let slept_us = std::mem::take(&mut self.slept_us);
+        self.now.unix_us += slept_us;
+        self.now.mono_us += slept_us;
     }
 
     /// Takes a message of the control thread.
