@@ -113,6 +113,7 @@ fn command(rng: &mut Rng, keys: u64) -> String {
         37 => format!("MOVE {a} {}", rng.below(3)),
         38 => format!("GET {a}"),
         _ if rng.below(40) == 0 => "FLUSHALL".into(),
+        _ if rng.below(10) == 0 => format!("SWAPDB {} {}", rng.below(3), rng.below(3)),
         _ if rng.below(20) == 0 => "FLUSHDB".into(),
         _ => format!("SETRANGE {a} {} y", rng.below(30)),
     }
