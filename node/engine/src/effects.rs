@@ -220,6 +220,14 @@ impl Effects {
         write::command(&mut self.bytes, argv);
     }
 
+    /// Appends a command of the stream itself, which belongs to no database and to no unit: `PING`, `REPLCONF GETACK`. Only
+    /// between units.
+    pub fn propagate_bare(&mut self, argv: &[&[u8]]) {
+        if self.enabled {
+            write::command(&mut self.bytes, argv);
+        }
+    }
+
     pub(crate) fn touch(&mut self, db: u16, key: &[u8]) {
         if self.track_touched {
             self.touched.push(db, key);

@@ -82,10 +82,25 @@ pub trait Journal: Send {
     fn as_any(&mut self) -> &mut dyn Any;
 }
 
-/// `durability async` without consumers: nothing is encoded, nothing waits.
+/// `durability async`: nothing waits, and nothing is encoded unless somebody follows.
 #[derive(Debug, Default)]
 pub struct AsyncJournal {
     position: JournalPos,
+    wants_effects: bool,
+    /// How far each follower has said that it is.
+    acks: Vec<u64>,
+}
+
+impl AsyncJournal {
+    /// Whether somebody reads the effects from now on.
+    pub fn set_wants_effects(&mut self, wants: bool) {
+        self.wants_effects = wants;
+    }
+
+    /// How far each follower has said that it is.
+    pub fn set_acks(&mut self, acks: Vec<u64>) {
+        self.acks = acks;
+    }
 }
 
 impl Journal for AsyncJournal {
@@ -105,7 +120,11 @@ impl Journal for AsyncJournal {
     fn on_durable(&mut self, _: JournalPos) {}
 
     fn wants_effects(&self) -> bool {
-        false
+        self.wants_effects
+    }
+
+    fn copies(&self, upto: JournalPos) -> usize {
+        self.acks.iter().filter(|acked| **acked >= upto.0).count()
     }
 
     fn gates_replies(&self) -> bool {

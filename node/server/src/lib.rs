@@ -11,6 +11,7 @@ pub mod control;
 pub mod driver;
 pub mod durable;
 pub mod executor;
+pub mod followers;
 pub mod gate;
 pub mod journal;
 #[cfg(not(madsim))]

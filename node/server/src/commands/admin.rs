@@ -32,6 +32,12 @@ fn role(ex: &mut Executor, id: ConnId, _: &[&[u8]]) {
     let offset = ex.journal.position().0 as i64;
     let replica = super::info::role_name(ex) == "slave";
     let primary = super::info::primary_endpoint(ex);
+    let online: Vec<(String, u16, u64)> = ex
+        .followers
+        .iter()
+        .filter(|(_, f)| f.state() == "online")
+        .map(|(id, f)| (super::replication::address(ex, id, f), f.port, f.acked))
+        .collect();
     let out = ex.out(id);
     if replica {
         let (host, port) = primary.unwrap_or_default();
@@ -52,7 +58,13 @@ fn role(ex: &mut Executor, id: ConnId, _: &[&[u8]]) {
         write::array(out, 3);
         write::bulk(out, b"master");
         write::int(out, offset);
-        write::array(out, 0);
+        write::array(out, online.len());
+        for (address, port, acked) in online {
+            write::array(out, 3);
+            write::bulk(out, address.as_bytes());
+            write::bulk_int(out, i64::from(port));
+            write::bulk_int(out, acked as i64);
+        }
     }
 }
 
@@ -76,6 +88,7 @@ fn wait(ex: &mut Executor, id: ConnId, argv: &[&[u8]]) {
     if wanted <= copies as i64 || ex.conns[id].multi.is_some() || ex.is_executing_transaction() {
         return write::int(ex.out(id), copies as i64);
     }
+    ex.followers.wants_acks = true;
     // Rounded up: never early by what a millisecond hides.
     let now_ms = ex.now.mono_us.div_ceil(1000);
     let deadline_ms = (timeout > 0).then(|| now_ms.saturating_add(timeout));

@@ -323,13 +323,13 @@ fn stats(ex: &Executor, out: &mut String) {
         "total_net_input_bytes" = s.bytes_in,
         "total_net_output_bytes" = s.bytes_out,
         "total_net_repl_input_bytes" = 0,
-        "total_net_repl_output_bytes" = 0,
+        "total_net_repl_output_bytes" = ex.followers.sent_bytes,
         "instantaneous_input_kbps" = format!("{:.2}", bytes_in as f64 / 1024.0),
         "instantaneous_output_kbps" = format!("{:.2}", bytes_out as f64 / 1024.0),
         "rejected_connections" = s.rejected_connections,
-        "sync_full" = 0,
-        "sync_partial_ok" = 0,
-        "sync_partial_err" = 0,
+        "sync_full" = ex.followers.full,
+        "sync_partial_ok" = ex.followers.partial,
+        "sync_partial_err" = ex.followers.refused,
         "expired_keys" = e.expired_keys,
         "evicted_keys" = 0,
         "evicted_clients" = 0,
@@ -369,19 +369,35 @@ fn replication(ex: &Executor, out: &mut String) {
             "replica_announced" = 1,
         );
     }
+    lines!(out, "connected_slaves" = ex.followers.len(),);
+    let now_s = ex.now.unix_us / 1_000_000;
+    for (n, (id, f)) in ex.followers.iter().enumerate() {
+        let lag = match f.state() {
+            "online" => now_s.saturating_sub(f.acked_at_s),
+            _ => 0,
+        };
+        let _ = write!(
+            out,
+            "slave{n}:ip={},port={},state={},offset={},lag={lag},type=replica\r\n",
+            super::replication::address(ex, id, f),
+            f.port,
+            f.state(),
+            f.acked
+        );
+    }
+    let (first, len) = ex.followers.backlog().unwrap_or_default();
     lines!(
         out,
-        "connected_slaves" = 0,
         "replicas_waiting_psync" = 0,
         "master_failover_state" = "no-failover",
-        "master_replid" = ex.run_id,
+        "master_replid" = ex.followers.id,
         "master_replid2" = "0000000000000000000000000000000000000000",
         "master_repl_offset" = ex.journal.position(),
         "second_repl_offset" = -1,
-        "repl_backlog_active" = 0,
+        "repl_backlog_active" = u8::from(ex.followers.is_active()),
         "repl_backlog_size" = ex.config.get("repl-backlog-size"),
-        "repl_backlog_first_byte_offset" = 0,
-        "repl_backlog_histlen" = 0,
+        "repl_backlog_first_byte_offset" = first,
+        "repl_backlog_histlen" = len,
     );
 }
 

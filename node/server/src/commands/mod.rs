@@ -13,6 +13,7 @@ mod info;
 mod migrate;
 mod persistence;
 mod pubsub;
+mod replication;
 mod rows;
 mod transactions;
 
@@ -225,6 +226,7 @@ fn server_tables() -> &'static [&'static [ServerCommand]] {
         info::COMMANDS,
         admin::COMMANDS,
         persistence::COMMANDS,
+        replication::COMMANDS,
         debug::COMMANDS,
         transactions::COMMANDS,
         pubsub::COMMANDS,

@@ -31,6 +31,10 @@ pub struct Settings {
     pub output_normal: OutputLimit,
     /// Limit for clients with subscriptions.
     pub output_pubsub: OutputLimit,
+    /// Limit for followers.
+    pub output_replica: OutputLimit,
+    /// `repl-backlog-size`
+    pub backlog_bytes: usize,
     /// `requirepass`; empty means none.
     pub requirepass: Vec<u8>,
     /// `protected-mode`
@@ -116,6 +120,8 @@ impl Settings {
             bulk_bytes_max: c.size("proto-max-bulk-len"),
             output_normal: limit(0),
             output_pubsub: limit(2),
+            output_replica: limit(1),
+            backlog_bytes: c.size("repl-backlog-size").max(16 << 10),
             requirepass: c.get("requirepass").as_bytes().to_vec(),
             protected_mode: c.yes("protected-mode"),
             accepts_per_turn_max: c.size("max-new-connections-per-cycle").max(1),

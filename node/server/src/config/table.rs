@@ -1010,7 +1010,7 @@ pub const DIRECTIVES: &[Directive] = &[
         "1048576",
         IMMUTABLE,
     ),
-    known(
+    acts(
         "repl-backlog-size",
         "",
         Kind::Memory {
@@ -1020,7 +1020,7 @@ pub const DIRECTIVES: &[Directive] = &[
         "10485760",
         NONE,
     ),
-    known(
+    acts(
         "repl-backlog-ttl",
         "",
         Kind::Int {
@@ -1060,7 +1060,7 @@ pub const DIRECTIVES: &[Directive] = &[
         NONE,
     ),
     known("repl-mptcp", "", Kind::Bool, "no", IMMUTABLE),
-    known(
+    acts(
         "repl-ping-replica-period",
         "repl-ping-slave-period",
         Kind::Int {
@@ -1070,7 +1070,7 @@ pub const DIRECTIVES: &[Directive] = &[
         "10",
         NONE,
     ),
-    known(
+    acts(
         "repl-timeout",
         "",
         Kind::Int {

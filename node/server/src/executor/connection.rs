@@ -202,7 +202,7 @@ pub struct Connection {
     /// Position behind its last write, for `WAIT`.
     pub last_write: crate::journal::JournalPos,
     /// The driver has been told to look at it this turn.
-    pub(super) dirty: bool,
+    pub(crate) dirty: bool,
     /// It is in the executor's list of those with held replies.
     pub(super) holding: bool,
 }

@@ -55,6 +55,7 @@ impl Executor {
             self.expire_keys();
         }
         self.persistence_turn();
+        self.followers_turn();
         self.behind = self.is_saving_behind();
         if !self.gathers_effects() {
             self.flush_effects();
@@ -97,7 +98,10 @@ impl Executor {
     pub fn flush_effects(&mut self) {
         if !self.fx.bytes().is_empty() {
             self.tap_effects();
-            self.journal.append(self.fx.bytes());
+            let end = self.journal.append(self.fx.bytes());
+            if self.followers.is_active() {
+                self.feed_followers(end);
+            }
             self.fx.clear_turn();
             self.entry_at_ms = self.now.mono_ms();
             if self.gated {
@@ -115,6 +119,7 @@ impl Executor {
         }
         self.check_clients();
         self.persistence_cron();
+        self.followers_cron();
         self.expire_keys();
     }
 
@@ -154,8 +159,17 @@ impl Executor {
         let timeout_ms = self.settings.timeout_s * 1000;
         let mut doomed: Vec<(ConnId, bool)> = Vec::new();
         let (normal, pubsub) = (self.settings.output_normal, self.settings.output_pubsub);
+        let replica = self.settings.output_replica;
+        let followers = &self.followers;
         for c in self.conns.iter_mut() {
-            let limit = if c.is_subscriber() { pubsub } else { normal };
+            let follows = followers.is_active() && followers.iter().any(|(id, _)| id == c.conn);
+            let limit = if follows {
+                replica
+            } else if c.is_subscriber() {
+                pubsub
+            } else {
+                normal
+            };
             if over_soft_limit(
                 c.out.pending_bytes(),
                 limit,
@@ -165,6 +179,7 @@ impl Executor {
                 doomed.push((c.conn, true));
             } else if timeout_ms > 0
                 && !c.is_subscriber()
+                && !follows
                 && matches!(c.state, State::Ready)
                 && now.saturating_sub(c.last_seen_ms) > timeout_ms
             {
@@ -184,10 +199,13 @@ impl Executor {
 
     /// Whether a connection's output is above its hard limit; it is closed at once then.
     pub fn check_output_limit(&mut self, id: ConnId) -> bool {
+        let follows = self.followers.is_active() && self.is_follower(id);
         let Some(c) = self.conns.get_mut(id) else {
             return false;
         };
-        let limit = if c.is_subscriber() {
+        let limit = if follows {
+            self.settings.output_replica
+        } else if c.is_subscriber() {
             self.settings.output_pubsub
         } else {
             self.settings.output_normal

@@ -98,6 +98,11 @@ impl Executor {
         }
         if self.gated {
             self.gate_reply(id, start);
+        } else if self.followers.is_active() {
+            let end = self.journal.position().0 + self.fx.bytes().len() as u64;
+            if let Some(c) = self.conns.get_mut(id) {
+                c.last_write = JournalPos(end);
+            }
         }
         if self.slept_us > 0 {
             self.wake();

@@ -43,6 +43,7 @@ impl Executor {
         self.drop_subscriptions(id);
         self.unwatch(id);
         self.migrate_on_closed(id);
+        self.forget_follower(id);
         self.conns.remove(id);
     }
 

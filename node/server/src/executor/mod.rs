@@ -36,6 +36,7 @@ pub use stats::Stats;
 use crate::commands::Table;
 use crate::config::{Config, Settings};
 use crate::durable::exec::ShardSnapshot;
+use crate::followers::Followers;
 use crate::gate::Gate;
 use crate::journal::{AsyncJournal, Journal};
 use crate::persist::{LoadRequest, Persistence, RdbIn, RdbOut, SaveRequest};
@@ -166,6 +167,8 @@ pub struct Executor {
     pub control: ControlOut,
     /// The RDB file: what is being saved or loaded.
     pub persist: Persistence,
+    /// Who is sent the effects.
+    pub followers: Followers,
     /// What the driver does for us.
     pub host: Box<dyn Host>,
     /// The time of this turn.
@@ -198,7 +201,7 @@ pub struct Executor {
     expire_more: bool,
     unblocked: Vec<ConnId>,
     was_congested: bool,
-    dirty: Vec<ConnId>,
+    pub(crate) dirty: Vec<ConnId>,
     holding: Vec<ConnId>,
     parked: Vec<ConnId>,
     /// Streams, links and pauses of slot migrations.
@@ -243,9 +246,8 @@ impl Executor {
         };
         let mut rng = Rng::new(host.seed());
         let hash_seed = [rng.next_u64(), rng.next_u64()];
-        let run_id = (0..5)
-            .map(|_| format!("{:08x}", rng.next_u64() as u32))
-            .collect();
+        let run_id = random_id(&mut rng);
+        let followers = Followers::new(random_id(&mut rng));
         let engine = Engine::new(engine_config(&config, &settings, hash_seed), codec);
         Ok(Executor {
             engine,
@@ -264,6 +266,7 @@ impl Executor {
             snapshot: None,
             settings,
             config,
+            followers,
             conns: Connections::default(),
             journal: Box::new(AsyncJournal::default()),
             gate: Gate::default(),
@@ -377,6 +380,11 @@ impl Executor {
         self.ending == Ending::Running && !self.control.is_congested() && !self.behind
     }
 
+    /// 40 hex digits, others each time.
+    pub(crate) fn random_id(&mut self) -> String {
+        random_id(&mut self.rng)
+    }
+
     /// Ends the process, or begins to.
     pub(crate) fn set_ending(&mut self, ending: Ending) {
         self.ending = ending;
@@ -407,6 +415,13 @@ impl Executor {
             }
         }
     }
+}
+
+/// 40 hex digits.
+fn random_id(rng: &mut Rng) -> String {
+    (0..5)
+        .map(|_| format!("{:08x}", rng.next_u64() as u32))
+        .collect()
 }
 
 /// How the engine is set up by the configuration.

@@ -1,6 +1,6 @@
 //! RDB files in production: a thread for each that is written or read.
 
-use super::{LoadRequest, Loaded, LoadedKey, RdbIn, RdbOut, SaveRequest};
+use super::{Framing, LoadRequest, Loaded, LoadedKey, RdbIn, RdbOut, SaveRequest};
 use holdfast_rdb::{Draft, Event, Packer, RdbReader};
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -29,6 +29,8 @@ struct FileOut {
     /// Gone once all is given.
     to: Option<SyncSender<Message>>,
     from: Receiver<Result<(), String>>,
+    /// What followers are to be sent.
+    bytes: Option<Receiver<Vec<u8>>>,
     finishing: bool,
     outcome: Option<Result<(), String>>,
 }
@@ -40,11 +42,16 @@ struct FileOut {
 pub fn create(request: SaveRequest) -> io::Result<Box<dyn RdbOut>> {
     let (to, drafts) = sync_channel(QUEUE);
     let (say, from) = sync_channel(1);
+    let (send, bytes) = sync_channel(QUEUE);
+    let is_sent = request.send.is_some();
     std::thread::Builder::new()
         .name("rdb-save".into())
         .spawn(move || {
-            let result = write(&request, &drafts);
-            if !matches!(result, Ok(true)) {
+            let result = match request.send {
+                None => write(&request, &drafts),
+                Some(framing) => transmit(&request, framing, &drafts, &send),
+            };
+            if !matches!(result, Ok(true)) || request.send.is_some() {
                 // It may not be there at all.
                 let _ = std::fs::remove_file(&request.temporary);
             }
@@ -54,6 +61,7 @@ pub fn create(request: SaveRequest) -> io::Result<Box<dyn RdbOut>> {
     Ok(Box::new(FileOut {
         to: Some(to),
         from,
+        bytes: is_sent.then_some(bytes),
         finishing: false,
         outcome: None,
     }))
@@ -85,6 +93,61 @@ fn write(request: &SaveRequest, drafts: &Receiver<Message>) -> io::Result<bool> 
     let dir = request.path.parent().unwrap_or_else(|| Path::new("."));
     File::open(dir)?.sync_all()?;
     Ok(true)
+}
+
+/// Makes the bytes that followers are sent. Whether that was all; if not, it was given up.
+fn transmit(
+    request: &SaveRequest,
+    framing: Framing,
+    drafts: &Receiver<Message>,
+    to: &SyncSender<Vec<u8>>,
+) -> io::Result<bool> {
+    let mut packer = Packer::new(request.checksum);
+    let mark = match framing {
+        Framing::Mark(mark) => mark,
+        Framing::Length => {
+            let whole = SaveRequest {
+                send: None,
+                ..request.clone()
+            };
+            if !write(&whole, drafts)? {
+                return Ok(false);
+            }
+            let mut file = File::open(&request.path)?;
+            // Nobody else is to see it, and it goes with the process.
+            std::fs::remove_file(&request.path)?;
+            let len = file.metadata()?.len();
+            if to.send(format!("${len}\r\n").into_bytes()).is_err() {
+                return Ok(false);
+            }
+            loop {
+                let mut chunk = vec![0; READ_BYTES];
+                let n = file.read(&mut chunk)?;
+                chunk.truncate(n);
+                if n == 0 {
+                    return Ok(true);
+                }
+                if to.send(chunk).is_err() {
+                    return Ok(false);
+                }
+            }
+        }
+    };
+    let head = [b"$EOF:", &mark[..], b"\r\n"].concat();
+    if to.send(head).is_err() {
+        return Ok(false);
+    }
+    loop {
+        let bytes = match drafts.recv() {
+            Ok(Message::Draft(draft)) => packer.pack(draft),
+            Ok(Message::Finish) => break,
+            Err(_) => return Ok(false),
+        };
+        if to.send(bytes).is_err() {
+            return Ok(false);
+        }
+    }
+    Ok(to.send([&packer.seal()[..], &mark].concat()).is_ok())
 }
 
 impl FileOut {
@@ -145,6 +208,10 @@ impl RdbOut for FileOut {
             }
         }
         self.outcome.take()
+    }
+
+    fn take_bytes(&mut self) -> Option<Vec<u8>> {
+        self.bytes.as_ref()?.try_recv().ok()
     }
 
     fn wait(&mut self) -> Result<(), String> {

@@ -29,6 +29,17 @@ pub struct SaveRequest {
     pub checksum: bool,
     /// Whether it is synced as it grows, so that the end has little left to do.
     pub incremental_sync: bool,
+    /// It is for followers: its bytes come back ([`RdbOut::take_bytes`]), and no file stays.
+    pub send: Option<Framing>,
+}
+
+/// How a follower knows where the file that it is sent ends.
+#[derive(Debug, Clone, Copy)]
+pub enum Framing {
+    /// By its length, in front. It is written to the temporary file first.
+    Length,
+    /// By these bytes, announced in front and repeated behind.
+    Mark([u8; 40]),
 }
 
 /// Takes the drafts of a file. Dropped before [`RdbOut::finish`], it leaves nothing behind.
@@ -47,6 +58,11 @@ pub trait RdbOut: Send {
 
     /// What became of it, once that is known.
     fn outcome(&mut self) -> Option<Result<(), String>>;
+
+    /// The next bytes of a file that is for followers.
+    fn take_bytes(&mut self) -> Option<Vec<u8>> {
+        None
+    }
 
     /// Waits until that is known.
     ///
@@ -231,12 +247,13 @@ impl Executor {
         if self.persist.loading.is_some() {
             return Some(now);
         }
-        let saving = self.persist.saving.as_ref()?;
-        Some(if saving.can_step() {
-            now
-        } else {
-            now + POLL.as_millis() as u64
-        })
+        let saving = self.persist.saving.as_ref().map(|s| s.can_step());
+        let transfer = self.followers.transfer.as_ref().map(|t| t.can_step());
+        match (saving, transfer) {
+            (None, None) => None,
+            (Some(true), _) | (_, Some(true)) => Some(now),
+            _ => Some(now + POLL.as_millis() as u64),
+        }
     }
 
     /// The part of a turn's end that is persistence's.

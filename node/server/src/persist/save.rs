@@ -2,7 +2,7 @@
 
 use super::{RdbOut, SaveRequest, delay_us};
 use crate::executor::Executor;
-use holdfast_engine::{SlotFilter, SnapshotId, SnapshotProgress};
+use holdfast_engine::{Engine, SlotFilter, SnapshotId, SnapshotProgress};
 use holdfast_rdb::{Draft, RdbSink, RdbVersion, RdbWriter};
 
 /// Keys of one step, and steps of one turn: some 100 µs.
@@ -33,6 +33,7 @@ pub struct Saving {
     pub(crate) early_bytes: u64,
     /// Written for nobody else: `SAVE`.
     in_foreground: bool,
+    given_bytes: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,6 +50,47 @@ impl Saving {
         self.stage == Stage::Snapshot && self.waiting.is_none()
     }
 
+    /// Goes on: some steps, and what is there is handed over. No more than `allowed` keys in all.
+    pub(crate) fn feed(&mut self, engine: &mut Engine, allowed: u64) {
+        self.hand_over();
+        let mut steps = STEPS_A_TURN;
+        while self.can_step() && steps > 0 && self.keys_done < allowed {
+            steps -= 1;
+            let keys =
+                STEP_KEYS.min(usize::try_from(allowed - self.keys_done).unwrap_or(STEP_KEYS));
+            save_step(engine, self, keys);
+            self.hand_over();
+        }
+        if self.stage == Stage::Finishing && self.waiting.is_none() {
+            self.out.finish();
+        }
+    }
+
+    fn hand_over(&mut self) {
+        if let Some(draft) = self.waiting.take()
+            && let Err(back) = self.out.offer(draft)
+        {
+            self.waiting = Some(back);
+        }
+    }
+
+    /// What became of it, once that is known.
+    pub(crate) fn outcome(&mut self) -> Option<Result<(), String>> {
+        self.out.outcome()
+    }
+
+    /// The next bytes for followers.
+    pub(crate) fn take_bytes(&mut self) -> Option<Vec<u8>> {
+        let bytes = self.out.take_bytes();
+        self.given_bytes |= bytes.is_some();
+        bytes
+    }
+
+    /// Whether followers have got anything yet.
+    pub(crate) fn has_given_bytes(&self) -> bool {
+        self.given_bytes
+    }
+
     /// How long it has been running.
     pub(crate) fn running_s(&self, now_s: u64) -> u64 {
         now_s.saturating_sub(self.started_s)
@@ -63,26 +105,50 @@ impl Executor {
     fn begin_save(&mut self, in_foreground: bool) -> Result<(), String> {
         self.persist.saves += 1;
         self.persist.last_try_s = self.now_s();
-        self.persist.files += 1;
         let path = self.config.path(self.config.get("dbfilename"));
         let request = SaveRequest {
-            temporary: self.config.path(&format!(
-                "temp-{}-{}.rdb",
-                std::process::id(),
-                self.persist.files
-            )),
+            temporary: self.temporary_rdb(),
             path,
+            send: None,
             checksum: self.config.yes("rdbchecksum"),
             incremental_sync: self.config.yes("rdb-save-incremental-fsync"),
         };
+        let mut saving = self.begin_snapshot(request, RdbVersion::V80, false, false)?;
+        saving.in_foreground = in_foreground;
+        self.persist.saving = Some(saving);
+        Ok(())
+    }
+
+    /// A name for a file until it is whole, another each time.
+    pub(crate) fn temporary_rdb(&mut self) -> std::path::PathBuf {
+        self.persist.files += 1;
+        let name = format!("temp-{}-{}.rdb", std::process::id(), self.persist.files);
+        self.config.path(&name)
+    }
+
+    /// Begins a snapshot of everything, on its way to a file or to followers.
+    ///
+    /// # Errors
+    /// The host cannot take it.
+    pub(crate) fn begin_snapshot(
+        &mut self,
+        request: SaveRequest,
+        version: RdbVersion,
+        for_replica: bool,
+        without_keys: bool,
+    ) -> Result<Saving, String> {
         let out = self.host.create_rdb(request).map_err(|e| e.to_string())?;
-        let writer = self.begin_rdb(RdbVersion::V80, false);
+        let writer = self.begin_rdb(version, for_replica, without_keys);
         let keys_total = self.all_keys();
         let seen_bytes = writer.pending_bytes();
+        let slots = match without_keys {
+            true => SlotFilter::Only(Default::default()),
+            false => SlotFilter::All,
+        };
         let id = self
             .engine
-            .snapshot_begin(SlotFilter::All, Box::new(RdbSink::of(writer)));
-        self.persist.saving = Some(Saving {
+            .snapshot_begin(slots, Box::new(RdbSink::of(writer)));
+        Ok(Saving {
             id,
             out,
             waiting: None,
@@ -94,9 +160,9 @@ impl Executor {
             keys_done: 0,
             seen_bytes,
             early_bytes: 0,
-            in_foreground,
-        });
-        Ok(())
+            in_foreground: false,
+            given_bytes: false,
+        })
     }
 
     fn all_keys(&self) -> u64 {
@@ -106,7 +172,12 @@ impl Executor {
     }
 
     /// A file with what stands before its keys.
-    pub(crate) fn begin_rdb(&mut self, version: RdbVersion, for_replica: bool) -> RdbWriter {
+    pub(crate) fn begin_rdb(
+        &mut self,
+        version: RdbVersion,
+        for_replica: bool,
+        without_keys: bool,
+    ) -> RdbWriter {
         let compress = self.config.yes("rdbcompression");
         let mut writer = RdbWriter::with_compression(version, compress);
         let mut number = |name: &str, n: u64| writer.aux(name, n.to_string().as_bytes());
@@ -115,7 +186,16 @@ impl Executor {
         number("used-mem", self.host.memory().0);
         number("aof-base", 0);
         writer.aux("valkey-ver", crate::COMPATIBLE_VALKEY_VERSION.as_bytes());
+        if self.followers.is_active() {
+            writer.aux("repl-stream-db", b"0");
+            writer.aux("repl-id", self.followers.id.as_bytes());
+            let at = self.journal.position().to_string();
+            writer.aux("repl-offset", at.as_bytes());
+        }
         let _ = for_replica;
+        if without_keys {
+            return writer;
+        }
         for db in 0..self.settings.databases {
             let keys = self.engine.dbsize(db) as u64;
             if keys > 0 {
@@ -132,25 +212,7 @@ impl Executor {
         let Some(saving) = &mut self.persist.saving else {
             return;
         };
-        if let Some(draft) = saving.waiting.take()
-            && let Err(back) = saving.out.offer(draft)
-        {
-            saving.waiting = Some(back);
-        }
-        let mut steps = STEPS_A_TURN;
-        while saving.can_step() && steps > 0 && saving.keys_done < allowed {
-            steps -= 1;
-            let keys = STEP_KEYS.min((allowed - saving.keys_done) as usize);
-            save_step(&mut self.engine, saving, keys);
-            if let Some(draft) = saving.waiting.take()
-                && let Err(back) = saving.out.offer(draft)
-            {
-                saving.waiting = Some(back);
-            }
-        }
-        if saving.stage == Stage::Finishing && saving.waiting.is_none() {
-            saving.out.finish();
-        }
+        saving.feed(&mut self.engine, allowed);
         if let Some(outcome) = saving.out.outcome() {
             self.end_background_save(outcome);
         }
@@ -174,6 +236,7 @@ impl Executor {
 
     /// Whether so much waits for the disk that clients have to.
     pub(crate) fn is_saving_behind(&mut self) -> bool {
+        // A slow follower is closed when its limit is reached; only the disk makes others wait.
         let Some(saving) = &mut self.persist.saving else {
             return false;
         };
@@ -222,13 +285,14 @@ impl Executor {
             Err(e) => tracing::warn!("Error saving DB on disk: {e}"),
         }
         if result.is_err() {
-            self.abort_snapshot_of(saving);
+            self.end_snapshot(saving);
         }
         self.update_restrictions();
         result
     }
 
-    fn abort_snapshot_of(&mut self, saving: Option<Saving>) {
+    /// Gives a snapshot up, if it is not done.
+    pub(crate) fn end_snapshot(&mut self, saving: Option<Saving>) {
         if let Some(saving) = saving {
             self.engine.snapshot_abort(saving.id);
         }
@@ -330,7 +394,7 @@ impl Executor {
 }
 
 /// One step of the snapshot. What it gave becomes a draft once it is large enough, or the last.
-fn save_step(engine: &mut holdfast_engine::Engine, saving: &mut Saving, keys: usize) {
+fn save_step(engine: &mut Engine, saving: &mut Saving, keys: usize) {
     let before = engine
         .snapshot_sink(saving.id)
         .map_or(0, |sink| sink.pending_bytes());
