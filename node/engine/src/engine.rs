@@ -36,6 +36,8 @@ pub struct EngineConfig {
     /// The longest reply of a command that repeats what it draws (`HRANDFIELD h -1000000000`), in bytes: beyond it
     /// the command fails.
     pub reply_bytes_max: usize,
+    /// The longest HyperLogLog in the sparse form, its header included (`hll-sparse-max-bytes`).
+    pub hll_sparse_bytes_max: usize,
     /// Encodings of small values.
     pub limits: TypeLimits,
 }
@@ -50,6 +52,7 @@ impl Default for EngineConfig {
             lazyfree_lazy_expire: true,
             lazyfree_lazy_user_del: true,
             reply_bytes_max: 1 << 30,
+            hll_sparse_bytes_max: 3000,
             limits: TypeLimits::default(),
         }
     }

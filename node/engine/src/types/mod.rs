@@ -1,9 +1,16 @@
 //! The data types: for each, one file for its representation (`*_value.rs`) and one for its commands.
 
+pub mod bitfield_commands;
+pub mod bitmap_commands;
+pub mod bits;
 mod data_type;
+pub mod geo;
+pub mod geo_commands;
 pub mod hash_commands;
 pub mod hash_table;
 pub mod hash_value;
+pub mod hll;
+pub mod hll_commands;
 pub mod limits;
 pub mod list_commands;
 pub mod list_move_commands;

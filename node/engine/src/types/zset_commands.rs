@@ -339,7 +339,7 @@ struct AddOptions {
     increment: bool,
 }
 
-fn zadd(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
+pub(super) fn zadd(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
     add(engine, call, AddOptions::default())
 }
 

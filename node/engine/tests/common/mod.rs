@@ -1,6 +1,8 @@
 //! A small client for engines in tests: commands as text, replies as values.
 #![allow(dead_code)]
 
+pub mod valkey;
+
 use holdfast_engine::{
     ApplyState, BadPayload, Call, Effects, Engine, EngineConfig, Mode, Outcome, Rng, Value,
     ValueCodec, ValueRef,

@@ -624,7 +624,7 @@ pub const DIRECTIVES: &[Directive] = &[
     ),
     known("hash-seed", "", Kind::Str, "", IMMUTABLE),
     known("hide-user-data-from-log", "", Kind::Bool, "yes", NONE),
-    known(
+    acts(
         "hll-sparse-max-bytes",
         "",
         Kind::Memory {
