@@ -13,7 +13,7 @@
 //! (a | b)<name>   one of them           {a b}<name>   all of them together
 //! […]             optional              …...          several; ...+ with the word repeated each time
 //! …@1.2.3         since this version    …!1.2.3       deprecated since          …'text'  a summary of its own
-//! "m"<m>          a word that does not look like one stands in quotes
+//! ""<name>        a word that does not look like one stands in quotes
 //! ```
 
 use holdfast_resp::{Proto, write};

@@ -61,6 +61,18 @@ impl Encoding {
         }
     }
 
+    /// The number that `SET` means by its argument.
+    fn given(self, value: i64) -> i128 {
+        let (_, max) = self.range();
+        // Valkey's check for numbers that are too large overflows for very low ones. Copies of its data must do as it does.
+        let overflows = self.width < 64 && max - i128::from(value) > i128::from(i64::MAX);
+        if !self.signed || overflows {
+            i128::from(value as u64)
+        } else {
+            i128::from(value)
+        }
+    }
+
     /// What is to be written for a number; `None` for nothing.
     fn fit(self, number: i128, overflow: Overflow) -> Option<i64> {
         let (min, max) = self.range();
@@ -164,9 +176,7 @@ fn bitfield(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
                 call.reply_int(old);
                 continue;
             }
-            // A negative number is a huge one where there are no signs.
-            Action::Set(value) if !step.encoding.signed => (i128::from(value as u64), true),
-            Action::Set(value) => (i128::from(value), true),
+            Action::Set(value) => (step.encoding.given(value), true),
             Action::Incrby(by) => (i128::from(old) + i128::from(by), false),
         };
         match step.encoding.fit(wanted, step.overflow) {

@@ -58,7 +58,7 @@ pub(super) fn to_change<'e>(
         engine.set_string(call, place, key, b"", Ttl::Clear);
     }
     let now_ms = call.now_ms;
-    let entry = engine
+    let mut entry = engine
         .live_for_change(call, place, key)
         .ok_or(CmdError::NO_SUCH_KEY)?;
     entry.touch(now_ms);

@@ -593,7 +593,7 @@ pub const COMMANDS: &[Command] = &[
             since: "3.2.0",
             complexity: "O(1)",
             summary: "Returns the distance between two members of a geospatial index.",
-            args: "key:key member1 member2 [(\"m\"<m> | \"km\"<km> | \"ft\"<ft> | \"mi\"<mi>)<unit>]",
+            args: "key:key member1 member2 [(M | KM | FT | MI)<unit>]",
             ..CommandSpec::EMPTY
         },
         geodist,
@@ -667,7 +667,7 @@ pub const COMMANDS: &[Command] = &[
             since: "3.2.0",
             complexity: "O(N+log(M)) where N is the number of elements inside the bounding box of the circular area delimited by center and radius and M is the number of items inside the index.",
             summary: "Queries a geospatial index for members within a distance from a coordinate, optionally stores the result.",
-            args: "key:key longitude:double latitude:double radius:double (\"m\"<m> | \"km\"<km> | \"ft\"<ft> | \"mi\"<mi>)<unit> [WITHCOORD] [WITHDIST] [WITHHASH] [{COUNT=count:int [ANY@6.2.0]}<count-block>] [(ASC | DESC)<order>] [(STORE=storekey:key#1~key | STOREDIST=storedistkey:key#2~key)<store>]",
+            args: "key:key longitude:double latitude:double radius:double (M | KM | FT | MI)<unit> [WITHCOORD] [WITHDIST] [WITHHASH] [{COUNT=count:int [ANY@6.2.0]}<count-block>] [(ASC | DESC)<order>] [(STORE=storekey:key#1~key | STOREDIST=storedistkey:key#2~key)<store>]",
             history: &[
                 ("6.2.0", "Added the `ANY` option for `COUNT`."),
                 ("7.0.0", "Added support for uppercase unit names."),
@@ -687,7 +687,7 @@ pub const COMMANDS: &[Command] = &[
             since: "3.2.10",
             complexity: "O(N+log(M)) where N is the number of elements inside the bounding box of the circular area delimited by center and radius and M is the number of items inside the index.",
             summary: "Returns members from a geospatial index that are within a distance from a coordinate.",
-            args: "key:key longitude:double latitude:double radius:double (\"m\"<m> | \"km\"<km> | \"ft\"<ft> | \"mi\"<mi>)<unit> [WITHCOORD] [WITHDIST] [WITHHASH] [{COUNT=count:int [ANY@6.2.0]}<count-block>] [(ASC | DESC)<order>]",
+            args: "key:key longitude:double latitude:double radius:double (M | KM | FT | MI)<unit> [WITHCOORD] [WITHDIST] [WITHHASH] [{COUNT=count:int [ANY@6.2.0]}<count-block>] [(ASC | DESC)<order>]",
             history: &[
                 ("6.2.0", "Added the `ANY` option for `COUNT`."),
                 ("7.0.0", "Added support for uppercase unit names."),
@@ -733,7 +733,7 @@ pub const COMMANDS: &[Command] = &[
             since: "3.2.0",
             complexity: "O(N+log(M)) where N is the number of elements inside the bounding box of the circular area delimited by center and radius and M is the number of items inside the index.",
             summary: "Queries a geospatial index for members within a distance from a member, optionally stores the result.",
-            args: "key:key member radius:double (\"m\"<m> | \"km\"<km> | \"ft\"<ft> | \"mi\"<mi>)<unit> [WITHCOORD] [WITHDIST] [WITHHASH] [{COUNT=count:int [ANY]}<count-block>] [(ASC | DESC)<order>] [(STORE=storekey:key#1~key | STOREDIST=storedistkey:key#2~key)<store>]",
+            args: "key:key member radius:double (M | KM | FT | MI)<unit> [WITHCOORD] [WITHDIST] [WITHHASH] [{COUNT=count:int [ANY]}<count-block>] [(ASC | DESC)<order>] [(STORE=storekey:key#1~key | STOREDIST=storedistkey:key#2~key)<store>]",
             history: &[
                 ("6.2.0", "Added the `ANY` option for `COUNT`."),
                 ("7.0.0", "Added support for uppercase unit names."),
@@ -753,7 +753,7 @@ pub const COMMANDS: &[Command] = &[
             since: "3.2.10",
             complexity: "O(N+log(M)) where N is the number of elements inside the bounding box of the circular area delimited by center and radius and M is the number of items inside the index.",
             summary: "Returns members from a geospatial index that are within a distance from a member.",
-            args: "key:key member radius:double (\"m\"<m> | \"km\"<km> | \"ft\"<ft> | \"mi\"<mi>)<unit> [WITHCOORD] [WITHDIST] [WITHHASH] [{COUNT=count:int [ANY]}<count-block>] [(ASC | DESC)<order>]",
+            args: "key:key member radius:double (M | KM | FT | MI)<unit> [WITHCOORD] [WITHDIST] [WITHHASH] [{COUNT=count:int [ANY]}<count-block>] [(ASC | DESC)<order>]",
             history: &[
                 ("6.2.0", "Added the `ANY` option for `COUNT`."),
                 ("7.0.0", "Added support for uppercase unit names."),
@@ -773,7 +773,7 @@ pub const COMMANDS: &[Command] = &[
             since: "6.2.0",
             complexity: "O(N+log(M)) where N is the number of elements in the grid-aligned bounding box area around the shape provided as the filter and M is the number of items inside the shape",
             summary: "Queries a geospatial index for members inside an area of a box, circle, or a polygon.",
-            args: "key:key [(FROMMEMBER=member | FROMLONLAT={longitude:double latitude:double}<fromlonlat>)<from>] ({BYRADIUS=radius:double (\"m\"<m> | \"km\"<km> | \"ft\"<ft> | \"mi\"<mi>)<unit>}<circle> | {BYBOX=width:double height:double (\"m\"<m> | \"km\"<km> | \"ft\"<ft> | \"mi\"<mi>)<unit>}<box> | {BYPOLYGON=num-vertices:int {longitude:double latitude:double}<vertices>...}<polygon>@9.0.0)<by> [(ASC | DESC)<order>] [{COUNT=count:int [ANY]}<count-block>] [WITHCOORD] [WITHDIST] [WITHHASH]",
+            args: "key:key [(FROMMEMBER=member | FROMLONLAT={longitude:double latitude:double}<fromlonlat>)<from>] ({BYRADIUS=radius:double (M | KM | FT | MI)<unit>}<circle> | {BYBOX=width:double height:double (M | KM | FT | MI)<unit>}<box> | {BYPOLYGON=num-vertices:int {longitude:double latitude:double}<vertices>...}<polygon>@9.0.0)<by> [(ASC | DESC)<order>] [{COUNT=count:int [ANY]}<count-block>] [WITHCOORD] [WITHDIST] [WITHHASH]",
             history: &[
                 ("7.0.0", "Added support for uppercase unit names."),
                 ("9.0.0", "Added support for the BYPOLYGON option."),
@@ -796,7 +796,7 @@ pub const COMMANDS: &[Command] = &[
             since: "6.2.0",
             complexity: "O(N+log(M)) where N is the number of elements in the grid-aligned bounding box area around the shape provided as the filter and M is the number of items inside the shape",
             summary: "Queries a geospatial index for members inside an area of a box, a circle, or a polygon, optionally stores the result.",
-            args: "destination:key source:key#1 [(FROMMEMBER=member | FROMLONLAT={longitude:double latitude:double}<fromlonlat>)<from>] ({BYRADIUS=radius:double (\"m\"<m> | \"km\"<km> | \"ft\"<ft> | \"mi\"<mi>)<unit>}<circle> | {BYBOX=width:double height:double (\"m\"<m> | \"km\"<km> | \"ft\"<ft> | \"mi\"<mi>)<unit>}<box> | {BYPOLYGON=num-vertices:int {longitude:double latitude:double}<vertices>...}<polygon>@9.0.0)<by> [(ASC | DESC)<order>] [{COUNT=count:int [ANY]}<count-block>] [STOREDIST]",
+            args: "destination:key source:key#1 [(FROMMEMBER=member | FROMLONLAT={longitude:double latitude:double}<fromlonlat>)<from>] ({BYRADIUS=radius:double (M | KM | FT | MI)<unit>}<circle> | {BYBOX=width:double height:double (M | KM | FT | MI)<unit>}<box> | {BYPOLYGON=num-vertices:int {longitude:double latitude:double}<vertices>...}<polygon>@9.0.0)<by> [(ASC | DESC)<order>] [{COUNT=count:int [ANY]}<count-block>] [STOREDIST]",
             history: &[
                 ("7.0.0", "Added support for uppercase unit names."),
                 ("9.0.0", "Added support for the BYPOLYGON option."),

@@ -42,7 +42,7 @@ fn store(engine: &mut Engine, call: &mut Call<'_>, key: &[u8], bytes: &[u8]) {
 fn change(engine: &mut Engine, call: &mut Call<'_>, key: &[u8], f: impl FnOnce(&mut [u8])) {
     let place = engine.place(call, key);
     let now_ms = call.now_ms;
-    if let Some(entry) = engine.live_for_change(call, place, key) {
+    if let Some(mut entry) = engine.live_for_change(call, place, key) {
         entry.touch(now_ms);
         f(entry.str_mut(0));
     }
