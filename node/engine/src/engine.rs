@@ -149,6 +149,11 @@ impl Engine {
         &mut self.config
     }
 
+    /// Has `DUMP` and `RESTORE` use another codec.
+    pub fn set_codec(&mut self, codec: Box<dyn ValueCodec>) {
+        self.codec = codec;
+    }
+
     /// The limits of the compact encodings; a copy, so that values can be borrowed from the engine meanwhile.
     pub fn limits(&self) -> TypeLimits {
         self.config.limits

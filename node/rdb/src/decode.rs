@@ -222,7 +222,7 @@ impl Decoder {
             }
             Decoder::Set { left, set } => {
                 if !set.insert(&input.string()?, limits) {
-                    return Err("duplicate set member".into());
+                    return Err("Duplicate set members detected".into());
                 }
                 *left -= 1;
                 (*left == 0).then(|| Value::Set(Box::new(std::mem::take(set))))
@@ -237,7 +237,7 @@ impl Decoder {
                     return Err("hash fields with an expiry are not supported yet".into());
                 }
                 if !hash.set(&field, &value, limits) {
-                    return Err("duplicate hash field".into());
+                    return Err("Duplicate hash fields detected".into());
                 }
                 *left -= 1;
                 (*left == 0).then(|| Value::Hash(Box::new(std::mem::take(hash))))
@@ -249,10 +249,10 @@ impl Decoder {
                     false => input.old_double()?,
                 };
                 if score.is_nan() {
-                    return Err("sorted set with a score that is not a number".into());
+                    return Err("Zset with NAN score detected".into());
                 }
                 if zset.insert(&member, score, limits) != Inserted::Added {
-                    return Err("duplicate sorted set member".into());
+                    return Err("Duplicate zset fields detected".into());
                 }
                 *left -= 1;
                 (*left == 0).then(|| Value::Zset(Box::new(std::mem::take(zset))))
@@ -260,6 +260,11 @@ impl Decoder {
         };
         Ok(done.map(Decoded::Value))
     }
+}
+
+/// What a container's error becomes: which one it is, in Valkey's words, and what is wrong.
+fn broken(container: &'static str) -> impl Fn(&'static str) -> Stop {
+    move |reason| Stop::Bad(format!("{container} integrity check failed. ({reason})"))
 }
 
 /// One node of a quicklist.
@@ -274,9 +279,11 @@ fn quick_node(version: u8, input: &mut Input<'_>, list: &mut ListValue) -> Resul
     list.append_node(if plain {
         Node::Plain(bytes.into())
     } else if version == kind::LIST_QUICKLIST_2 {
-        Node::Pack(Listpack::from_bytes(bytes)?)
+        let pack = Listpack::from_bytes(bytes);
+        Node::Pack(pack.map_err(broken("Listpack"))?)
     } else {
-        Node::Pack(ziplist::to_listpack(&bytes)?)
+        let pack = ziplist::to_listpack(&bytes);
+        Node::Pack(pack.map_err(broken("Ziplist"))?)
     });
     Ok(())
 }
@@ -341,42 +348,57 @@ fn start(
     let bytes = input.string()?;
     let (empty, value) = match kind {
         kind::SET_INTSET => {
-            let ints = IntSet::from_bytes(bytes)?;
+            let ints = IntSet::from_bytes(bytes).map_err(broken("Intset"))?;
             (
                 ints.is_empty(),
                 Value::Set(Box::new(SetValue::from_ints(ints, limits))),
             )
         }
         kind::SET_LISTPACK => {
-            let lp = Listpack::from_bytes(bytes)?;
+            let whole = broken("Set listpack");
+            let lp = Listpack::from_bytes(bytes).map_err(&whole)?;
             (
                 lp.is_empty(),
-                Value::Set(Box::new(SetValue::from_listpack(lp, limits)?)),
+                Value::Set(Box::new(
+                    SetValue::from_listpack(lp, limits).map_err(&whole)?,
+                )),
             )
         }
         kind::LIST_ZIPLIST => {
-            let lp = ziplist::to_listpack(&bytes)?;
+            let lp = ziplist::to_listpack(&bytes).map_err(broken("List ziplist"))?;
             (
                 lp.is_empty(),
                 Value::List(Box::new(ListValue::from_nodes([Node::Pack(lp)], limits))),
             )
         }
         _ => {
+            let whole = broken(match kind {
+                kind::HASH_LISTPACK => "Hash listpack",
+                kind::ZSET_LISTPACK => "Zset listpack",
+                kind::HASH_ZIPMAP => "Zipmap",
+                kind::ZSET_ZIPLIST => "Zset ziplist",
+                _ => "Hash ziplist",
+            });
             let lp = match kind {
-                kind::HASH_LISTPACK | kind::ZSET_LISTPACK => Listpack::from_bytes(bytes)?,
-                kind::HASH_ZIPMAP => ziplist::zipmap_to_listpack(&bytes)?,
-                kind::ZSET_ZIPLIST | kind::HASH_ZIPLIST => ziplist::to_listpack(&bytes)?,
-                _ => return Err("unknown value type".into()),
-            };
+                kind::HASH_LISTPACK | kind::ZSET_LISTPACK => Listpack::from_bytes(bytes),
+                kind::HASH_ZIPMAP => ziplist::zipmap_to_listpack(&bytes),
+                kind::ZSET_ZIPLIST | kind::HASH_ZIPLIST => ziplist::to_listpack(&bytes),
+                _ => return Err("Unknown RDB encoding type".into()),
+            }
+            .map_err(&whole)?;
             let empty = lp.is_empty();
             match kind {
                 kind::ZSET_LISTPACK | kind::ZSET_ZIPLIST => (
                     empty,
-                    Value::Zset(Box::new(ZsetValue::from_listpack(lp, limits)?)),
+                    Value::Zset(Box::new(
+                        ZsetValue::from_listpack(lp, limits).map_err(&whole)?,
+                    )),
                 ),
                 _ => (
                     empty,
-                    Value::Hash(Box::new(HashValue::from_listpack(lp, limits)?)),
+                    Value::Hash(Box::new(
+                        HashValue::from_listpack(lp, limits).map_err(&whole)?,
+                    )),
                 ),
             }
         }

@@ -1,5 +1,7 @@
 //! The numbers of the RDB format, its checksum, and its versions.
 
+use std::ops::RangeInclusive;
+
 use crc::{Algorithm, Crc, Table};
 
 /// Opcodes that stand where a value's type may stand.
@@ -122,9 +124,18 @@ impl RdbVersion {
     }
 }
 
-/// Whether we read this version; 12 … 79 belong to formats that share no more than the name.
-pub(crate) fn readable(version: u32) -> bool {
-    matches!(version, 1..=11 | 80)
+/// Versions of formats that share no more than the name with ours.
+pub(crate) const FOREIGN_VERSIONS: RangeInclusive<u32> = 12..=79;
+
+/// The newest version that we know.
+pub(crate) const NEWEST_VERSION: u32 = 80;
+
+/// Types and opcodes that have another meaning in a file that begins with `REDIS`.
+pub(crate) const FOREIGN_TYPES: RangeInclusive<u8> = 22..=243;
+
+/// Whether a version is read. `relaxed` tries versions that we do not know, as long as nothing unknown is in them.
+pub(crate) fn readable(version: u32, relaxed: bool) -> bool {
+    version >= 1 && (relaxed || version <= NEWEST_VERSION && !FOREIGN_VERSIONS.contains(&version))
 }
 
 #[cfg(test)]

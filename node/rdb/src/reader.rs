@@ -1,7 +1,9 @@
 //! Reading an RDB file from bytes that come in chunks of any size.
 
 use crate::decode::{Decoded, Decoder, Input, Stop, refuse};
-use crate::format::{Checksum, op, readable};
+use crate::format::{
+    Checksum, FOREIGN_TYPES, FOREIGN_VERSIONS, NEWEST_VERSION, kind, op, readable,
+};
 use holdfast_engine::Value;
 use holdfast_engine::types::TypeLimits;
 
@@ -11,6 +13,50 @@ pub const STRING_BYTES_MAX: usize = 512 << 20;
 /// Most slot ranges of one import record.
 const RANGES_MAX: u64 = 16384;
 
+/// How a file is read.
+#[derive(Debug, Clone, Copy)]
+pub struct ReadOptions {
+    /// The forms that values take.
+    pub limits: TypeLimits,
+    /// Longest string that is believed.
+    pub string_bytes_max: usize,
+    /// Versions that we do not know are tried, as long as nothing unknown is in them.
+    pub relaxed: bool,
+    /// The checksum is compared.
+    pub checksum: bool,
+    /// What modules have written is passed over instead of refused.
+    pub skip_modules: bool,
+}
+
+impl Default for ReadOptions {
+    fn default() -> Self {
+        ReadOptions {
+            limits: TypeLimits::default(),
+            string_bytes_max: STRING_BYTES_MAX,
+            relaxed: false,
+            checksum: true,
+            skip_modules: false,
+        }
+    }
+}
+
+/// What kind of thing is wrong with a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// It does not begin as an RDB file does.
+    Signature,
+    /// It is of a version that is not read.
+    Version(u32),
+    /// A type or opcode of another implementation's format, or a later one's, in a file of this version.
+    UnknownType(u8, u32),
+    /// The checksum is another.
+    Checksum,
+    /// It ends early.
+    Short,
+    /// Anything else.
+    Malformed,
+}
+
 /// What is wrong with a file, and where.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("RDB: {reason} at offset {offset}")]
@@ -19,12 +65,27 @@ pub struct RdbError {
     pub offset: u64,
     /// What is wrong with it.
     pub reason: String,
+    /// The kind of it.
+    pub fault: Fault,
 }
 
 impl RdbError {
     /// What Valkey's log says of it, and where it is.
     pub fn log_lines(&self) -> Vec<String> {
-        vec![self.reason.clone(), self.to_string()]
+        let at = self.offset;
+        match self.fault {
+            Fault::Checksum => vec![self.reason.clone(), format!("RDB CRC error at offset {at}")],
+            Fault::Signature | Fault::Version(_) | Fault::UnknownType(..) => {
+                vec![format!("{} (offset {at})", self.reason)]
+            }
+            Fault::Short | Fault::Malformed => vec![
+                "Short read or OOM loading DB. Unrecoverable error, aborting now.".into(),
+                format!(
+                    "Internal error in RDB reading offset {at} -> {}",
+                    self.reason
+                ),
+            ],
+        }
     }
 }
 
@@ -81,9 +142,17 @@ pub enum Event {
         key: Vec<u8>,
         /// When it expires: unix time in milliseconds.
         expire_at_ms: Option<u64>,
+        /// Seconds since its last access, if the file says so.
+        idle_s: Option<u64>,
+        /// How often it is used, logarithmically, if the file says so.
+        frequency: Option<u8>,
         /// Its value.
         value: Value,
     },
+    /// A key with a collection that has no elements; it is to be left out.
+    EmptyKey(Vec<u8>),
+    /// Something that a module has written, passed over: the module's name.
+    Module(String),
     /// The file is whole and its checksum right (or absent, before version 5 or when the writer left it out).
     End,
 }
@@ -95,11 +164,13 @@ enum State {
     /// In a key's value.
     Value {
         key: Vec<u8>,
+        kind: u8,
         decoder: Box<Decoder>,
     },
+    /// In what a module of this name has written.
+    Module(String),
     Footer,
     Done,
-    Failed,
 }
 
 /// See the module's documentation: [`RdbReader::feed`] bytes, then call [`RdbReader::poll`] until it says `None`.
@@ -115,9 +186,19 @@ pub struct RdbReader {
     version: u32,
     state: State,
     db: u32,
+    attributes: Attributes,
+    options: ReadOptions,
+    failed: bool,
+    /// What is being read, for whoever reports an error.
+    doing: &'static str,
+}
+
+/// What is said of a key before it comes.
+#[derive(Debug, Clone, Copy, Default)]
+struct Attributes {
     expire_at_ms: Option<u64>,
-    limits: TypeLimits,
-    string_max: usize,
+    idle_s: Option<u64>,
+    frequency: Option<u8>,
 }
 
 impl Default for RdbReader {
@@ -134,6 +215,15 @@ impl RdbReader {
 
     /// A reader that believes strings of up to `string_max` bytes.
     pub fn with_limits(limits: TypeLimits, string_max: usize) -> Self {
+        Self::with_options(ReadOptions {
+            limits,
+            string_bytes_max: string_max,
+            ..ReadOptions::default()
+        })
+    }
+
+    /// A reader.
+    pub fn with_options(options: ReadOptions) -> Self {
         RdbReader {
             buf: Vec::new(),
             at: 0,
@@ -143,9 +233,10 @@ impl RdbReader {
             version: 0,
             state: State::Header,
             db: 0,
-            expire_at_ms: None,
-            limits,
-            string_max,
+            attributes: Attributes::default(),
+            options,
+            failed: false,
+            doing: "start",
         }
     }
 
@@ -182,14 +273,33 @@ impl RdbReader {
     pub fn end_of_input(&self) -> Result<(), RdbError> {
         match self.state {
             State::Done => Ok(()),
-            _ => Err(self.error("unexpected end of file".into())),
+            _ => Err(self.error("unexpected end of file".into(), Fault::Short)),
         }
     }
 
-    fn error(&self, reason: String) -> RdbError {
+    /// The version, once it is known.
+    pub fn version(&self) -> u32 {
+        self.version
+    }
+
+    /// What was being read last, in Valkey's words: `read-key`, `read-object-value` and the like.
+    pub fn doing(&self) -> &'static str {
+        self.doing
+    }
+
+    /// The key whose value is being read, and the value's type.
+    pub fn key(&self) -> Option<(&[u8], u8)> {
+        match &self.state {
+            State::Value { key, kind, .. } => Some((key, *kind)),
+            _ => None,
+        }
+    }
+
+    fn error(&self, reason: String, fault: Fault) -> RdbError {
         RdbError {
             offset: self.offset(),
             reason,
+            fault,
         }
     }
 
@@ -202,21 +312,26 @@ impl RdbReader {
         loop {
             match self.state {
                 State::Done => return Ok(None),
-                State::Failed => return Err(self.error("the file is malformed".into())),
+                _ if self.failed => {
+                    return Err(self.error("the file is malformed".into(), Fault::Malformed));
+                }
                 _ if self.buf.len() < self.need => return Ok(None),
                 _ => {}
             }
             let mut input = Input {
                 bytes: &self.buf,
                 at: self.at,
-                string_max: self.string_max,
+                string_max: self.options.string_bytes_max,
             };
+            let mut fault = Fault::Malformed;
             let mut draft = Draft {
                 version: &mut self.version,
                 db: &mut self.db,
-                expire_at_ms: &mut self.expire_at_ms,
-                limits: &self.limits,
+                attributes: &mut self.attributes,
+                options: &self.options,
                 sum: &self.sum,
+                doing: &mut self.doing,
+                fault: &mut fault,
             };
             let step = draft.step(&mut self.state, &mut input);
             let at = input.at;
@@ -236,8 +351,8 @@ impl RdbReader {
                     return Ok(None);
                 }
                 Err(Stop::Bad(reason)) => {
-                    self.state = State::Failed;
-                    return Err(self.error(reason));
+                    self.failed = true;
+                    return Err(self.error(reason, fault));
                 }
             }
         }
@@ -248,9 +363,11 @@ impl RdbReader {
 struct Draft<'a> {
     version: &'a mut u32,
     db: &'a mut u32,
-    expire_at_ms: &'a mut Option<u64>,
-    limits: &'a TypeLimits,
+    attributes: &'a mut Attributes,
+    options: &'a ReadOptions,
     sum: &'a Checksum,
+    doing: &'a mut &'static str,
+    fault: &'a mut Fault,
 }
 
 impl Draft<'_> {
@@ -260,18 +377,26 @@ impl Draft<'_> {
             State::Header => {
                 let magic = input.take(9)?;
                 let (valkey, digits) = match magic {
-                    [b'R', b'E', b'D', b'I', b'S', rest @ ..] => (false, rest),
+                    [b'R', b'E', b'D', b'I', b'S', b'0', rest @ ..] => (false, rest),
                     [b'V', b'A', b'L', b'K', b'E', b'Y', rest @ ..] => (true, rest),
-                    _ => return Err("wrong signature trying to load DB from file".into()),
+                    _ => {
+                        *self.fault = Fault::Signature;
+                        let magic = String::from_utf8_lossy(magic);
+                        return Err(Stop::Bad(format!(
+                            "Wrong signature trying to load DB from file: {magic}"
+                        )));
+                    }
                 };
                 let version = std::str::from_utf8(digits)
                     .ok()
                     .filter(|d| d.bytes().all(|b| b.is_ascii_digit()))
                     .and_then(|d| d.parse().ok())
                     .unwrap_or(0);
-                if !readable(version) || valkey != (version >= 80) {
+                let newer = version > *FOREIGN_VERSIONS.end();
+                if !readable(version, self.options.relaxed) || valkey != newer {
+                    *self.fault = Fault::Version(version);
                     return Err(Stop::Bad(format!(
-                        "can't handle RDB format version {version}"
+                        "Can't handle RDB format version {version}"
                     )));
                 }
                 *self.version = version;
@@ -279,47 +404,91 @@ impl Draft<'_> {
                 Ok(Some(Event::Version { version, valkey }))
             }
             State::Record => self.record(state, input),
-            State::Value { key, decoder } => {
-                let Some(decoded) = decoder.step(input, self.limits)? else {
+            State::Value { key, decoder, .. } => {
+                *self.doing = "read-object-value";
+                let Some(decoded) = decoder.step(input, &self.options.limits)? else {
                     return Ok(None);
                 };
                 let key = std::mem::take(key);
-                let expire_at_ms = self.expire_at_ms.take();
+                let attributes = std::mem::take(self.attributes);
                 *state = State::Record;
                 Ok(match decoded {
-                    Decoded::Empty => None,
+                    Decoded::Empty => Some(Event::EmptyKey(key)),
                     Decoded::Value(value) => Some(Event::Key {
                         db: *self.db,
                         key,
-                        expire_at_ms,
+                        expire_at_ms: attributes.expire_at_ms,
+                        idle_s: attributes.idle_s,
+                        frequency: attributes.frequency,
                         value,
                     }),
                 })
             }
+            State::Module(skip) => {
+                // Opcodes and what they announce, until there are no more.
+                match input.length()? {
+                    module_op::EOF => {
+                        let name = std::mem::take(skip);
+                        *state = State::Record;
+                        return Ok(Some(Event::Module(name)));
+                    }
+                    module_op::SINT | module_op::UINT => {
+                        input.length()?;
+                    }
+                    module_op::FLOAT => {
+                        input.take(4)?;
+                    }
+                    module_op::DOUBLE => {
+                        input.take(8)?;
+                    }
+                    module_op::STRING => {
+                        input.string()?;
+                    }
+                    other => {
+                        return Err(Stop::Bad(format!("unknown module opcode {other}")));
+                    }
+                }
+                Ok(None)
+            }
             State::Footer => {
+                *self.doing = "check-sum";
                 if *self.version >= 5 {
                     let said = input.u64_le()?;
                     let is = self.sum.value();
-                    if said != 0 && said != is {
+                    if self.options.checksum && said != 0 && said != is {
+                        *self.fault = Fault::Checksum;
                         return Err(Stop::Bad(format!(
-                            "wrong RDB checksum: expected {said:016x}, got {is:016x}"
+                            "Wrong RDB checksum expected: ({said:x}) but got ({is:x}). Aborting now."
                         )));
                     }
                 }
                 *state = State::Done;
                 Ok(Some(Event::End))
             }
-            State::Done | State::Failed => Ok(None),
+            State::Done => Ok(None),
         }
     }
 
     fn record(&mut self, state: &mut State, input: &mut Input<'_>) -> Result<Option<Event>, Stop> {
-        let event = match input.byte()? {
-            op::AUX => Event::Aux {
-                name: input.string()?,
-                value: input.string()?,
-            },
+        *self.doing = "read-type";
+        let record = input.byte()?;
+        if *self.version < NEWEST_VERSION && FOREIGN_TYPES.contains(&record) {
+            *self.fault = Fault::UnknownType(record, *self.version);
+            return Err(Stop::Bad(format!(
+                "Can't handle foreign type or opcode {record} in RDB with version {}",
+                self.version
+            )));
+        }
+        let event = match record {
+            op::AUX => {
+                *self.doing = "read-aux";
+                Event::Aux {
+                    name: input.string()?,
+                    value: input.string()?,
+                }
+            }
             op::SELECTDB => {
+                *self.doing = "read-len";
                 let db = input.length()?;
                 *self.db = u32::try_from(db)
                     .map_err(|_| Stop::Bad(format!("database number {db} is too large")))?;
@@ -335,40 +504,82 @@ impl Draft<'_> {
                 expires: input.length()?,
             },
             op::SLOT_IMPORT => slot_import(input)?,
-            op::FUNCTION2 => Event::Function(input.string()?),
-            op::FUNCTION_PRE_GA => {
-                return Err("functions of a pre-release are not supported".into());
+            op::FUNCTION2 => {
+                *self.doing = "read-functions";
+                Event::Function(input.string()?)
             }
-            op::MODULE_AUX => return Err("module data is not supported".into()),
-            // How hot the key is: read and dropped.
-            op::IDLE => {
+            op::FUNCTION_PRE_GA => {
+                return Err("Pre-release function format not supported.".into());
+            }
+            op::MODULE_AUX => {
+                *self.doing = "read-module-aux";
+                let name = module_name(input.length()?);
+                if input.length()? != module_op::UINT {
+                    return Err("bad when_opcode".into());
+                }
                 input.length()?;
+                if !self.options.skip_modules {
+                    return Err(Stop::Bad(format!(
+                        "The RDB file contains AUX module data I can't load: no matching module '{name}'"
+                    )));
+                }
+                *state = State::Module(name);
+                return Ok(None);
+            }
+            op::IDLE => {
+                self.attributes.idle_s = Some(input.length()?);
                 return Ok(None);
             }
             op::FREQ => {
-                input.byte()?;
+                self.attributes.frequency = Some(input.byte()?);
                 return Ok(None);
             }
             op::EXPIRETIME => {
-                *self.expire_at_ms = Some(u64::from(input.u32_le()?) * 1000);
+                *self.doing = "read-expire";
+                self.attributes.expire_at_ms = Some(u64::from(input.u32_le()?) * 1000);
                 return Ok(None);
             }
             op::EXPIRETIME_MS => {
+                *self.doing = "read-expire";
                 // A time before 1970 is long past.
-                *self.expire_at_ms = Some(u64::try_from(input.u64_le()? as i64).unwrap_or(0));
+                self.attributes.expire_at_ms =
+                    Some(u64::try_from(input.u64_le()? as i64).unwrap_or(0));
                 return Ok(None);
             }
             op::EOF => {
                 *state = State::Footer;
                 return Ok(None);
             }
+            kind::MODULE_2 => {
+                *self.doing = "read-key";
+                input.string()?;
+                *self.doing = "read-object-value";
+                let name = module_name(input.length()?);
+                if !self.options.skip_modules {
+                    return Err(Stop::Bad(format!(
+                        "The RDB file contains module data I can't load: no matching module type '{name}'"
+                    )));
+                }
+                *self.attributes = Attributes::default();
+                *state = State::Module(name);
+                return Ok(None);
+            }
             kind => {
+                if !is_value(kind) {
+                    *self.fault = Fault::UnknownType(kind, *self.version);
+                    return Err(
+                        "Unknown type or opcode when loading DB. Unrecoverable error, aborting now."
+                            .into(),
+                    );
+                }
                 if let Some(reason) = refuse(kind) {
                     return Err(Stop::Bad(format!("{reason} (type {kind})")));
                 }
+                *self.doing = "read-key";
                 let key = input.string()?;
                 *state = State::Value {
                     key,
+                    kind,
                     decoder: Box::new(Decoder::Start(kind)),
                 };
                 return Ok(None);
@@ -376,6 +587,29 @@ impl Draft<'_> {
         };
         Ok(Some(event))
     }
+}
+
+/// Opcodes of what modules write.
+mod module_op {
+    pub const EOF: u64 = 0;
+    pub const SINT: u64 = 1;
+    pub const UINT: u64 = 2;
+    pub const FLOAT: u64 = 3;
+    pub const DOUBLE: u64 = 4;
+    pub const STRING: u64 = 5;
+}
+
+/// Whether there are values of this type at all, whether or not we read them.
+fn is_value(kind: u8) -> bool {
+    matches!(kind, 0..=7 | 9..=22)
+}
+
+/// The nine letters of a module's type, six bits each above ten of a version.
+fn module_name(id: u64) -> String {
+    const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+    (0..9)
+        .map(|n| LETTERS[(id >> (10 + 6 * (8 - n)) & 63) as usize] as char)
+        .collect()
 }
 
 fn slot_import(input: &mut Input<'_>) -> Result<Event, Stop> {

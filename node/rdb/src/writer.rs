@@ -49,6 +49,12 @@ impl RdbWriter {
         encode::string(&mut self.out, value);
     }
 
+    /// The code of a function library.
+    pub fn function(&mut self, code: &[u8]) {
+        self.out.push(op::FUNCTION2);
+        self.out.string(code);
+    }
+
     /// The database of the keys that follow. [`RdbWriter::key`] does this by itself where it is missing.
     pub fn select_db(&mut self, db: u32) {
         self.out.push(op::SELECTDB);

@@ -127,6 +127,7 @@ fn read(bytes: &[u8], chunk: usize) -> Result<Keys, holdfast_rdb::RdbError> {
                 key,
                 expire_at_ms,
                 value,
+                ..
             } = event
             {
                 keys.push((db, key, expire_at_ms, value));
@@ -217,15 +218,15 @@ fn errors_name_offset_and_reason() {
     };
     check(
         b"RODIS0011",
-        "RDB: wrong signature trying to load DB from file at offset 0",
+        "RDB: Wrong signature trying to load DB from file: RODIS0011 at offset 0",
     );
     check(
         b"REDIS0012",
-        "RDB: can't handle RDB format version 12 at offset 0",
+        "RDB: Can't handle RDB format version 12 at offset 0",
     );
     check(
         b"REDIS0080",
-        "RDB: can't handle RDB format version 80 at offset 0",
+        "RDB: Can't handle RDB format version 80 at offset 0",
     );
     check(
         b"REDIS0011\x0f\x00",
@@ -242,7 +243,7 @@ fn errors_name_offset_and_reason() {
     );
     check(
         b"REDIS0011\xff12345678",
-        "RDB: wrong RDB checksum: expected 3837363534333231, got 629738748d8a22c0 at offset 10",
+        "RDB: Wrong RDB checksum expected: (3837363534333231) but got (629738748d8a22c0). Aborting now. at offset 10",
     );
 }
 

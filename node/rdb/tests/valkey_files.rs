@@ -40,6 +40,7 @@ fn load(engine: &mut Engine, file: &[u8], chunk: usize) -> Result<Vec<(String, S
                     key,
                     expire_at_ms,
                     value,
+                    ..
                 } => {
                     engine.load_key(db as u16, &key, expire_at_ms, value);
                 }

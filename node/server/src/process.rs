@@ -8,7 +8,6 @@ use crate::logging;
 use crate::persist::{LoadRequest, RdbIn, RdbOut, SaveRequest};
 use crate::seam::{ControlOut, ExecutorHandle, ToExecutor};
 use holdfast_raft_log::disk::StdDisk;
-use holdfast_rdb::{DumpCodec, RdbVersion};
 use std::ffi::OsString;
 use std::fs::File;
 use std::io;
@@ -182,6 +181,8 @@ fn start(mut config: Config) -> io::Result<()> {
     }
     let executor = driver.run()?;
     if let Some(reason) = executor.fatal() {
+        // The reason is to be the last that the log says.
+        pidfile.remove_quietly();
         return Err(io::Error::other(reason));
     }
     drop(pidfile);
@@ -196,11 +197,7 @@ fn start(mut config: Config) -> io::Result<()> {
 pub fn executor(config: Config, control: ControlOut, clock: Clock) -> io::Result<Executor> {
     let settings = crate::config::Settings::of(&config);
     let limits = crate::executor::engine_config(&config, &settings, [0; 2]).limits;
-    let codec = Box::new(DumpCodec {
-        limits,
-        compress: config.yes("rdbcompression"),
-        version: RdbVersion::V80,
-    });
+    let codec = Box::new(crate::persist::dump_codec(&config, limits));
     Executor::new(config, codec, control, Box::new(StdHost), clock.now()).map_err(io::Error::other)
 }
 
@@ -240,6 +237,15 @@ impl PidFile {
                 tracing::warn!("Failed to write PID file '{}': {e}", path.display());
                 PidFile(None)
             }
+        }
+    }
+}
+
+impl PidFile {
+    fn remove_quietly(mut self) {
+        if let Some(path) = self.0.take() {
+            // It may be gone already.
+            let _ = std::fs::remove_file(path);
         }
     }
 }

@@ -84,6 +84,11 @@ fn debug(ex: &mut Executor, id: ConnId, argv: &[&[u8]]) {
                 None => ex.reply_error(id, "ERR no such key"),
             }
         }
+        [b"set-skip-checksum-validation", n] => {
+            ex.persist.ignore_checksums = *n != b"0";
+            ex.apply_config();
+            write::ok(ex.out(id));
+        }
         [b"pause-cron", n] => {
             ex.cron_paused = *n != b"0";
             write::ok(ex.out(id));

@@ -28,7 +28,6 @@ use holdfast_engine::Engine;
 use holdfast_raft_log as raft;
 use holdfast_raft_log::disk::Disk;
 use holdfast_raft_log::{Group, Office, RaftServer};
-use holdfast_rdb::DumpCodec;
 use holdfast_slot_migration::Applied;
 use member::{Context, Member, MemberEvent};
 use quorum::{Completion, QuorumShard};
@@ -111,12 +110,9 @@ pub fn engines(config: &Config, hash_seed: [u64; 2]) -> MakeEngine {
     let config = config.clone();
     Arc::new(move || {
         let settings = crate::config::Settings::of(&config);
-        let config = crate::executor::engine_config(&config, &settings, hash_seed);
-        let codec = DumpCodec {
-            limits: config.limits,
-            ..DumpCodec::default()
-        };
-        Engine::new(config, Box::new(codec))
+        let engine = crate::executor::engine_config(&config, &settings, hash_seed);
+        let codec = crate::persist::dump_codec(&config, engine.limits);
+        Engine::new(engine, Box::new(codec))
     })
 }
 

@@ -62,6 +62,7 @@ pub async fn load(
                     key,
                     expire_at_ms,
                     value,
+                    ..
                 } => {
                     let db = u16::try_from(db)
                         .ok()

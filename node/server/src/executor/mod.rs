@@ -366,6 +366,9 @@ impl Executor {
         self.persist.configure(&self.config);
         self.update_restrictions();
         let new = engine_config(&self.config, &self.settings, self.engine.config().hash_seed);
+        let mut codec = crate::persist::dump_codec(&self.config, new.limits);
+        codec.0.ignore_checksum = self.persist.ignore_checksums;
+        self.engine.set_codec(Box::new(codec));
         *self.engine.config_mut() = new;
         self.update_tracking();
     }

@@ -1,7 +1,7 @@
 //! RDB files in production: a thread for each that is written or read.
 
 use super::{Framing, LoadRequest, Loaded, LoadedKey, RdbIn, RdbOut, SaveRequest};
-use holdfast_rdb::{Draft, Event, Packer, RdbReader};
+use holdfast_rdb::{Draft, Event, Packer, RdbReader, ReadOptions};
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::Path;
@@ -267,7 +267,12 @@ fn read_all(
     to: &SyncSender<Loaded>,
     progress: &AtomicU64,
 ) -> Outcome {
-    let mut reader = RdbReader::new(request.limits);
+    let mut reader = RdbReader::with_options(ReadOptions {
+        limits: request.limits,
+        relaxed: request.relaxed,
+        checksum: request.checksum,
+        ..ReadOptions::default()
+    });
     let mut chunk = vec![0; READ_BYTES];
     let mut batch = Vec::new();
     let mut batch_from = 0;
@@ -287,12 +292,7 @@ fn read_all(
         };
         if n == 0 {
             flush(&mut batch)?;
-            return Ok(reader.end_of_input().map_err(|e| {
-                vec![
-                    "Short read or OOM loading DB. Unrecoverable error, aborting now.".into(),
-                    e.to_string(),
-                ]
-            }));
+            return Ok(reader.end_of_input().map_err(|e| e.log_lines()));
         }
         reader.feed(&chunk[..n]);
         loop {
@@ -306,12 +306,18 @@ fn read_all(
             };
             match event {
                 Event::Version { .. } => send(Loaded::Accepted)?,
+                Event::EmptyKey(key) => {
+                    flush(&mut batch)?;
+                    send(Loaded::EmptyKey(key))?;
+                }
+                Event::Function(code) => send(Loaded::Function(code))?,
                 Event::Aux { name, value } => send(Loaded::Aux(name, value))?,
                 Event::Key {
                     db,
                     key,
                     expire_at_ms,
                     value,
+                    ..
                 } => {
                     batch.push(LoadedKey {
                         db,

@@ -6,6 +6,9 @@ use crate::executor::{Ending, Executor};
 /// Batches of keys put in by one turn: some 100 µs.
 const BATCHES_A_TURN: usize = 4;
 
+/// So many keys without elements are named in the log.
+const EMPTY_KEYS_LOGGED: u64 = 10;
+
 /// A file being loaded.
 pub struct Loading {
     input: Box<dyn RdbIn>,
@@ -35,7 +38,7 @@ impl Executor {
         LoadRequest {
             path: self.config.path(self.config.get("dbfilename")),
             limits: self.engine.limits(),
-            checksum: self.config.yes("rdbchecksum"),
+            checksum: self.config.yes("rdbchecksum") && !self.persist.ignore_checksums,
             relaxed: self.config.get("rdb-version-check") == "relaxed",
             key_delay_us: self.config.int("key-load-delay"),
         }
@@ -89,6 +92,8 @@ impl Executor {
             };
             match loaded {
                 Loaded::Accepted => {}
+                Loaded::Function(code) => self.persist.functions.push(code),
+                Loaded::EmptyKey(key) => self.skip_empty(&key),
                 Loaded::Aux(name, value) => {
                     let used_mem = log_aux(&name, &value, self.now.unix_us / 1_000_000);
                     if let (Some(loading), Some(bytes)) = (&mut self.persist.loading, used_mem) {
@@ -129,11 +134,24 @@ impl Executor {
     }
 
     fn log_loaded(&self) {
+        let p = &self.persist;
+        let empty = match p.empty_keys {
+            0 => String::new(),
+            n => format!(" empty keys skipped: {n},"),
+        };
         tracing::info!(
-            "Done loading RDB, keys loaded: {}, keys expired: {}, all fields expired hashes: 0.",
-            self.persist.keys_loaded,
-            self.persist.keys_expired
+            "Done loading RDB, keys loaded: {}, keys expired: {},{empty} all fields expired hashes: 0.",
+            p.keys_loaded,
+            p.keys_expired
         );
+    }
+
+    /// Old versions have left such keys behind.
+    fn skip_empty(&mut self, key: &[u8]) {
+        self.persist.empty_keys += 1;
+        if self.persist.empty_keys <= EMPTY_KEYS_LOGGED {
+            tracing::info!("skipping empty key: {}", String::from_utf8_lossy(key));
+        }
     }
 
     /// Puts keys in. One whose time has passed is left out, as on any primary.
@@ -184,6 +202,7 @@ impl Executor {
             }
         };
         (self.persist.keys_loaded, self.persist.keys_expired) = (0, 0);
+        self.persist.empty_keys = 0;
         loop {
             match input.wait() {
                 Loaded::Accepted => {
@@ -191,6 +210,13 @@ impl Executor {
                         tracing::info!("RDB signature and version check passed. Flushing old data");
                         self.engine.flush(None);
                         self.fx.note_flush_all();
+                        self.persist.functions.clear();
+                    }
+                }
+                Loaded::EmptyKey(key) => self.skip_empty(&key),
+                Loaded::Function(code) => {
+                    if !self.persist.functions.contains(&code) {
+                        self.persist.functions.push(code);
                     }
                 }
                 Loaded::Aux(name, value) => {

@@ -13,8 +13,8 @@ pub mod save;
 
 use crate::config::Config;
 use crate::executor::Executor;
-use holdfast_engine::{Command, Engine, TypeLimits, Value};
-use holdfast_rdb::Draft;
+use holdfast_engine::{BadPayload, Command, Engine, TypeLimits, Value, ValueCodec, ValueRef};
+use holdfast_rdb::{Draft, DumpCodec, RdbVersion};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -108,6 +108,10 @@ pub enum Loaded {
     Keys(Vec<LoadedKey>),
     /// An auxiliary field.
     Aux(Vec<u8>, Vec<u8>),
+    /// The code of a function library.
+    Function(Vec<u8>),
+    /// A key that is left out, since its collection has no elements.
+    EmptyKey(Vec<u8>),
     /// That was all, and it was right.
     End,
     /// The file is not to be used, or cannot be read; what is said to the log.
@@ -148,11 +152,16 @@ pub struct Persistence {
     pub(crate) last_early_bytes: u64,
     pub(crate) keys_loaded: u64,
     pub(crate) keys_expired: u64,
+    pub(crate) empty_keys: u64,
+    /// `DEBUG SET-SKIP-CHECKSUM-VALIDATION`
+    pub(crate) ignore_checksums: bool,
     /// `save`: seconds and changes.
     pub(crate) points: Vec<(u64, u64)>,
     /// What commands have to be asked before they run: something is being loaded, or writes are refused.
     pub(crate) restricts: bool,
     pub(crate) flushall: Option<&'static Command>,
+    /// Function libraries of the last file read, for the next one written.
+    pub(crate) functions: Vec<Vec<u8>>,
     /// Why the process must end.
     pub(crate) fatal: Option<&'static str>,
     files: u64,
@@ -174,9 +183,12 @@ impl Default for Persistence {
             last_early_bytes: 0,
             keys_loaded: 0,
             keys_expired: 0,
+            empty_keys: 0,
+            ignore_checksums: false,
             points: Vec::new(),
             restricts: false,
             flushall: Engine::command(b"flushall"),
+            functions: Vec::new(),
             fatal: None,
             files: 0,
         }
@@ -198,6 +210,35 @@ impl Persistence {
     /// Whether writes are refused because the last background save failed.
     pub(crate) fn refuses_writes(&self, config: &Config) -> bool {
         !self.last_ok && !self.points.is_empty() && config.yes("stop-writes-on-bgsave-error")
+    }
+}
+
+/// What makes and reads the payloads of `DUMP`.
+pub fn dump_codec(config: &Config, limits: TypeLimits) -> LoggedCodec {
+    LoggedCodec(DumpCodec {
+        limits,
+        version: RdbVersion::V80,
+        compress: config.yes("rdbcompression"),
+        relaxed: config.get("rdb-version-check") == "relaxed",
+        ignore_checksum: false,
+    })
+}
+
+/// A codec that says in the log what is wrong with a payload; the client only learns that something is.
+#[derive(Debug, Clone)]
+pub struct LoggedCodec(pub DumpCodec);
+
+impl ValueCodec for LoggedCodec {
+    fn dump(&self, value: ValueRef<'_>) -> Vec<u8> {
+        self.0.encode(value)
+    }
+
+    fn load(&self, payload: &[u8]) -> Result<Value, BadPayload> {
+        self.0.decode(payload).inspect_err(|e| {
+            if let BadPayload::Malformed(reason) = e {
+                tracing::warn!("Bad data format in a payload to be restored: {reason}");
+            }
+        })
     }
 }
 

@@ -193,6 +193,9 @@ impl Executor {
             writer.aux("repl-offset", at.as_bytes());
         }
         let _ = for_replica;
+        for code in &self.persist.functions {
+            writer.function(code);
+        }
         if without_keys {
             return writer;
         }
