@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::call::{Block, Call, CmdError, CmdResult, DONE, Outcome, TimeoutReply};
+use crate::call::{Block, Call, CmdError, CmdResult, DONE, Outcome, TimeoutReply, Wakes};
 use crate::glob;
 use crate::number::parse_f64;
 
@@ -74,6 +74,8 @@ pub fn block(
             keys: keys.iter().map(|k| Box::from(*k)).collect(),
             timeout,
             on_timeout,
+            replaced: Vec::new(),
+            wakes: Wakes::OnValue,
         })));
     }
     on_timeout.write(call.reply, call.proto);

@@ -61,8 +61,8 @@ pub enum Outcome {
     Done,
     /// An error reply has been written. What was changed before (nothing, as a rule) has its effects.
     Failed,
-    /// Nothing has changed and nothing has been written: execute the same command again when one of the keys
-    /// is reported ready, or answer the timeout.
+    /// No reply has been written: execute the same command again when one of the keys is reported ready, or answer the
+    /// timeout. As a rule nothing has changed; what has (`XREADGROUP` creates its consumer) has its effects.
     Block(Box<Block>),
 }
 
@@ -75,6 +75,19 @@ pub struct Block {
     pub timeout: Option<Duration>,
     /// What to answer when the time is over.
     pub on_timeout: TimeoutReply,
+    /// Arguments to be replaced when the command is executed anew.
+    pub replaced: Vec<(usize, Box<[u8]>)>,
+    /// What of its keys it is executed anew for.
+    pub wakes: Wakes,
+}
+
+/// What a blocked command is executed anew for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wakes {
+    /// One of its keys has a value of the type that the command is for.
+    OnValue,
+    /// That, and also when one of its keys is gone or is of another type: the command fails then.
+    OnAnyChange,
 }
 
 /// The reply of a blocking command that ran out of time.
@@ -205,6 +218,12 @@ impl<'a> Call<'a> {
     pub fn rewrite(&mut self, argv: &[&[u8]]) {
         self.fx.explicit = true;
         self.fx.propagate(self.db, argv);
+    }
+
+    /// Propagates the command as it was sent, with some arguments replaced.
+    pub fn rewrite_args(&mut self, replaced: &[(usize, &[u8])]) {
+        self.fx.explicit = true;
+        self.fx.propagate_replaced(self.db, self.argv, replaced);
     }
 
     /// Propagates nothing for this command beyond what was rewritten so far.

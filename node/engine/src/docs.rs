@@ -5,7 +5,7 @@
 //! ```text
 //! key:key value [(NX | XX | IFEQ=comparison-value)<condition>] [GET] {score:double member}<data>...
 //!
-//! name            a string; name:int, name:double, name:key, name:pattern, name:time are other types
+//! name            a string; name:int, name:double, name:key, name:pattern, name:time are other types; NAME:str if in capitals
 //! name:key#1      a key (or pattern) of the second key rule; without #, keys are of the first
 //! WORD            a word to be typed as it is, named like itself in lower case; WORD<name> names it otherwise
 //! WORD=argument   an argument introduced by a word
@@ -168,8 +168,14 @@ impl<'a> Parser<'a> {
             let name = self.name()?;
             return closed.then(|| arg(name, ArgKind::Block(parts)));
         }
-        let word =
-            self.until(|c| !(c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '"' | '*')));
+        let word = match self.rest.strip_prefix('"').and_then(|r| r.find('"')) {
+            Some(len) => {
+                let (word, rest) = self.rest.split_at(len + 2);
+                self.rest = rest;
+                word
+            }
+            None => self.until(|c| !(c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '*'))),
+        };
         if word.is_empty() {
             return None;
         }
@@ -180,7 +186,7 @@ impl<'a> Parser<'a> {
                 ..inner
             });
         }
-        if !word.starts_with(|c: char| c.is_ascii_lowercase()) {
+        if !word.starts_with(|c: char| c.is_ascii_lowercase()) && !self.rest.starts_with(':') {
             let name = self.name().unwrap_or_else(|| word.to_ascii_lowercase());
             return Some(Arg {
                 token: Some(word.to_string()),
@@ -190,6 +196,7 @@ impl<'a> Parser<'a> {
         let mut kind = "string";
         if self.skip(":") {
             kind = match self.until(|c| !c.is_ascii_lowercase()) {
+                "str" => "string",
                 "int" => "integer",
                 "double" => "double",
                 "key" => "key",
@@ -516,6 +523,7 @@ mod tests {
             ArgKind::Block(parts) => format!("{{{}}}<{}>", list(parts, " "), arg.name),
             ArgKind::Value(kind) => {
                 let kind = match *kind {
+                    "string" if arg.name.starts_with(|c: char| c.is_ascii_uppercase()) => ":str",
                     "string" => "",
                     "integer" => ":int",
                     "unix-time" => ":time",

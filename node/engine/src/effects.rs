@@ -205,6 +205,11 @@ impl Effects {
 
     /// Appends one effect.
     pub fn propagate(&mut self, db: u16, argv: &[&[u8]]) {
+        self.propagate_replaced(db, argv, &[]);
+    }
+
+    /// Appends one effect, with some of these arguments replaced.
+    pub fn propagate_replaced(&mut self, db: u16, argv: &[&[u8]], replaced: &[(usize, &[u8])]) {
         if !self.enabled {
             return;
         }
@@ -217,7 +222,14 @@ impl Effects {
             self.unit_start = Some(self.bytes.len());
         }
         self.unit_ops += 1;
-        write::command(&mut self.bytes, argv);
+        if replaced.is_empty() {
+            return write::command(&mut self.bytes, argv);
+        }
+        write::array(&mut self.bytes, argv.len());
+        for (i, arg) in argv.iter().enumerate() {
+            let other = replaced.iter().find(|(at, _)| *at == i);
+            write::bulk(&mut self.bytes, other.map_or(*arg, |(_, other)| other));
+        }
     }
 
     /// Appends a command of the stream itself, which belongs to no database and to no unit: `PING`, `REPLCONF GETACK`. Only

@@ -69,7 +69,9 @@ pub mod types;
 pub mod value;
 
 pub use apply::{ApplyError, ApplyState};
-pub use call::{Block, Call, CmdError, CmdResult, CommandFn, DONE, Mode, Outcome, TimeoutReply};
+pub use call::{
+    Block, Call, CmdError, CmdResult, CommandFn, DONE, Mode, Outcome, TimeoutReply, Wakes,
+};
 pub use effects::{Effects, KeyList};
 pub use engine::{BadPayload, Engine, EngineConfig, EngineStats, Ttl, ValueCodec};
 pub use events::{EventClass, EventList};

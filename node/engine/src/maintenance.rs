@@ -75,6 +75,11 @@ impl Engine {
             || self.snapshots.sweep_step(budget, &mut self.dbs)
     }
 
+    /// Takes a value that is not needed any more, to be freed in steps.
+    pub(crate) fn set_aside(&mut self, value: Value) {
+        self.garbage.values.push(value);
+    }
+
     /// Begins a snapshot of the keys in these slots as they are now.
     pub fn snapshot_begin(&mut self, slots: SlotFilter, sink: Box<dyn SnapshotSink>) -> SnapshotId {
         self.snapshots.begin(slots, sink, &mut self.dbs)

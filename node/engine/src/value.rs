@@ -6,7 +6,7 @@ use holdfast_resp::number::IntText;
 use holdfast_resp::{format_i64, parse_i64};
 
 use crate::digest::ValueDigest;
-use crate::types::{HashValue, ListValue, SetValue, ZsetValue};
+use crate::types::{HashValue, ListValue, SetValue, StreamValue, ZsetValue};
 
 /// The data types.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -21,6 +21,8 @@ pub enum Type {
     Zset,
     /// `hash`
     Hash,
+    /// `stream`
+    Stream,
 }
 
 impl Type {
@@ -32,6 +34,7 @@ impl Type {
             Type::Set => "set",
             Type::Zset => "zset",
             Type::Hash => "hash",
+            Type::Stream => "stream",
         }
     }
 
@@ -43,12 +46,14 @@ impl Type {
             Type::Set => 2,
             Type::Zset => 3,
             Type::Hash => 4,
+            // 5 is the type of modules.
+            Type::Stream => 6,
         }
     }
 
     /// Whether clients can be blocked on keys of this type.
     pub const fn unblocks(self) -> bool {
-        matches!(self, Type::List | Type::Zset)
+        matches!(self, Type::List | Type::Zset | Type::Stream)
     }
 }
 
@@ -65,6 +70,8 @@ pub enum Value {
     Zset(Box<ZsetValue>),
     /// A hash.
     Hash(Box<HashValue>),
+    /// A stream.
+    Stream(Box<StreamValue>),
 }
 
 /// A string, kept as an integer where it is the canonical text of one.
@@ -107,6 +114,8 @@ pub enum ValueRef<'a> {
     Zset(&'a ZsetValue),
     /// A hash.
     Hash(&'a HashValue),
+    /// A stream.
+    Stream(&'a StreamValue),
 }
 
 /// A value inside the keyspace, to change in place. Strings are changed by replacing them.
@@ -122,6 +131,8 @@ pub enum ValueMut<'a> {
     Zset(&'a mut ZsetValue),
     /// A hash.
     Hash(&'a mut HashValue),
+    /// A stream.
+    Stream(&'a mut StreamValue),
 }
 
 /// A string inside the keyspace, to read.
@@ -199,6 +210,7 @@ impl Value {
             Value::Set(v) => ValueRef::Set(v),
             Value::Zset(v) => ValueRef::Zset(v),
             Value::Hash(v) => ValueRef::Hash(v),
+            Value::Stream(v) => ValueRef::Stream(v),
         }
     }
 
@@ -215,6 +227,7 @@ impl Value {
             Value::Set(v) => v.discard(elements),
             Value::Zset(v) => v.discard(elements),
             Value::Hash(v) => v.discard(elements),
+            Value::Stream(v) => v.discard(elements),
         }
     }
 }
@@ -228,6 +241,7 @@ impl ValueRef<'_> {
             ValueRef::Set(_) => Type::Set,
             ValueRef::Zset(_) => Type::Zset,
             ValueRef::Hash(_) => Type::Hash,
+            ValueRef::Stream(_) => Type::Stream,
         }
     }
 
@@ -239,6 +253,7 @@ impl ValueRef<'_> {
             ValueRef::Set(v) => v.encoding(),
             ValueRef::Zset(v) => v.encoding(),
             ValueRef::Hash(v) => v.encoding(),
+            ValueRef::Stream(v) => v.encoding(),
         }
     }
 
@@ -250,10 +265,11 @@ impl ValueRef<'_> {
             ValueRef::Set(v) => Value::Set(Box::new(v.clone())),
             ValueRef::Zset(v) => Value::Zset(Box::new(v.clone())),
             ValueRef::Hash(v) => Value::Hash(Box::new(v.clone())),
+            ValueRef::Stream(v) => Value::Stream(Box::new(v.clone())),
         }
     }
 
-    /// Number of elements; 1 for a string, which is one allocation.
+    /// Number of elements: about as many steps as it takes to free the value. 1 for a string, which is one allocation; of a stream its nodes.
     pub fn elements(self) -> usize {
         match self {
             ValueRef::Str(_) => 1,
@@ -261,6 +277,7 @@ impl ValueRef<'_> {
             ValueRef::Set(v) => v.len(),
             ValueRef::Zset(v) => v.len(),
             ValueRef::Hash(v) => v.len(),
+            ValueRef::Stream(v) => v.weight(),
         }
     }
 
@@ -272,6 +289,7 @@ impl ValueRef<'_> {
             ValueRef::Set(v) => v.digest(digest),
             ValueRef::Zset(v) => v.digest(digest),
             ValueRef::Hash(v) => v.digest(digest),
+            ValueRef::Stream(v) => v.digest(digest),
         }
     }
 }
@@ -284,7 +302,7 @@ pub trait DataType: Clone + Sized + 'static {
     /// `OBJECT ENCODING`.
     fn encoding(&self) -> &'static str;
 
-    /// Number of elements. A key whose value has none must be deleted by the command that emptied it.
+    /// Number of elements. A key whose value has none must be deleted by the command that emptied it, but for a stream.
     fn len(&self) -> usize;
 
     /// Whether there are no elements.

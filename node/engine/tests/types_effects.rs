@@ -6,7 +6,7 @@ use std::time::Duration;
 use holdfast_engine::effects::Effects;
 use holdfast_engine::{
     BadPayload, Block, Call, Engine, EngineConfig, Mode, Outcome, Rng, TimeoutReply, Value,
-    ValueCodec, ValueRef,
+    ValueCodec, ValueRef, Wakes,
 };
 use holdfast_resp::Proto;
 use holdfast_resp::reply::{self, Reply};
@@ -170,6 +170,8 @@ fn blocking() {
             keys: keys.iter().map(|k| k.as_bytes().into()).collect(),
             timeout: timeout.map(Duration::from_millis),
             on_timeout,
+            replaced: Vec::new(),
+            wakes: Wakes::OnValue,
         };
         assert_eq!(outcome, Outcome::Block(Box::new(want)), "{line}");
         assert!(reply.is_empty());

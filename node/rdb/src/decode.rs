@@ -5,6 +5,7 @@
 //! No allocation is larger than the bytes that have come, compressed strings aside, which are bounded by LZF's ratio.
 
 use crate::format::{container, kind};
+use crate::stream::StreamDecoder;
 use crate::{lzf, ziplist};
 use holdfast_engine::types::list_value::{End, Node};
 use holdfast_engine::types::listpack::Listpack;
@@ -44,7 +45,7 @@ impl<'a> Input<'a> {
         Ok(s)
     }
 
-    fn array<const N: usize>(&mut self) -> Result<[u8; N], Stop> {
+    pub fn array<const N: usize>(&mut self) -> Result<[u8; N], Stop> {
         let s = self.take(N)?;
         let mut a = [0; N];
         a.copy_from_slice(s);
@@ -163,6 +164,7 @@ pub(crate) enum Decoder {
         binary: bool,
         zset: ZsetValue,
     },
+    Stream(Box<StreamDecoder>),
 }
 
 /// Why a type cannot be read, if it cannot.
@@ -173,9 +175,7 @@ pub(crate) fn refuse(kind: u8) -> Option<&'static str> {
             None
         }
         kind::HASH_2 => None,
-        kind::STREAM_LISTPACKS | kind::STREAM_LISTPACKS_2 | kind::STREAM_LISTPACKS_3 => {
-            Some("streams are not supported yet")
-        }
+        kind::STREAM_LISTPACKS | kind::STREAM_LISTPACKS_2 | kind::STREAM_LISTPACKS_3 => None,
         kind::MODULE_PRE_GA | kind::MODULE_2 => Some("module values are not supported"),
         _ => Some("unknown value type"),
     }
@@ -219,6 +219,10 @@ impl Decoder {
                 } else {
                     None
                 }
+            }
+            Decoder::Stream(decoder) => {
+                let stream = decoder.step(input)?;
+                stream.map(|stream| Value::Stream(Box::new(stream)))
             }
             Decoder::Set { left, set } => {
                 if !set.insert(&input.string()?, limits) {
@@ -344,6 +348,10 @@ fn start(
             });
         }
         _ => {}
+    }
+    if let kind::STREAM_LISTPACKS | kind::STREAM_LISTPACKS_2 | kind::STREAM_LISTPACKS_3 = kind {
+        let decoder = StreamDecoder::new(kind, input.length()?);
+        return Ok(Err(Decoder::Stream(Box::new(decoder))));
     }
     let bytes = input.string()?;
     let (empty, value) = match kind {

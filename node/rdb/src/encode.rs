@@ -2,15 +2,16 @@
 
 use crate::draft::Draft;
 use crate::format::{container, kind};
+use crate::stream;
 use holdfast_engine::ValueRef;
 use holdfast_engine::types::list_value::Node;
 use holdfast_engine::types::{HashValue, ListValue, SetValue, ZsetValue};
 use holdfast_resp::parse_i64;
 
 /// Elements of a large collection that one piece has; other encodings than tables come whole.
-const PIECE_ELEMENTS: usize = 512;
+pub(crate) const PIECE_ELEMENTS: usize = 512;
 /// Bytes of a long string or of list nodes that one piece has.
-const PIECE_BYTES: usize = 256 << 10;
+pub(crate) const PIECE_BYTES: usize = 256 << 10;
 /// Longer strings come in pieces, and are not compressed: their packer need not hold them whole.
 const STRING_WHOLE_MAX: usize = 1 << 20;
 
@@ -78,6 +79,7 @@ pub(crate) fn kind_of(v: ValueRef<'_>) -> u8 {
         ValueRef::Set(SetValue::Table(_)) => kind::SET,
         ValueRef::Zset(ZsetValue::Pack(_)) => kind::ZSET_LISTPACK,
         ValueRef::Zset(ZsetValue::Ordered(_)) => kind::ZSET_2,
+        ValueRef::Stream(_) => kind::STREAM_LISTPACKS_3,
     }
 }
 
@@ -165,6 +167,7 @@ pub(crate) fn piece(out: &mut Draft, v: ValueRef<'_>, from: usize) -> Option<usi
             }
             return (start > 0).then_some(from + PIECE_ELEMENTS);
         }
+        ValueRef::Stream(s) => return stream::piece(out, s, from),
     }
     None
 }

@@ -2,7 +2,7 @@
 //!
 //! - [`RdbWriter`] writes a file key by key into a buffer that its owner drains.
 //! - [`RdbReader`] is fed bytes in chunks of any size and yields [`Event`]s. It reads versions 1 to 11 (`REDIS`)
-//!   and 80 (`VALKEY`) with strings, lists, sets, sorted sets and hashes in all their encodings; what it cannot
+//!   and 80 (`VALKEY`) with strings, lists, sets, sorted sets, hashes and streams in all their encodings; what it cannot
 //!   read is an [`RdbError`] with offset and reason. No bytes make it panic or take memory out of proportion.
 //! - [`DumpCodec`] makes and reads the payloads of `DUMP` and `RESTORE`.
 //! - [`RdbSink`] takes an engine's snapshot.
@@ -19,6 +19,7 @@ mod format;
 mod lzf;
 mod reader;
 mod sink;
+mod stream;
 mod writer;
 mod ziplist;
 

@@ -32,9 +32,16 @@ pub(super) fn pattern_slot(pattern: &[u8]) -> Option<u16> {
 }
 
 fn type_named(name: &[u8]) -> Option<Type> {
-    [Type::Str, Type::List, Type::Set, Type::Zset, Type::Hash]
-        .into_iter()
-        .find(|t| t.name().as_bytes().eq_ignore_ascii_case(name))
+    [
+        Type::Str,
+        Type::List,
+        Type::Set,
+        Type::Zset,
+        Type::Hash,
+        Type::Stream,
+    ]
+    .into_iter()
+    .find(|t| t.name().as_bytes().eq_ignore_ascii_case(name))
 }
 
 fn scan(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {

@@ -119,7 +119,9 @@ fn sort_key(engine: &mut Engine, call: &mut Call<'_>, read_only: bool) -> CmdRes
             is_set = true;
             v.iter().map(|e| e.to_vec()).collect()
         }
-        Some(ValueRef::Str(_) | ValueRef::Hash(_)) => return Err(CmdError::WRONG_TYPE),
+        Some(ValueRef::Str(_) | ValueRef::Hash(_) | ValueRef::Stream(_)) => {
+            return Err(CmdError::WRONG_TYPE);
+        }
     };
     let mut sorts = o.by.is_none_or(|by| by.contains(&b'*'));
     if !sorts && is_set && o.store.is_some() {

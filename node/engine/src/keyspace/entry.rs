@@ -30,7 +30,7 @@ use std::mem::ManuallyDrop;
 use std::ptr;
 
 use super::slabs::{PIECE_MAX, Ref, Slabs, piece_bytes};
-use crate::types::{HashValue, ListValue, SetValue, ZsetValue};
+use crate::types::{HashValue, ListValue, SetValue, StreamValue, ZsetValue};
 use crate::value::{StrRef, StrValue, Value, ValueMut, ValueRef};
 
 /// No expiry.
@@ -65,6 +65,7 @@ const KIND_LIST: u8 = 4;
 const KIND_SET: u8 = 5;
 const KIND_ZSET: u8 = 6;
 const KIND_HASH: u8 = 7;
+const KIND_STREAM: u8 = 8;
 
 #[repr(C)]
 struct Header {
@@ -131,6 +132,7 @@ const _: () = {
     assert_send_sync::<SetValue>();
     assert_send_sync::<ZsetValue>();
     assert_send_sync::<HashValue>();
+    assert_send_sync::<StreamValue>();
 };
 
 fn block_layout(bytes: usize) -> Layout {
@@ -549,6 +551,7 @@ impl Entry {
                 KIND_SET => ValueRef::Set(&*word().cast()),
                 KIND_ZSET => ValueRef::Zset(&*word().cast()),
                 KIND_HASH => ValueRef::Hash(&*word().cast()),
+                KIND_STREAM => ValueRef::Stream(&*word().cast()),
                 kind => unreachable!("entry of kind {kind}"),
             }
         }
@@ -576,6 +579,7 @@ impl Entry {
                 KIND_SET => ValueMut::Set(&mut *word.cast()),
                 KIND_ZSET => ValueMut::Zset(&mut *word.cast()),
                 KIND_HASH => ValueMut::Hash(&mut *word.cast()),
+                KIND_STREAM => ValueMut::Stream(&mut *word.cast()),
                 kind => unreachable!("entry of kind {kind}"),
             }
         }
@@ -611,6 +615,7 @@ impl Entry {
                 KIND_SET => Value::Set(Box::from_raw(word.cast())),
                 KIND_ZSET => Value::Zset(Box::from_raw(word.cast())),
                 KIND_HASH => Value::Hash(Box::from_raw(word.cast())),
+                KIND_STREAM => Value::Stream(Box::from_raw(word.cast())),
                 kind => unreachable!("entry of kind {kind}"),
             })
         }
@@ -762,6 +767,7 @@ impl Entry {
             Value::Set(v) => (KIND_SET, Box::into_raw(v).cast()),
             Value::Zset(v) => (KIND_ZSET, Box::into_raw(v).cast()),
             Value::Hash(v) => (KIND_HASH, Box::into_raw(v).cast()),
+            Value::Stream(v) => (KIND_STREAM, Box::into_raw(v).cast()),
         };
         drop(self.take_pointed());
         self.reshape_payload(slabs, KIND_INT, 0, 0);

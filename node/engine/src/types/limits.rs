@@ -19,6 +19,10 @@ pub struct TypeLimits {
     pub zset_value: usize,
     /// `list-max-listpack-size`: most elements of a list's node; -1 … -5 mean 4 … 64 KiB instead.
     pub list_size: i32,
+    /// `stream-node-max-bytes`: most bytes of a stream's node; 0 for any number.
+    pub stream_node_bytes: usize,
+    /// `stream-node-max-entries`: most entries of a stream's node; 0 for any number.
+    pub stream_node_entries: usize,
 }
 
 impl Default for TypeLimits {
@@ -32,6 +36,8 @@ impl Default for TypeLimits {
             zset_entries: 128,
             zset_value: 64,
             list_size: -2,
+            stream_node_bytes: 4096,
+            stream_node_entries: 100,
         }
     }
 }

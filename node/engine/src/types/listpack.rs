@@ -102,7 +102,7 @@ impl Default for Listpack {
 
 /// Bytes that the backlen of an entry of `len` bytes takes.
 #[inline]
-fn backlen_size(len: usize) -> usize {
+pub(super) fn backlen_size(len: usize) -> usize {
     match len {
         0..=127 => 1,
         128..=16383 => 2,
@@ -112,7 +112,7 @@ fn backlen_size(len: usize) -> usize {
     }
 }
 
-fn push_backlen(out: &mut Vec<u8>, len: usize) {
+pub(super) fn push_backlen(out: &mut Vec<u8>, len: usize) {
     let n = backlen_size(len);
     for i in (0..n).rev() {
         let seven = ((len >> (7 * i)) & 127) as u8;
@@ -121,7 +121,7 @@ fn push_backlen(out: &mut Vec<u8>, len: usize) {
 }
 
 /// Appends an entry, backlen included.
-fn encode(out: &mut Vec<u8>, s: &[u8]) {
+pub(super) fn encode(out: &mut Vec<u8>, s: &[u8]) {
     let start = out.len();
     encode_value(out, s);
     let len = out.len() - start;
@@ -146,7 +146,7 @@ fn encode_value(out: &mut Vec<u8>, s: &[u8]) {
     }
 }
 
-fn encode_int(out: &mut Vec<u8>, v: i64) {
+pub(super) fn encode_int(out: &mut Vec<u8>, v: i64) {
     let le = v.to_le_bytes();
     if (0..=127).contains(&v) {
         out.push(v as u8);
@@ -181,7 +181,7 @@ pub fn entry_size_max(s: &[u8]) -> usize {
 /// Reads the entry at the start of `b`: the element and the length without the backlen.
 /// `None` when the bytes are not a whole entry.
 #[inline]
-fn decode(b: &[u8]) -> Option<(Elem<'_>, usize)> {
+pub(super) fn decode(b: &[u8]) -> Option<(Elem<'_>, usize)> {
     let first = *b.first()?;
     let int = |n: usize| -> Option<(Elem<'static>, usize)> {
         let raw = b.get(1..1 + n)?;
@@ -274,6 +274,11 @@ impl Listpack {
     /// The listpack's bytes, as Valkey stores them.
     pub fn as_bytes(&self) -> &[u8] {
         &self.buf
+    }
+
+    /// The listpack's bytes.
+    pub(super) fn into_bytes(self) -> Vec<u8> {
+        self.buf
     }
 
     /// Size in bytes.

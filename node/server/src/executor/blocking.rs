@@ -2,7 +2,7 @@
 
 use super::{Blocked, Close, ConnId, Executor, OwnedArgv, State};
 use crate::journal::JournalPos;
-use holdfast_engine::{Block, Call, Group, Mode, Outcome, Type};
+use holdfast_engine::{Block, Call, Group, Mode, Outcome, Type, Wakes};
 use holdfast_resp::write;
 use smallvec::SmallVec;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -25,12 +25,19 @@ pub(crate) struct Waiting {
     copies: BTreeMap<ConnId, (i64, JournalPos)>,
     next_copies_ms: u64,
     clients: usize,
+    /// How many of them are to hear of their keys' end.
+    any_change: usize,
 }
 
 impl Waiting {
     /// Whether nobody waits for a key.
     pub fn is_empty(&self) -> bool {
         self.keys.is_empty()
+    }
+
+    /// Whether somebody is to hear that a key has gone or become another type.
+    pub fn wants_any_change(&self) -> bool {
+        self.any_change > 0
     }
 
     /// How many clients wait.
@@ -68,7 +75,10 @@ impl Executor {
             let ms = t.as_micros().div_ceil(1000).min(u128::from(u64::MAX / 2)) as u64;
             self.now.mono_ms() + ms
         });
-        let argv: OwnedArgv = argv.iter().map(|a| Box::from(*a)).collect();
+        let mut argv: OwnedArgv = argv.iter().map(|a| Box::from(*a)).collect();
+        for (i, arg) in block.replaced {
+            argv[i] = arg;
+        }
         self.wait(
             id,
             db,
@@ -77,6 +87,7 @@ impl Executor {
                 keys: block.keys,
                 deadline_ms,
                 on_timeout,
+                wakes: block.wakes,
             },
         );
     }
@@ -93,6 +104,7 @@ impl Executor {
             self.waiting.deadlines.insert((at, id));
         }
         self.waiting.clients += 1;
+        self.waiting.any_change += usize::from(blocked.wakes == Wakes::OnAnyChange);
         if let Some(c) = self.conns.get_mut(id) {
             c.state = State::Blocked(Box::new(blocked));
         }
@@ -117,6 +129,7 @@ impl Executor {
             keys: Vec::new(),
             deadline_ms,
             on_timeout,
+            wakes: Wakes::OnValue,
         };
         self.wait(id, db, blocked);
         self.waiting.copies.insert(id, wanted);
@@ -174,6 +187,7 @@ impl Executor {
         }
         self.waiting.copies.remove(&id);
         self.waiting.clients -= 1;
+        self.waiting.any_change -= usize::from(blocked.wakes == Wakes::OnAnyChange);
         self.update_tracking();
         Some(blocked)
     }
@@ -192,12 +206,13 @@ impl Executor {
         self.stop_waiting(id);
     }
 
-    /// Reports the keys that clients wait for and that are in databases which have got another content.
+    /// Reports the keys that clients wait for and that are in databases which have got another content, or lost it.
     pub(super) fn signal_exchanged(&mut self, databases: &[Option<u16>]) {
         let now_ms = self.now.unix_ms();
         for (db, key) in self.waiting.keys.keys() {
             let concerned = databases.iter().any(|d| d.is_none_or(|d| d == *db));
-            if concerned && self.engine.key_type(*db, key, now_ms).is_some() {
+            let lost = self.waiting.any_change > 0;
+            if concerned && (lost || self.engine.key_type(*db, key, now_ms).is_some()) {
                 self.fx.signal_ready(*db, key);
             }
         }
@@ -222,22 +237,41 @@ impl Executor {
                 for id in queue.clone() {
                     // What was ready may be gone again, or be of another type by now.
                     let found = self.engine.key_type(key.0, &key.1, self.now.unix_ms());
-                    if let Some(found) = found {
-                        self.try_serve(id, found);
-                    }
+                    self.try_serve(id, found);
                 }
             }
         }
     }
 
-    /// Executes a waiting client's command anew, if a key with a value of this type is what it waits for.
-    fn try_serve(&mut self, id: ConnId, ready: Type) {
+    /// Lets those hear of it whose key has gone or become another type, if that is what they wait for.
+    pub(super) fn note_lost_keys(&mut self) {
+        if !self.waiting.wants_any_change() {
+            return;
+        }
+        let now_ms = self.now.unix_ms();
+        let mut lost: Vec<Key> = Vec::new();
+        for (db, key) in self.fx.touched().iter() {
+            let key = (db, Box::from(key));
+            if self.waiting.keys.contains_key(&key)
+                && self.engine.key_type(key.0, &key.1, now_ms) != Some(Type::Stream)
+            {
+                lost.push(key);
+            }
+        }
+        for (db, key) in lost {
+            self.fx.signal_ready(db, &key);
+        }
+    }
+
+    /// Executes a waiting client's command anew, if a key with a value of this type, or without a value, is what it waits for.
+    fn try_serve(&mut self, id: ConnId, ready: Option<Type>) {
         let Some(c) = self.conns.get_mut(id) else {
             return;
         };
         let State::Blocked(blocked) = &c.state else {
             return;
         };
+        let wakes = blocked.wakes;
         let argv: Vec<Box<[u8]>> = blocked.argv.clone();
         let argv: SmallVec<[&[u8]; 16]> = argv.iter().map(|a| &a[..]).collect();
         let table = self.table;
@@ -249,9 +283,10 @@ impl Executor {
         };
         let wanted = match command.spec.group {
             Group::SortedSet => Type::Zset,
+            Group::Stream => Type::Stream,
             _ => Type::List,
         };
-        if ready != wanted {
+        if ready != Some(wanted) && wakes == Wakes::OnValue {
             return;
         }
         let start = c.out.buf.len();

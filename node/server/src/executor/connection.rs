@@ -1,6 +1,7 @@
 //! One client's state: what it has sent, what it is to be sent, and what it has chosen.
 
 use super::output::Output;
+use holdfast_engine::Wakes;
 use holdfast_resp::{Proto, RequestParser};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -72,6 +73,8 @@ pub struct Blocked {
     pub deadline_ms: Option<u64>,
     /// The answer at the deadline, encoded; also says what it is blocked on.
     pub on_timeout: Vec<u8>,
+    /// What of its keys it is executed anew for.
+    pub wakes: Wakes,
 }
 
 /// Commands between `MULTI` and `EXEC`.

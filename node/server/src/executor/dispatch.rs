@@ -345,6 +345,7 @@ impl Executor {
         if self.fx.touched().is_empty() && self.fx.flushed().is_empty() {
             return;
         }
+        self.note_lost_keys();
         if !self.watchers.is_empty() {
             let now_ms = self.now.unix_ms();
             for (db, key) in self.fx.touched().iter() {

@@ -346,7 +346,7 @@ impl Executor {
 
     /// Lists touched and ready keys and keyspace events only while somebody asks for them.
     pub(crate) fn update_tracking(&mut self) {
-        let touched = self.gated || !self.watchers.is_empty();
+        let touched = self.gated || !self.watchers.is_empty() || self.waiting.wants_any_change();
         let ready = !self.waiting.is_empty();
         self.fx.set_track_touched(touched);
         self.fx.set_track_ready(ready);
@@ -441,6 +441,8 @@ pub fn engine_config(c: &Config, settings: &Settings, hash_seed: [u64; 2]) -> En
         limits: TypeLimits {
             hash_entries: c.size("hash-max-listpack-entries"),
             hash_value: c.size("hash-max-listpack-value"),
+            stream_node_bytes: c.size("stream-node-max-bytes"),
+            stream_node_entries: c.size("stream-node-max-entries"),
             list_size: i32::try_from(c.int("list-max-listpack-size")).unwrap_or(-2),
             set_intset_entries: c.size("set-max-intset-entries"),
             set_entries: c.size("set-max-listpack-entries"),
