@@ -277,9 +277,12 @@ fn quick_node(version: u8, input: &mut Input<'_>, list: &mut ListValue) -> Resul
         && match input.length()? {
             container::PLAIN => true,
             container::PACKED => false,
-            _ => return Err("quicklist node of unknown kind".into()),
+            _ => return Err("Quicklist integrity check failed. (node of unknown kind)".into()),
         };
     let bytes = input.string()?;
+    if bytes.is_empty() {
+        return Err("Quicklist integrity check failed. (empty node)".into());
+    }
     list.append_node(if plain {
         Node::Plain(bytes.into())
     } else if version == kind::LIST_QUICKLIST_2 {

@@ -189,6 +189,7 @@ pub struct RdbReader {
     attributes: Attributes,
     options: ReadOptions,
     failed: bool,
+    stored_sum: Option<u64>,
     /// What is being read, for whoever reports an error.
     doing: &'static str,
 }
@@ -236,6 +237,7 @@ impl RdbReader {
             attributes: Attributes::default(),
             options,
             failed: false,
+            stored_sum: None,
             doing: "start",
         }
     }
@@ -287,6 +289,11 @@ impl RdbReader {
         self.doing
     }
 
+    /// The checksum that the file ends with, once that is read; zero says that there is none. `None` in versions without.
+    pub fn stored_checksum(&self) -> Option<u64> {
+        self.stored_sum
+    }
+
     /// The key whose value is being read, and the value's type.
     pub fn key(&self) -> Option<(&[u8], u8)> {
         match &self.state {
@@ -332,6 +339,7 @@ impl RdbReader {
                 sum: &self.sum,
                 doing: &mut self.doing,
                 fault: &mut fault,
+                stored_sum: &mut self.stored_sum,
             };
             let step = draft.step(&mut self.state, &mut input);
             let at = input.at;
@@ -368,6 +376,7 @@ struct Draft<'a> {
     sum: &'a Checksum,
     doing: &'a mut &'static str,
     fault: &'a mut Fault,
+    stored_sum: &'a mut Option<u64>,
 }
 
 impl Draft<'_> {
@@ -454,6 +463,7 @@ impl Draft<'_> {
                 *self.doing = "check-sum";
                 if *self.version >= 5 {
                     let said = input.u64_le()?;
+                    *self.stored_sum = Some(said);
                     let is = self.sum.value();
                     if self.options.checksum && said != 0 && said != is {
                         *self.fault = Fault::Checksum;

@@ -19,10 +19,13 @@ pub(crate) fn to_listpack(b: &[u8]) -> Result<Listpack, &'static str> {
     }
     let end = b.len() - 1;
     let said = u16::from_le_bytes([b[8], b[9]]);
+    let tail = word(4).ok_or(BAD)?;
     let mut lp = Listpack::new();
     let (mut at, mut count, mut previous) = (10usize, 0usize, 0usize);
+    let mut last = None;
     while at < end {
         let start = at;
+        last = Some(start);
         let before = match b[at] {
             0xfe => {
                 at += 5;
@@ -88,6 +91,9 @@ pub(crate) fn to_listpack(b: &[u8]) -> Result<Listpack, &'static str> {
         previous = at - start;
         count += 1;
     }
+    if tail > end || last.is_some_and(|last| last != tail) {
+        return Err("ziplist with a wrong tail offset");
+    }
     if said != u16::MAX && usize::from(said) != count {
         return Err("ziplist element count mismatch");
     }
@@ -131,6 +137,11 @@ pub(crate) fn zipmap_to_listpack(b: &[u8]) -> Result<Listpack, &'static str> {
     if at != b.len() {
         return Err(BAD);
     }
+    let count = lp.len() / 2;
+    // 254 says that there are more than the byte can tell.
+    if count == 0 || (b[0] < 254 && usize::from(b[0]) != count) {
+        return Err("zipmap element count mismatch");
+    }
     Ok(lp)
 }
 
@@ -149,6 +160,7 @@ mod tests {
         b.extend_from_slice(&[4, 5, b'h', b'e', b'l', b'l', b'o']);
         b.push(0xff);
         b[0] = b.len() as u8;
+        b[4] = b.len() as u8 - 8;
         let lp = to_listpack(&b).unwrap();
         let got: Vec<_> = lp
             .iter()

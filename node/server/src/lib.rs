@@ -4,6 +4,8 @@
 //! and the control thread say to each other is in [`seam`]; what "acknowledged" means is in [`journal`] and [`gate`].
 
 pub mod bus;
+#[cfg(not(madsim))]
+pub mod check_rdb;
 pub mod cluster;
 pub mod commands;
 pub mod config;

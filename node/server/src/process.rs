@@ -331,6 +331,11 @@ impl Host for StdHost {
         crate::persist::file::open(request)
     }
 
+    fn report_rdb(&self, path: &std::path::Path) {
+        // Where nothing can be printed, the log has said enough.
+        let _ = crate::check_rdb::report(path, &mut io::stdout().lock());
+    }
+
     fn seed(&self) -> u64 {
         rand::random()
     }

@@ -3,17 +3,24 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    let mut args = std::env::args_os().skip(1);
+    let mut args = std::env::args_os();
+    if args
+        .next()
+        .is_some_and(|name| holdfast_server::check_rdb::is_name(&name))
+    {
+        return holdfast_server::check_rdb::run(args);
+    }
     match args.next() {
         Some(command) if command == "server" => holdfast_server::process::run(args),
         Some(command) if command == "local-cluster" => holdfast_server::local_cluster::run(args),
+        Some(command) if command == "check-rdb" => holdfast_server::check_rdb::run(args),
         Some(command) if command == "--version" || command == "-v" => {
             println!("Holdfast v={}", holdfast_server::VERSION);
             ExitCode::SUCCESS
         }
         _ => {
             eprintln!(
-                "usage: holdfast server [file.conf] [--directive value ...]\n       holdfast local-cluster [options]"
+                "usage: holdfast server [file.conf] [--directive value ...]\n       holdfast local-cluster [options]\n       holdfast check-rdb <rdb-file-name> [--format table|info|csv] [--stats] [--output <file>]"
             );
             ExitCode::from(2)
         }

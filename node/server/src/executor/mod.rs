@@ -108,6 +108,9 @@ pub trait Host: Send {
         Err(io::ErrorKind::Unsupported.into())
     }
 
+    /// Prints what is wrong with an RDB file that cannot be loaded.
+    fn report_rdb(&self, _path: &std::path::Path) {}
+
     /// Random numbers that differ from run to run.
     fn seed(&self) -> u64;
 }

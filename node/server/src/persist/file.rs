@@ -1,7 +1,7 @@
 //! RDB files in production: a thread for each that is written or read.
 
-use super::{Framing, LoadRequest, Loaded, LoadedKey, RdbIn, RdbOut, SaveRequest};
-use holdfast_rdb::{Draft, Event, Packer, RdbReader, ReadOptions};
+use super::{Failure, Framing, LoadRequest, Loaded, LoadedKey, RdbIn, RdbOut, SaveRequest};
+use holdfast_rdb::{Draft, Event, Fault, Packer, RdbError, RdbReader, ReadOptions};
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::Path;
@@ -247,7 +247,7 @@ pub fn open(request: LoadRequest) -> io::Result<Box<dyn RdbIn>> {
         .spawn(move || {
             let last = match read_all(&request, file, &to, &progress) {
                 Ok(Ok(())) => Loaded::End,
-                Ok(Err(lines)) => Loaded::Failed(lines),
+                Ok(Err(failure)) => Loaded::Failed(failure),
                 Err(Gone) => return,
             };
             // Nobody may want to know any more.
@@ -259,7 +259,21 @@ pub fn open(request: LoadRequest) -> io::Result<Box<dyn RdbIn>> {
 /// The other side has given the file up.
 struct Gone;
 
-type Outcome = Result<Result<(), Vec<String>>, Gone>;
+fn failure(e: &RdbError) -> Failure {
+    Failure {
+        lines: e.log_lines(),
+        damaged: matches!(e.fault, Fault::Checksum | Fault::Short | Fault::Malformed),
+    }
+}
+
+fn other(line: String) -> Failure {
+    Failure {
+        lines: vec![line],
+        damaged: false,
+    }
+}
+
+type Outcome = Result<Result<(), Failure>, Gone>;
 
 fn read_all(
     request: &LoadRequest,
@@ -288,11 +302,11 @@ fn read_all(
         let n = match file.read(&mut chunk) {
             Ok(n) => n,
             Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
-            Err(e) => return Ok(Err(vec![format!("Error reading the RDB file: {e}")])),
+            Err(e) => return Ok(Err(other(format!("Error reading the RDB file: {e}")))),
         };
         if n == 0 {
             flush(&mut batch)?;
-            return Ok(reader.end_of_input().map_err(|e| e.log_lines()));
+            return Ok(reader.end_of_input().map_err(|e| failure(&e)));
         }
         reader.feed(&chunk[..n]);
         loop {
@@ -301,7 +315,7 @@ fn read_all(
                 Ok(None) => break,
                 Err(e) => {
                     flush(&mut batch)?;
-                    return Ok(Err(e.log_lines()));
+                    return Ok(Err(failure(&e)));
                 }
             };
             match event {
@@ -374,5 +388,5 @@ impl RdbIn for FileIn {
 }
 
 fn gone() -> Loaded {
-    Loaded::Failed(vec!["the reading thread has ended".into()])
+    Loaded::Failed(other("the reading thread has ended".into()))
 }

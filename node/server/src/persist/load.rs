@@ -107,9 +107,11 @@ impl Executor {
                     }
                 }
                 Loaded::End => return self.end_loading(true),
-                Loaded::Failed(lines) => {
-                    for line in lines {
-                        tracing::error!("{line}");
+                Loaded::Failed(failure) => {
+                    failure.log();
+                    if failure.damaged {
+                        self.host.report_rdb(&self.load_request().path);
+                        tracing::warn!("Terminating server after rdb file reading failure.");
                     }
                     return self.end_loading(false);
                 }
@@ -232,10 +234,8 @@ impl Executor {
                     self.log_loaded();
                     return Ok(());
                 }
-                Loaded::Failed(lines) => {
-                    for line in lines {
-                        tracing::error!("{line}");
-                    }
+                Loaded::Failed(failure) => {
+                    failure.log();
                     return Err(());
                 }
             }

@@ -114,8 +114,25 @@ pub enum Loaded {
     EmptyKey(Vec<u8>),
     /// That was all, and it was right.
     End,
-    /// The file is not to be used, or cannot be read; what is said to the log.
-    Failed(Vec<String>),
+    /// The file is not to be used, or cannot be read.
+    Failed(Failure),
+}
+
+/// Why a file is not loaded.
+#[derive(Debug, Clone, Default)]
+pub struct Failure {
+    /// What is said to the log.
+    pub lines: Vec<String>,
+    /// It is damaged, and not just of another kind.
+    pub damaged: bool,
+}
+
+impl Failure {
+    pub(crate) fn log(&self) {
+        for line in &self.lines {
+            tracing::warn!("{line}");
+        }
+    }
 }
 
 /// A file being read.
