@@ -8,6 +8,7 @@ use holdfast_resp::write;
 use crate::call::{Call, CmdError, Mode, Outcome};
 use crate::events::EventClass;
 use crate::keyspace::entry::{Entry, EntryMut, NEVER};
+use crate::keyspace::field_index;
 use crate::keyspace::hash::KeyHasher;
 use crate::keyspace::slabs::Slabs;
 use crate::keyspace::{Db, Place, place};
@@ -95,6 +96,8 @@ pub enum Ttl {
 pub struct EngineStats {
     /// Keys deleted because their time had passed.
     pub expired_keys: u64,
+    /// Fields of hashes deleted because their time had passed.
+    pub expired_fields: u64,
     /// Reads that found a key.
     pub keyspace_hits: u64,
     /// Reads that found none.
@@ -302,13 +305,31 @@ impl Engine {
         self.remove(db, place, key);
         self.stats.expired_keys += 1;
         fx.notify(EventClass::EXPIRED, "expired", db, key);
-        let verb: &[u8] = if self.config.lazyfree_lazy_expire {
+        fx.propagate(db, &[self.verb_of_expiry(), key]);
+        fx.touch(db, key);
+    }
+
+    /// The command that copies are sent for a key that has expired.
+    pub(crate) fn verb_of_expiry(&self) -> &'static [u8] {
+        if self.config.lazyfree_lazy_expire {
             b"UNLINK"
         } else {
             b"DEL"
-        };
-        fx.propagate(db, &[verb, key]);
-        fx.touch(db, key);
+        }
+    }
+
+    /// To be called after fields with an expiry have come or gone: lists the hash by the time at which the first is due.
+    pub(crate) fn note_fields(&mut self, call: &Call<'_>, key: &[u8]) {
+        let place = self.place(call, key);
+        if let Some(db) = self.dbs.get_mut(usize::from(call.db)) {
+            db.note_fields(place, key);
+        }
+    }
+
+    /// Number of hashes in a database that have fields with an expiry, hidden ones included.
+    pub fn expiring_hashes_len(&self, db: u16) -> usize {
+        let db = self.dbs.get(usize::from(db));
+        db.map_or(0, |db| db.fields().len())
     }
 
     /// Removes a key, expired or not, once the snapshots have it. Its value is freed in small steps if it is large.
@@ -486,9 +507,15 @@ impl Engine {
         match self.live_for_change(call, place, key) {
             Some(mut entry) => {
                 entry.touch(call.now_ms);
+                let noted = field_index::noted(&entry);
                 let old = entry.take_if_large();
                 entry.set_value(value);
+                let due = field_index::note(&mut entry);
                 self.garbage.values.extend(old);
+                if let Some(db) = self.dbs.get_mut(usize::from(call.db)) {
+                    db.fields_mut().remove(noted, place);
+                    db.fields_mut().insert(due, place);
+                }
             }
             None => {
                 self.insert(call, place, key, value);
@@ -515,6 +542,7 @@ impl Engine {
         let now_ms = call.now_ms;
         if let Some(mut entry) = self.live_for_change(call, place, key) {
             entry.touch(now_ms);
+            let noted = field_index::noted(&entry);
             let old = entry.take_if_large();
             match int {
                 Some(value) => entry.set_int(value),
@@ -526,6 +554,13 @@ impl Engine {
             }
             if expires || ttl != Ttl::Clear {
                 self.set_ttl(call, place, key, ttl);
+            }
+            if let Some(db) = self
+                .dbs
+                .get_mut(usize::from(call.db))
+                .filter(|_| noted != NEVER)
+            {
+                db.fields_mut().remove(noted, place);
             }
             return;
         }

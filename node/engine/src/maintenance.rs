@@ -5,15 +5,19 @@ use crate::call::{Call, Mode};
 use crate::digest::ValueDigest;
 use crate::effects::Effects;
 use crate::engine::Engine;
+use crate::events::EventClass;
 use crate::keyspace::entry::Entry;
-use crate::keyspace::place;
+use crate::keyspace::field_index::SlotFields;
+use crate::keyspace::{Place, place};
 use crate::slots::{SlotFilter, SlotSet};
 use crate::snapshot::{SnapshotId, SnapshotProgress, SnapshotSink};
-use crate::value::{Type, Value, ValueRef};
+use crate::value::{Type, Value, ValueMut, ValueRef};
 
 /// What has been removed and is still to be freed.
 #[derive(Default)]
 pub(crate) struct Garbage {
+    /// Lists of hashes whose fields expire, of flushed slots.
+    fields: Vec<SlotFields>,
     /// Large values.
     pub values: Vec<Value>,
 }
@@ -24,9 +28,15 @@ impl Engine {
         self.dbs.iter().all(|space| space.len() == 0)
     }
 
-    /// Deletes keys whose time has passed, at most `budget` of them; each deletion is an effect of its own. Whether
-    /// there may be more. Only a primary does this; the others wait for the deletions to arrive.
+    /// Deletes keys whose time has passed, at most `budget` of them, and then about as many fields of hashes; each deletion is an
+    /// effect of its own. Whether there may be more. Only a primary does this; the others wait for the deletions to arrive.
     pub fn active_expire_step(&mut self, now_ms: u64, budget: usize, fx: &mut Effects) -> bool {
+        let more_keys = self.expire_keys_step(now_ms, budget, fx);
+        let more_fields = self.expire_fields_step(now_ms, budget, fx);
+        more_keys || more_fields
+    }
+
+    fn expire_keys_step(&mut self, now_ms: u64, budget: usize, fx: &mut Effects) -> bool {
         let mut budget = budget;
         for db in 0..self.dbs.len() {
             let mut from = self.expiry_resume.get(db).copied().unwrap_or_default();
@@ -60,12 +70,83 @@ impl Engine {
         budget == 0
     }
 
+    /// Deletes fields whose time has passed, about `budget` of them, hash by hash. A hash that has lost its last field is deleted.
+    fn expire_fields_step(&mut self, now_ms: u64, budget: usize, fx: &mut Effects) -> bool {
+        let mut left = budget;
+        for db in 0..self.dbs.len() {
+            let mut from = (0, 0);
+            while left > 0 {
+                let due = self.dbs.get(db).and_then(|d| d.fields().next(from));
+                let Some((at, place, behind)) = due.filter(|(at, ..)| *at <= now_ms) else {
+                    break;
+                };
+                if self.is_hidden(place.slot) {
+                    from = behind;
+                    continue;
+                }
+                let Some(space) = self.dbs.get_mut(db) else {
+                    break;
+                };
+                let Some(entry) = space.find_noted(place, at) else {
+                    space.fields_mut().remove(at, place);
+                    continue;
+                };
+                self.snapshots.secure(db as u16, place.slot, entry);
+                let key = Box::<[u8]>::from(entry.key());
+                let ValueMut::Hash(hash) = entry.value_mut() else {
+                    break;
+                };
+                let gone = hash.take_expired(now_ms, left);
+                let is_empty = hash.is_empty();
+                space.note_fields(place, &key);
+                // The slot's next one may be due at the same time.
+                from = from.min((at, place.slot));
+                left = left.saturating_sub(gone.len().max(1));
+                if !gone.is_empty() {
+                    self.report_expired_fields(db as u16, place, &key, &gone, is_empty, fx);
+                }
+            }
+        }
+        left == 0
+    }
+
+    /// The effects of fields that were deleted because their time had passed.
+    fn report_expired_fields(
+        &mut self,
+        db: u16,
+        place: Place,
+        key: &[u8],
+        gone: &[Box<[u8]>],
+        is_empty: bool,
+        fx: &mut Effects,
+    ) {
+        self.stats.expired_fields += gone.len() as u64;
+        fx.begin_unit();
+        let mut argv: Vec<&[u8]> = vec![b"HDEL", key];
+        argv.extend(gone.iter().map(|field| &**field));
+        fx.propagate(db, &argv);
+        fx.notify(EventClass::EXPIRED, "hexpired", db, key);
+        if is_empty {
+            self.remove(db, place, key);
+            fx.propagate(db, &[self.verb_of_expiry(), key]);
+            fx.notify(EventClass::GENERIC, "del", db, key);
+        }
+        fx.touch(db, key);
+        fx.end_unit();
+    }
+
     /// Frees what was flushed and what large values were deleted, about `budget` keys or elements at a time. Whether
     /// there is more.
     pub fn free_step(&mut self, budget: usize) -> bool {
         if let Some(value) = self.garbage.values.last_mut() {
             if !value.discard(budget.max(1)) {
                 self.garbage.values.pop();
+            }
+            return true;
+        }
+        if let Some(fields) = self.garbage.fields.last_mut() {
+            if !fields.pop_some(budget.max(1)) {
+                self.garbage.fields.pop();
             }
             return true;
         }
@@ -134,6 +215,7 @@ impl Engine {
             if db.is_none_or(|db| usize::from(db) == number) && space.len() > 0 {
                 gone += space.len();
                 self.snapshots.take_flushed(number as u16, space.take_all());
+                self.garbage.fields.extend(space.take_fields(None));
             }
         }
         gone
@@ -163,6 +245,7 @@ impl Engine {
                 if let Some(table) = space.take_slot(slot) {
                     gone += table.len();
                     tables.push((slot, table));
+                    self.garbage.fields.extend(space.take_fields(Some(slot)));
                 }
             }
             if !tables.is_empty() {

@@ -483,7 +483,8 @@ fn large_values_are_freed_in_steps() {
     let fill: [(&str, Element); 4] = [
         ("RPUSH", |i| format!("element-{i}-{}", "x".repeat(100))),
         ("SADD", |i| format!("m{i}")),
-        ("HSET", |i| format!("f{i} v")),
+        // Fields whose values have allocations of their own.
+        ("HSET", |i| format!("f{i} {}", "v".repeat(1100))),
         ("ZADD", |i| format!("{i} m{i}")),
     ];
     for removal in [

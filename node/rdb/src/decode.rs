@@ -7,6 +7,7 @@
 use crate::format::{container, kind};
 use crate::stream::StreamDecoder;
 use crate::{lzf, ziplist};
+use holdfast_engine::types::hash_value::{ALL_FIELDS, FieldSet, FieldTtl, NO_EXPIRY};
 use holdfast_engine::types::list_value::{End, Node};
 use holdfast_engine::types::listpack::Listpack;
 use holdfast_engine::types::set_ints::IntSet;
@@ -237,10 +238,16 @@ impl Decoder {
                 hash,
             } => {
                 let (field, value) = (input.string()?, input.string()?);
-                if *with_expiry && input.u64_le()? != u64::MAX {
-                    return Err("hash fields with an expiry are not supported yet".into());
-                }
-                if !hash.set(&field, &value, limits) {
+                let ttl = match if *with_expiry {
+                    input.u64_le()?
+                } else {
+                    NO_EXPIRY
+                } {
+                    NO_EXPIRY => FieldTtl::Clear,
+                    at if i64::try_from(at).is_ok() => FieldTtl::At(at),
+                    _ => return Err("hash field with a negative expiry".into()),
+                };
+                if hash.put(&field, &value, ttl, ALL_FIELDS, limits) != FieldSet::Added {
                     return Err("Duplicate hash fields detected".into());
                 }
                 *left -= 1;
@@ -333,11 +340,17 @@ fn start(
                     }
                     Err(Decoder::Set { left, set })
                 }
-                (kind::HASH | kind::HASH_2, _) => Err(Decoder::Hash {
-                    left,
-                    with_expiry: kind == kind::HASH_2,
-                    hash: HashValue::new(),
-                }),
+                (kind::HASH | kind::HASH_2, _) => {
+                    let mut hash = HashValue::new();
+                    if kind == kind::HASH_2 {
+                        hash.make_table(0);
+                    }
+                    Err(Decoder::Hash {
+                        left,
+                        with_expiry: kind == kind::HASH_2,
+                        hash,
+                    })
+                }
                 (kind::ZSET | kind::ZSET_2, _) => Err(Decoder::Zset {
                     left,
                     binary: kind == kind::ZSET_2,

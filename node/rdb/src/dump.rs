@@ -7,7 +7,7 @@
 use crate::decode::{Decoded, Decoder, Input, Stop};
 use crate::draft::{Draft, Packer};
 use crate::encode;
-use crate::format::{RdbVersion, crc64, readable};
+use crate::format::{RdbVersion, crc64, kind, readable};
 use crate::reader::STRING_BYTES_MAX;
 use holdfast_engine::types::TypeLimits;
 use holdfast_engine::{BadPayload, Value, ValueCodec, ValueRef};
@@ -30,11 +30,17 @@ pub struct DumpCodec {
 impl DumpCodec {
     /// Encodes a value.
     pub fn encode(&self, v: ValueRef<'_>) -> Vec<u8> {
+        let kind = encode::kind_of(v);
+        // No older version has fields that expire.
+        let version = match kind {
+            kind::HASH_2 => RdbVersion::V80,
+            _ => self.version,
+        };
         let mut draft = Draft::new(self.compress);
-        draft.push(encode::kind_of(v));
+        draft.push(kind);
         encode::value(&mut draft, v);
         let mut out = Packer::new(false).pack(draft);
-        out.extend_from_slice(&self.version.number().to_le_bytes());
+        out.extend_from_slice(&version.number().to_le_bytes());
         let sum = crc64(&out);
         out.extend_from_slice(&sum.to_le_bytes());
         out

@@ -73,6 +73,7 @@ pub(crate) fn kind_of(v: ValueRef<'_>) -> u8 {
         ValueRef::Str(_) => kind::STRING,
         ValueRef::List(_) => kind::LIST_QUICKLIST_2,
         ValueRef::Hash(HashValue::Pack(_)) => kind::HASH_LISTPACK,
+        ValueRef::Hash(HashValue::Table(t)) if t.expiring_len() > 0 => kind::HASH_2,
         ValueRef::Hash(HashValue::Table(_)) => kind::HASH,
         ValueRef::Set(SetValue::Ints(_)) => kind::SET_INTSET,
         ValueRef::Set(SetValue::Pack(_)) => kind::SET_LISTPACK,
@@ -140,12 +141,25 @@ pub(crate) fn piece(out: &mut Draft, v: ValueRef<'_>, from: usize) -> Option<usi
         | ValueRef::Zset(ZsetValue::Pack(lp)) => raw_string(out, lp.as_bytes()),
         ValueRef::Set(SetValue::Ints(ints)) => raw_string(out, ints.as_bytes()),
         ValueRef::Hash(HashValue::Table(t)) => {
-            return elements(out, t.len(), from, |out, n| {
-                if let Some(f) = t.get(n) {
-                    string(out, &f.name);
-                    string(out, &f.value);
+            let with_expiry = t.expiring_len() > 0;
+            if from == 0 {
+                length(out, t.len() as u64);
+            }
+            let start = out.len();
+            let mut fields = t.iter_from(from);
+            for _ in 0..PIECE_ELEMENTS {
+                let field = fields.next()?;
+                string(out, field.key);
+                string(out, field.value);
+                if with_expiry {
+                    // In milliseconds; all ones (-1) for none, as in memory.
+                    out.extend_from_slice(&field.expire_at_ms.to_le_bytes());
                 }
-            });
+                if out.len() - start > PIECE_BYTES {
+                    break;
+                }
+            }
+            return Some(fields.position());
         }
         ValueRef::Set(SetValue::Table(t)) => {
             return elements(out, t.len(), from, |out, n| {

@@ -1,5 +1,6 @@
 //! Files and payloads that we write are read back equal, whatever the chunks; damaged ones never panic.
 
+use holdfast_engine::types::hash_value::{ALL_FIELDS, FieldTtl};
 use holdfast_engine::types::list_value::End;
 use holdfast_engine::types::{HashValue, ListValue, SetValue, TypeLimits, ZsetValue};
 use holdfast_engine::{StrValue, Value};
@@ -20,7 +21,15 @@ fn content(v: &Value) -> Vec<Vec<u8>> {
         Value::Set(s) => s.iter().map(|e| e.to_vec()).collect(),
         Value::Hash(h) => h
             .iter()
-            .map(|(f, v)| [f.to_vec(), b"=".to_vec(), v.to_vec()].concat())
+            .map(|(f, v, at)| {
+                [
+                    f.to_vec(),
+                    b"=".to_vec(),
+                    v.to_vec(),
+                    format!("={at}").into_bytes(),
+                ]
+                .concat()
+            })
             .collect(),
     };
     pairs.sort();
@@ -79,6 +88,16 @@ fn value() -> impl Strategy<Value = Value> {
             }
             Value::Hash(Box::new(v))
         }),
+        prop::collection::vec((bytes(), prop::option::of(0u64..1 << 45)), 1..30).prop_map(
+            move |all| {
+                let mut v = HashValue::new();
+                for (s, at) in all {
+                    let ttl = at.map_or(FieldTtl::Clear, FieldTtl::At);
+                    v.put(&s, &s, ttl, ALL_FIELDS, &limits);
+                }
+                Value::Hash(Box::new(v))
+            }
+        ),
         prop::collection::vec((bytes(), any::<f64>()), 1..200).prop_map(move |all| {
             let mut v = ZsetValue::new();
             for (s, score) in all {

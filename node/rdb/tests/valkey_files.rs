@@ -5,6 +5,7 @@ use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use holdfast_engine::types::hash_value::ALL_FIELDS;
 use holdfast_engine::types::list_value::End;
 use holdfast_engine::types::{HashValue, ListValue, SetValue, TypeLimits, ZsetValue};
 use holdfast_engine::{Engine, EngineConfig, SlotFilter, StrValue, Value};
@@ -256,7 +257,7 @@ fn payloads_of_valkey_8_are_restored() {
     let Value::Hash(hash) = DumpCodec::default().decode(payload).unwrap() else {
         panic!("not a hash");
     };
-    assert_eq!(hash.get(b"f2").unwrap().to_vec(), b"22");
+    assert_eq!(hash.get(b"f2", ALL_FIELDS).unwrap().to_vec(), b"22");
     assert_eq!(hash.len(), 3);
     // Ours are the same bytes.
     assert_eq!(

@@ -8,7 +8,7 @@ use crate::spec::{Acl, Command, CommandSpec, Flags, Group, Key, KeySpec};
 use holdfast_resp::format_i64;
 
 /// Whether a time given by a client has passed. A copy that applies effects never thinks so: it waits for the deletion.
-pub(super) fn has_passed(call: &Call<'_>, ms: u64) -> bool {
+pub(crate) fn has_passed(call: &Call<'_>, ms: u64) -> bool {
     ms <= call.now_ms && call.mode != Mode::Apply
 }
 
@@ -21,11 +21,7 @@ pub(super) fn delete_as_expired(
 ) {
     engine.remove(call.db, place, key);
     engine.stats.expired_keys += 1;
-    let verb: &[u8] = if engine.config().lazyfree_lazy_expire {
-        b"UNLINK"
-    } else {
-        b"DEL"
-    };
+    let verb = engine.verb_of_expiry();
     call.rewrite(&[verb, key]);
     call.modified(key, 1);
     call.notify(EventClass::EXPIRED, "expired", key);
@@ -33,16 +29,27 @@ pub(super) fn delete_as_expired(
 
 /// What a new time for a key must fulfil.
 #[derive(Clone, Copy, Default)]
-struct ExpireIf {
+pub(crate) struct ExpireIf {
     nx: bool,
     xx: bool,
     gt: bool,
     lt: bool,
 }
 
-fn expire_options(call: &Call<'_>) -> Result<ExpireIf, CmdError> {
+impl ExpireIf {
+    /// Whether a time may not replace what there is.
+    pub fn refuses(self, current: Option<u64>, at: u64) -> bool {
+        self.nx && current.is_some()
+            || self.xx && current.is_none()
+            || self.gt && current.is_none_or(|now| at <= now)
+            || self.lt && current.is_some_and(|now| at >= now)
+    }
+}
+
+/// The conditions among the arguments from 3 to `end`.
+pub(crate) fn expire_options(call: &Call<'_>, end: usize) -> Result<ExpireIf, CmdError> {
     let mut found = ExpireIf::default();
-    for i in 3..call.argv.len() {
+    for i in 3..end {
         let option = match () {
             () if call.arg_is(i, "NX") => &mut found.nx,
             () if call.arg_is(i, "XX") => &mut found.xx,
@@ -72,7 +79,7 @@ fn expire_options(call: &Call<'_>) -> Result<ExpireIf, CmdError> {
 /// `EXPIRE` and its kin. `base_ms` is added to the argument.
 fn expire_at(engine: &mut Engine, call: &mut Call<'_>, base_ms: u64, seconds: bool) -> CmdResult {
     let key = call.arg(1);
-    let wanted = expire_options(call)?;
+    let wanted = expire_options(call, call.argv.len())?;
     let value = call.int_arg(2)?;
     let at = if seconds {
         value.checked_mul(1000)
@@ -88,10 +95,7 @@ fn expire_at(engine: &mut Engine, call: &mut Call<'_>, base_ms: u64, seconds: bo
         call.reply_int(0);
         return DONE;
     };
-    let refused = wanted.nx && current.is_some()
-        || wanted.xx && current.is_none()
-        || wanted.gt && current.is_none_or(|now| at <= now)
-        || wanted.lt && current.is_some_and(|now| at >= now);
+    let refused = wanted.refuses(current, at);
     if refused {
         call.reply_int(0);
         return DONE;

@@ -1,7 +1,7 @@
 //! Commands on strings and on keys in general. Those of the other data types stand beside their representations.
 
 mod counters;
-mod expire;
+pub(crate) mod expire;
 mod keys;
 mod ranges;
 mod scan;
@@ -25,6 +25,8 @@ pub(crate) const TABLES: &[&[Command]] = &[
     types::hll_commands::COMMANDS,
     types::geo_commands::COMMANDS,
     types::hash_commands::COMMANDS,
+    types::hash_expiry_commands::COMMANDS,
+    types::hash_set_ex_commands::COMMANDS,
     types::list_commands::COMMANDS,
     types::list_move_commands::COMMANDS,
     types::set_commands::COMMANDS,

@@ -95,9 +95,10 @@ fn by_pattern(
         None => (rest, None),
     };
     let key = [prefix, element, suffix].concat();
+    let now = crate::types::hash_commands::fields_now(call);
     match (engine.lookup_read(call, &key)?, field) {
         (ValueRef::Str(s), None) => Some(s.text().to_vec()),
-        (ValueRef::Hash(hash), Some(field)) => hash.get(field).map(|v| v.to_vec()),
+        (ValueRef::Hash(hash), Some(field)) => hash.get(field, now).map(|v| v.to_vec()),
         _ => None,
     }
 }

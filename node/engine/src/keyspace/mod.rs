@@ -2,6 +2,7 @@
 
 pub(crate) mod due;
 pub(crate) mod entry;
+pub(crate) mod field_index;
 pub(crate) mod hash;
 pub(crate) mod slabs;
 pub(crate) mod table;
@@ -10,6 +11,7 @@ use crate::rng::Rng;
 use crate::slots::{SLOTS, SlotSet, key_slot};
 use due::DueTree;
 use entry::{Entry, NEVER};
+use field_index::{FieldIndex, SlotFields};
 use hash::KeyHasher;
 use slabs::Slabs;
 use table::Table;
@@ -37,6 +39,8 @@ pub(crate) struct Db {
     volatile: usize,
     /// By slot, when its first key expires, or earlier.
     due: DueTree,
+    /// Hashes that have fields with an expiry.
+    fields: FieldIndex,
 }
 
 impl Db {
@@ -49,6 +53,7 @@ impl Db {
             keys: 0,
             volatile: 0,
             due: DueTree::default(),
+            fields: FieldIndex::default(),
         }
     }
 
@@ -97,6 +102,35 @@ impl Db {
         Some((slot, group))
     }
 
+    /// The hashes that have fields with an expiry.
+    pub fn fields(&self) -> &FieldIndex {
+        &self.fields
+    }
+
+    /// As above, to change.
+    pub fn fields_mut(&mut self) -> &mut FieldIndex {
+        &mut self.fields
+    }
+
+    /// The hash that is listed under this time.
+    pub fn find_noted(&mut self, place: Place, at_ms: u64) -> Option<&mut Entry> {
+        self.table_mut(usize::from(place.slot))?
+            .find_mut(place.hash, |e| field_index::noted(e) == at_ms)
+    }
+
+    /// Lists a key's fields under the time at which the first of them is due.
+    pub fn note_fields(&mut self, place: Place, key: &[u8]) {
+        let Some(entry) = self.find_mut(place, key) else {
+            return;
+        };
+        let old = field_index::noted(entry);
+        let new = field_index::note(entry);
+        if new != old {
+            self.fields.remove(old, place);
+            self.fields.insert(new, place);
+        }
+    }
+
     /// The highest number of tables there may be.
     pub fn tables_len(&self) -> usize {
         self.tables.len()
@@ -123,7 +157,8 @@ impl Db {
     }
 
     /// Adds an entry without expiry, whose key must not be there yet.
-    pub fn insert(&mut self, place: Place, entry: Entry, slabs: &mut Slabs) -> &mut Entry {
+    pub fn insert(&mut self, place: Place, mut entry: Entry, slabs: &mut Slabs) -> &mut Entry {
+        self.fields.insert(field_index::note(&mut entry), place);
         let slot = usize::from(place.slot);
         if self.tables.len() <= slot {
             let slots = if self.cluster { usize::from(SLOTS) } else { 1 };
@@ -152,6 +187,7 @@ impl Db {
         self.keys -= 1;
         self.groups[slot / GROUP] -= 1;
         self.volatile -= usize::from(entry.expire_at_ms() != NEVER);
+        self.fields.remove(field_index::noted(&entry), place);
         Some(entry)
     }
 
@@ -231,6 +267,14 @@ impl Db {
             .enumerate()
             .filter_map(|(slot, t)| Some((slot as u16, *t?)))
             .collect()
+    }
+
+    /// Takes the list of hashes with fields that expire out, of all slots or of one: what comes with the tables of these slots.
+    pub fn take_fields(&mut self, slot: Option<u16>) -> Vec<SlotFields> {
+        match slot {
+            Some(slot) => self.fields.take_slot(slot).into_iter().collect(),
+            None => std::mem::take(&mut self.fields).into_slots().collect(),
+        }
     }
 
     /// Takes the table of one slot out. However many keys it has, none is looked at.

@@ -95,14 +95,12 @@ impl DataType for HashValue {
     }
 
     fn discard(&mut self, elements: usize) -> bool {
-        match self {
-            HashValue::Table(table) => table.discard(elements),
-            HashValue::Pack(_) => false,
-        }
+        self.discard(elements)
     }
 
     fn digest(&self, digest: &mut ValueDigest) {
-        for (field, value) in self.iter() {
+        // Expired fields count: copies at the same position have the same ones.
+        for (field, value, _) in self.iter() {
             let mut one = ValueDigest::new();
             one.mix(field.bytes(&mut None));
             one.mix(value.bytes(&mut None));

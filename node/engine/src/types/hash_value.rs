@@ -1,17 +1,19 @@
-//! A hash's value: a listpack of field, value, field, value … while small, a hash table when large.
+//! A hash's value: a listpack of field, value, field, value … while small, a table of records when large.
+//!
+//! Only the large form has fields that expire. A field whose time has passed is hidden from clients and stays until its deletion is an
+//! effect: methods that look at fields for a client take the time and do not see expired ones; with [`ALL_FIELDS`] for the time they see all.
 
-use super::hash_table::{Table, hash_bytes};
 use super::limits::TypeLimits;
 use super::listpack::{Elem, Listpack, MAX_BYTES};
+use super::record_table::{self, Put, RecordTable};
+use crate::keyspace::entry::NEVER;
+use crate::rng::Rng;
 
-/// A field of a large hash.
-#[derive(Debug, Clone)]
-pub struct Field {
-    /// The field's name.
-    pub name: Box<[u8]>,
-    /// The field's value.
-    pub value: Box<[u8]>,
-}
+/// In place of the time: a field counts, whether its time has passed or not.
+pub const ALL_FIELDS: u64 = 0;
+
+/// In place of a field's expiry: it has none.
+pub const NO_EXPIRY: u64 = NEVER;
 
 /// The value of a hash key. Fields are unique.
 #[derive(Debug, Clone)]
@@ -19,7 +21,37 @@ pub enum HashValue {
     /// Small form: fields and values alternate, in the order in which they came.
     Pack(Listpack),
     /// Large form.
-    Table(Table<Field>),
+    Table(Box<RecordTable>),
+}
+
+/// What becomes of a field's expiry when the field is set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FieldTtl {
+    /// It goes.
+    Clear,
+    /// It stays, unless it has passed.
+    Keep,
+    /// It becomes this, in Unix milliseconds.
+    At(u64),
+}
+
+/// What setting a field has done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FieldSet {
+    /// The field is new.
+    Added,
+    /// It was there.
+    Replaced,
+    /// It was there, but its time had passed: to clients it is new.
+    ReplacedExpired,
+}
+
+/// A field with its value and expiry ([`NO_EXPIRY`]: none).
+pub type Field<'a> = (Elem<'a>, Elem<'a>, u64);
+
+#[inline]
+fn is_live(expire_at_ms: u64, now_ms: u64) -> bool {
+    expire_at_ms >= now_ms
 }
 
 impl Default for HashValue {
@@ -44,20 +76,21 @@ impl HashValue {
             return Err("hash listpack with an odd number of elements");
         }
         // A large hash in a listpack would make every access a walk; check for duplicates by building a table.
-        let mut table = HashValue::table_of(n / 2);
+        let mut table = RecordTable::with_capacity(n / 2);
         let mut small = n / 2 <= limits.hash_entries;
         let mut it = lp.iter();
         while let (Some(f), Some(v)) = (it.next(), it.next()) {
             small &= f.byte_len() <= limits.hash_value && v.byte_len() <= limits.hash_value;
-            if !table.put_in_table(f.to_boxed(), v.to_boxed()) {
+            let put = table.put(f.bytes(&mut None), v.bytes(&mut None), NEVER);
+            if put != Put::Added {
                 return Err("hash listpack with a duplicate field");
             }
         }
-        Ok(if small { HashValue::Pack(lp) } else { table })
-    }
-
-    fn table_of(capacity: usize) -> Self {
-        HashValue::Table(Table::with_capacity(capacity.min(1 << 16)))
+        Ok(if small {
+            HashValue::Pack(lp)
+        } else {
+            HashValue::Table(Box::new(table))
+        })
     }
 
     /// Name of the form, as `OBJECT ENCODING` reports it.
@@ -68,7 +101,7 @@ impl HashValue {
         }
     }
 
-    /// Number of fields.
+    /// Number of fields, those whose time has passed included.
     pub fn len(&self) -> usize {
         match self {
             HashValue::Pack(lp) => lp.len() / 2,
@@ -78,44 +111,52 @@ impl HashValue {
 
     /// Whether there is no field.
     pub fn is_empty(&self) -> bool {
-        self.len() == 0
+        match self {
+            HashValue::Pack(lp) => lp.is_empty(),
+            HashValue::Table(t) => t.is_empty(),
+        }
     }
 
     /// The value of `field`.
-    pub fn get(&self, field: &[u8]) -> Option<Elem<'_>> {
+    #[inline]
+    pub fn get(&self, field: &[u8], now_ms: u64) -> Option<Elem<'_>> {
         match self {
             HashValue::Pack(lp) => {
                 let at = lp.find(field, lp.first(), 2)?;
                 Some(lp.get(lp.next(at)?))
             }
-            HashValue::Table(t) => {
-                let at = t.find(hash_bytes(field), |f| *f.name == *field)?;
-                t.get(at).map(|f| Elem::Str(&f.value))
-            }
+            HashValue::Table(t) => t
+                .get(field)
+                .filter(|r| is_live(r.expire_at_ms, now_ms))
+                .map(|r| Elem::Str(r.value)),
         }
     }
 
     /// Whether there is such a field.
-    pub fn contains(&self, field: &[u8]) -> bool {
-        self.get(field).is_some()
+    pub fn contains(&self, field: &[u8], now_ms: u64) -> bool {
+        self.expiry(field, now_ms).is_some()
+    }
+
+    /// When `field` expires ([`NO_EXPIRY`]: never), if there is such a field.
+    pub fn expiry(&self, field: &[u8], now_ms: u64) -> Option<u64> {
+        match self {
+            HashValue::Pack(lp) => lp.find(field, lp.first(), 2).map(|_| NEVER),
+            HashValue::Table(t) => t
+                .get(field)
+                .map(|r| r.expire_at_ms)
+                .filter(|at| is_live(*at, now_ms)),
+        }
     }
 
     /// Takes the large form.
-    fn make_table(&mut self, capacity: usize) {
+    pub fn make_table(&mut self, capacity: usize) {
         if let HashValue::Pack(lp) = self {
-            let mut table = Table::with_capacity(capacity.max(lp.len() / 2).min(1 << 16));
+            let mut table = RecordTable::with_capacity(capacity.max(lp.len() / 2));
             let mut it = lp.iter();
             while let (Some(f), Some(v)) = (it.next(), it.next()) {
-                let name = f.to_boxed();
-                table.insert(
-                    hash_bytes(&name),
-                    Field {
-                        name,
-                        value: v.to_boxed(),
-                    },
-                );
+                table.put(f.bytes(&mut None), v.bytes(&mut None), NEVER);
             }
-            *self = HashValue::Table(table);
+            *self = HashValue::Table(Box::new(table));
         }
     }
 
@@ -141,49 +182,67 @@ impl HashValue {
         }
     }
 
-    /// Sets `field`; whether it is new.
+    /// Sets `field`, without expiry; whether it is new.
     pub fn set(&mut self, field: &[u8], value: &[u8], limits: &TypeLimits) -> bool {
+        self.put(field, value, FieldTtl::Clear, ALL_FIELDS, limits) == FieldSet::Added
+    }
+
+    /// Sets `field`.
+    #[inline]
+    pub fn put(
+        &mut self,
+        field: &[u8],
+        value: &[u8],
+        ttl: FieldTtl,
+        now_ms: u64,
+        limits: &TypeLimits,
+    ) -> FieldSet {
         if let HashValue::Pack(lp) = self {
             let large = field.len() > limits.hash_value
                 || value.len() > limits.hash_value
-                || lp.byte_len() + field.len() + value.len() > MAX_BYTES;
+                || lp.byte_len() + field.len() + value.len() > MAX_BYTES
+                || matches!(ttl, FieldTtl::At(_));
             if !large {
                 if let Some(at) = lp.find(field, lp.first(), 2) {
                     let at = lp.next(at).expect("a value follows its field");
                     lp.replace(at, value);
-                    return false;
+                    return FieldSet::Replaced;
                 }
-                lp.push_back(field);
-                lp.push_back(value);
+                lp.push_pair(field, value);
                 if lp.len() / 2 > limits.hash_entries {
                     self.make_table(0);
                 }
-                return true;
+                return FieldSet::Added;
             }
             self.make_table(0);
         }
-        self.put_in_table(field.into(), value.into())
+        let HashValue::Table(table) = self else {
+            unreachable!("a small hash has just been made large");
+        };
+        let put = table.put_with(field, value, |old| match (ttl, old) {
+            (FieldTtl::At(at), _) => at.min(NEVER - 1),
+            (FieldTtl::Keep, Some(at)) if is_live(at, now_ms) => at,
+            _ => NEVER,
+        });
+        match put {
+            Put::Added => FieldSet::Added,
+            Put::Replaced(at) if is_live(at, now_ms) => FieldSet::Replaced,
+            Put::Replaced(_) => FieldSet::ReplacedExpired,
+        }
     }
 
-    fn put_in_table(&mut self, name: Box<[u8]>, value: Box<[u8]>) -> bool {
-        let HashValue::Table(t) = self else {
-            unreachable!("the caller made a table");
-        };
-        let hash = hash_bytes(&name);
-        match t.find(hash, |f| f.name == name) {
-            Some(at) => {
-                t.get_mut(at).expect("just found").value = value;
-                false
-            }
-            None => {
-                t.insert(hash, Field { name, value });
-                true
-            }
+    /// Changes when `field`, which must be there, expires ([`NO_EXPIRY`]: never). Takes the large form if it must.
+    pub fn set_expiry(&mut self, field: &[u8], expire_at_ms: u64) {
+        if expire_at_ms != NEVER {
+            self.make_table(0);
+        }
+        if let HashValue::Table(t) = self {
+            t.set_expiry(field, expire_at_ms);
         }
     }
 
     /// Removes `field`; whether it was there.
-    pub fn remove(&mut self, field: &[u8]) -> bool {
+    pub fn remove(&mut self, field: &[u8], now_ms: u64) -> bool {
         match self {
             HashValue::Pack(lp) => match lp.find(field, lp.first(), 2) {
                 Some(at) => {
@@ -192,67 +251,134 @@ impl HashValue {
                 }
                 None => false,
             },
-            HashValue::Table(t) => match t.find(hash_bytes(field), |f| *f.name == *field) {
-                Some(at) => {
-                    t.remove(at);
-                    true
-                }
-                None => false,
-            },
-        }
-    }
-
-    /// The field at `index` in iteration order: what a random pick takes.
-    pub fn at(&self, index: usize) -> Option<(Elem<'_>, Elem<'_>)> {
-        match self {
-            HashValue::Pack(lp) => {
-                let mut it = lp.iter_from(lp.seek(index.checked_mul(2)?));
-                Some((it.next()?, it.next()?))
+            HashValue::Table(t) => {
+                let there = now_ms == ALL_FIELDS
+                    || t.expiring_len() == 0
+                    || t.get(field)
+                        .is_some_and(|r| is_live(r.expire_at_ms, now_ms));
+                there && t.remove(field).is_some()
             }
-            HashValue::Table(t) => t
-                .get(index)
-                .map(|f| (Elem::Str(&f.name), Elem::Str(&f.value))),
         }
     }
 
-    /// All fields with their values.
+    /// Removes fields whose time has passed, about `max` of them, and gives their names.
+    pub(crate) fn take_expired(&mut self, now_ms: u64, max: usize) -> Vec<Box<[u8]>> {
+        match self {
+            HashValue::Pack(_) => Vec::new(),
+            HashValue::Table(t) => t.take_expired(now_ms, max),
+        }
+    }
+
+    /// Number of fields that expire, those whose time has passed included.
+    pub fn expiring_len(&self) -> usize {
+        match self {
+            HashValue::Pack(_) => 0,
+            HashValue::Table(t) => t.expiring_len(),
+        }
+    }
+
+    /// The time from which on fields are to be expired; [`NO_EXPIRY`] if none expires.
+    pub(crate) fn next_due(&self) -> u64 {
+        match self {
+            HashValue::Pack(_) => NEVER,
+            HashValue::Table(t) => t.next_due(),
+        }
+    }
+
+    /// The time under which the keyspace has noted that fields expire here; [`NO_EXPIRY`] if it has not.
+    pub(crate) fn noted(&self) -> u64 {
+        match self {
+            HashValue::Pack(_) => NEVER,
+            HashValue::Table(t) => t.noted,
+        }
+    }
+
+    /// Changes what [`noted`](Self::noted) says.
+    pub(crate) fn set_noted(&mut self, at_ms: u64) {
+        if let HashValue::Table(t) = self {
+            t.noted = at_ms;
+        }
+    }
+
+    /// Whether the keyspace must be told when fields expire here: there are some and it does not know of it, there are none
+    /// any more, or the first one expires earlier than it knows.
+    #[inline]
+    pub(crate) fn wants_note(&self) -> bool {
+        match self {
+            HashValue::Pack(_) => false,
+            HashValue::Table(t) => {
+                let due = t.next_due();
+                due < t.noted || (due == NEVER && t.noted != NEVER)
+            }
+        }
+    }
+
+    /// The field at `index` of the small form.
+    pub(super) fn pack_at(lp: &Listpack, index: usize) -> Option<Field<'_>> {
+        let mut it = lp.iter_from(lp.seek(index.checked_mul(2)?));
+        Some((it.next()?, it.next()?, NEVER))
+    }
+
+    /// A field, each with the same probability.
+    pub fn random(&self, rng: &mut Rng) -> Option<Field<'_>> {
+        match self {
+            HashValue::Pack(lp) => Self::pack_at(lp, rng.index(lp.len() / 2)),
+            HashValue::Table(t) => t
+                .random(rng)
+                .map(|r| (Elem::Str(r.key), Elem::Str(r.value), r.expire_at_ms)),
+        }
+    }
+
+    /// All fields, those whose time has passed included.
     pub fn iter(&self) -> Iter<'_> {
         match self {
             HashValue::Pack(lp) => Iter::Pack(lp.iter()),
-            HashValue::Table(t) => Iter::Table(t, 0),
+            HashValue::Table(t) => Iter::Table(t.iter()),
         }
     }
 
-    /// One step of a scan: reports fields, returns the next cursor (0: done).
-    pub fn scan(&self, cursor: u64, mut report: impl FnMut(Elem<'_>, Elem<'_>)) -> u64 {
+    /// The fields whose time has not passed.
+    pub fn live(&self, now_ms: u64) -> impl Iterator<Item = (Elem<'_>, Elem<'_>)> {
+        self.iter()
+            .filter(move |(_, _, at)| is_live(*at, now_ms))
+            .map(|(field, value, _)| (field, value))
+    }
+
+    /// One step of a scan: reports fields whose time has not passed, returns the next cursor (0: done).
+    pub fn scan(
+        &self,
+        cursor: u64,
+        now_ms: u64,
+        mut report: impl FnMut(Elem<'_>, Elem<'_>),
+    ) -> u64 {
         match self {
             HashValue::Pack(_) => {
-                for (f, v) in self.iter() {
+                for (f, v, _) in self.iter() {
                     report(f, v);
                 }
                 0
             }
-            HashValue::Table(t) => {
-                t.scan(cursor, |f| report(Elem::Str(&f.name), Elem::Str(&f.value)))
-            }
+            HashValue::Table(t) => t.scan(cursor, |r| {
+                if is_live(r.expire_at_ms, now_ms) {
+                    report(Elem::Str(r.key), Elem::Str(r.value));
+                }
+            }),
         }
-    }
-
-    /// Whether a scan reports everything in one step.
-    pub fn scans_at_once(&self) -> bool {
-        matches!(self, HashValue::Pack(_))
     }
 
     /// Bytes of memory that the value takes, roughly.
     pub fn memory(&self) -> usize {
         match self {
-            HashValue::Pack(lp) => lp.byte_len() + 24,
-            HashValue::Table(t) => {
-                t.own_bytes()
-                    + t.iter()
-                        .map(|f| f.name.len() + f.value.len() + 16)
-                        .sum::<usize>()
-            }
+            HashValue::Pack(lp) => lp.memory(),
+            HashValue::Table(t) => t.memory(),
+        }
+    }
+
+    /// See [`DataType::discard`](crate::value::DataType::discard).
+    pub(super) fn discard(&mut self, elements: usize) -> bool {
+        match self {
+            HashValue::Table(table) => table.discard(elements),
+            HashValue::Pack(_) => false,
         }
     }
 }
@@ -261,21 +387,20 @@ impl HashValue {
 pub enum Iter<'a> {
     /// Over the small form.
     Pack(super::listpack::Iter<'a>),
-    /// Over the large form, from an index on.
-    Table(&'a Table<Field>, usize),
+    /// Over the large form.
+    Table(record_table::Iter<'a>),
 }
 
 impl<'a> Iterator for Iter<'a> {
-    type Item = (Elem<'a>, Elem<'a>);
+    type Item = Field<'a>;
 
+    #[inline]
     fn next(&mut self) -> Option<Self::Item> {
         match self {
-            Iter::Pack(it) => Some((it.next()?, it.next()?)),
-            Iter::Table(t, i) => {
-                let f = t.get(*i)?;
-                *i += 1;
-                Some((Elem::Str(&f.name), Elem::Str(&f.value)))
-            }
+            Iter::Pack(it) => Some((it.next()?, it.next()?, NEVER)),
+            Iter::Table(it) => it
+                .next()
+                .map(|r| (Elem::Str(r.key), Elem::Str(r.value), r.expire_at_ms)),
         }
     }
 }
@@ -304,14 +429,14 @@ mod tests {
                 let field = format!("{}", rnd(range)).into_bytes();
                 let value = vec![b'v'; rnd(64) as usize];
                 match rnd(3) {
-                    0 => assert_eq!(hash.remove(&field), model.remove(&field).is_some()),
+                    0 => assert_eq!(hash.remove(&field, 0), model.remove(&field).is_some()),
                     _ => assert_eq!(
                         hash.set(&field, &value, &limits),
                         model.insert(field.clone(), value).is_none()
                     ),
                 }
                 assert_eq!(
-                    hash.get(&field).map(|v| v.to_vec()),
+                    hash.get(&field, 0).map(|v| v.to_vec()),
                     model.get(&field).cloned()
                 );
                 assert_eq!(hash.len(), model.len());
@@ -320,15 +445,19 @@ mod tests {
                 hash.encoding(),
                 if range == 15 { "listpack" } else { "hashtable" }
             );
-            let got: BTreeMap<_, _> = hash.iter().map(|(f, v)| (f.to_vec(), v.to_vec())).collect();
+            let got: BTreeMap<_, _> = hash
+                .live(0)
+                .map(|(f, v)| (f.to_vec(), v.to_vec()))
+                .collect();
             assert_eq!(got, model);
-            for i in 0..hash.len() {
-                let (f, v) = hash.at(i).unwrap();
+            let mut rng = Rng::new(5);
+            for _ in 0..hash.len() {
+                let (f, v, _) = hash.random(&mut rng).unwrap();
                 assert_eq!(model.get(&f.to_vec()), Some(&v.to_vec()));
             }
             let (mut cursor, mut seen) = (0, BTreeMap::new());
             loop {
-                cursor = hash.scan(cursor, |f, v| {
+                cursor = hash.scan(cursor, 0, |f, v| {
                     seen.insert(f.to_vec(), v.to_vec());
                 });
                 if cursor == 0 {

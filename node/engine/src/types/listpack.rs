@@ -217,10 +217,19 @@ pub(super) fn decode(b: &[u8]) -> Option<(Elem<'_>, usize)> {
     }
 }
 
+/// What an allocator gives for so many bytes: multiples of 16 up to 128, then four sizes between one power of two and the next.
+fn size_class(bytes: usize) -> usize {
+    let step = match bytes {
+        0..=128 => 16,
+        _ => (bytes - 1).next_power_of_two() / 8,
+    };
+    bytes.next_multiple_of(step)
+}
+
 impl Listpack {
     /// An empty listpack.
     pub fn new() -> Self {
-        let mut buf = Vec::with_capacity(32);
+        let mut buf = Vec::with_capacity(16);
         buf.extend_from_slice(&[7, 0, 0, 0, 0, 0, END]);
         Listpack { buf }
     }
@@ -420,8 +429,17 @@ impl Listpack {
         }
     }
 
+    /// Room for so many more bytes: as much as an allocator would give anyway, rather than twice as much.
+    fn reserve(&mut self, more: usize) {
+        let len = self.buf.len();
+        if self.buf.capacity() - len < more {
+            self.buf.reserve_exact(size_class(len + more) - len);
+        }
+    }
+
     /// Inserts `s` before the position `at` (which may be [`Listpack::end`]); the new element is at `at`.
     pub fn insert(&mut self, at: usize, s: &[u8]) {
+        self.reserve(entry_size_max(s).max(10));
         if at == self.end() {
             self.buf.pop();
             encode(&mut self.buf, s);
@@ -434,11 +452,22 @@ impl Listpack {
         self.fix_header(1);
     }
 
+    /// Appends `a` and `b`.
+    pub fn push_pair(&mut self, a: &[u8], b: &[u8]) {
+        self.reserve((entry_size_max(a) + entry_size_max(b)).max(20));
+        self.buf.pop();
+        encode(&mut self.buf, a);
+        encode(&mut self.buf, b);
+        self.buf.push(END);
+        self.fix_header(2);
+    }
+
     /// Inserts `a` and `b` before the position `at` (which may be [`Listpack::end`]); `a` is then at `at`.
     pub fn insert_pair(&mut self, at: usize, a: &[u8], b: &[u8]) {
         let mut entries = Vec::with_capacity((entry_size_max(a) + entry_size_max(b)).max(20));
         encode(&mut entries, a);
         encode(&mut entries, b);
+        self.reserve(entries.len());
         self.buf.splice(at..at, entries);
         self.fix_header(2);
     }
@@ -461,6 +490,7 @@ impl Listpack {
         if entry.len() == end - at {
             self.buf[at..end].copy_from_slice(&entry);
         } else {
+            self.reserve(entry.len().saturating_sub(end - at));
             self.buf.splice(at..end, entry);
             self.fix_header(0);
         }
@@ -475,6 +505,9 @@ impl Listpack {
         }
         self.buf.drain(at..end);
         self.fix_header(-(removed as isize));
+        if self.buf.capacity() > 2 * self.buf.len() + 32 {
+            self.buf.shrink_to(size_class(self.buf.len()));
+        }
     }
 
     /// Removes `n` elements from `index` on.
@@ -520,6 +553,11 @@ impl Listpack {
             lp: self,
             at: at.unwrap_or(self.end()),
         }
+    }
+
+    /// Bytes of memory that the elements take.
+    pub fn memory(&self) -> usize {
+        self.buf.capacity()
     }
 
     /// Gives back memory that was kept for growth.

@@ -330,7 +330,9 @@ fn stats(ex: &Executor, out: &mut String) {
         "sync_full" = ex.followers.full,
         "sync_partial_ok" = ex.followers.partial,
         "sync_partial_err" = ex.followers.refused,
+        "expired_fields" = e.expired_fields,
         "expired_keys" = e.expired_keys,
+        "expired_keys_with_volatile_items_stale_perc" = "0.00",
         "evicted_keys" = 0,
         "evicted_clients" = 0,
         "keyspace_hits" = e.keyspace_hits,
@@ -447,7 +449,8 @@ fn keyspace(ex: &Executor, out: &mut String) {
             let expires = ex.engine.expiries_len(db);
             let _ = write!(
                 out,
-                "db{db}:keys={keys},expires={expires},avg_ttl=0,keys_with_volatile_items=0\r\n"
+                "db{db}:keys={keys},expires={expires},avg_ttl=0,keys_with_volatile_items={}\r\n",
+                ex.engine.expiring_hashes_len(db)
             );
         }
     }
