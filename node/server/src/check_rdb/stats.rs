@@ -102,7 +102,7 @@ impl OfType {
                 .for_each(|(e, score)| self.element(e.byte_len() + format_double(score).len()));
         } else if let ValueRef::Hash(h) = value {
             h.iter()
-                .for_each(|(f, v)| self.element(f.byte_len() + v.byte_len()));
+                .for_each(|(f, v, _)| self.element(f.byte_len() + v.byte_len()));
         }
         let elements = value.elements() as u64;
         self.elements += elements;
