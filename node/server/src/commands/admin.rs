@@ -2,30 +2,35 @@
 
 use super::ServerCommand;
 use super::rows::*;
-use crate::executor::{ConnId, Executor};
+use crate::executor::{ConnId, Executor, ShutdownOptions};
 use crate::seam::Office;
 use holdfast_resp::{parse_i64, write};
 
 fn shutdown(ex: &mut Executor, id: ConnId, argv: &[&[u8]]) {
-    let mut save = None;
+    let mut options = ShutdownOptions::default();
     let mut abort = false;
     for word in &argv[1..] {
         match word.to_ascii_lowercase().as_slice() {
-            b"nosave" if save != Some(true) => save = Some(false),
-            b"save" if save != Some(false) => save = Some(true),
-            b"now" | b"force" | b"safe" | b"failover" => {}
+            b"nosave" if options.save != Some(true) => options.save = Some(false),
+            b"save" if options.save != Some(false) => options.save = Some(true),
+            b"now" => options.now = true,
+            b"force" => options.force = true,
+            b"safe" | b"failover" => {}
             b"abort" if argv.len() == 2 => abort = true,
             _ => return ex.reply_error(id, "ERR syntax error"),
         }
     }
     if abort {
-        return ex.reply_error(id, "ERR No shutdown in progress.");
+        return match ex.abort_shutdown() {
+            true => write::ok(ex.out(id)),
+            false => ex.reply_error(id, "ERR No shutdown in progress."),
+        };
     }
-    if save == Some(true) {
-        return ex.reply_error(id, "ERR SHUTDOWN SAVE is not supported by this version");
+    if options.save == Some(true) && !ex.persist.enabled {
+        return ex.reply_error(id, super::persistence::KEPT_BY_LOG);
     }
     tracing::warn!("User requested shutdown...");
-    ex.begin_shutdown();
+    ex.begin_shutdown(options, Some(id));
 }
 
 fn role(ex: &mut Executor, id: ConnId, _: &[&[u8]]) {

@@ -4,6 +4,7 @@ use super::ServerCommand;
 use super::rows::*;
 use crate::executor::{ConnId, Executor};
 use crate::persist::load::Reload;
+use holdfast_engine::{StrValue, Value};
 use holdfast_resp::write;
 use std::time::Duration;
 
@@ -27,6 +28,8 @@ fn debug(ex: &mut Executor, id: ConnId, argv: &[&[u8]]) {
                 "    Show low level info about <key> and associated value.",
                 "PAUSE-CRON <0|1>",
                 "    Stop periodic cron job processing.",
+                "POPULATE <count> [<prefix>] [<size>]",
+                "    Create <count> string keys named key:<num>, with values of <size> bytes.",
                 "PROTOCOL <type>",
                 "    Reply with a test value of the specified type.",
                 "RELOAD [option ...]",
@@ -89,6 +92,19 @@ fn debug(ex: &mut Executor, id: ConnId, argv: &[&[u8]]) {
             ex.apply_config();
             write::ok(ex.out(id));
         }
+        [b"populate", count, rest @ ..] if rest.len() <= 2 => {
+            let count = holdfast_resp::parse_i64(count).filter(|n| *n >= 0);
+            let size = match rest {
+                [_, size] => holdfast_resp::parse_i64(size).filter(|n| *n >= 0),
+                _ => Some(0),
+            };
+            let (Some(count), Some(size)) = (count, size) else {
+                return ex.reply_error(id, "ERR value is out of range, must be positive");
+            };
+            let prefix = argv.get(3).copied().unwrap_or(b"key").to_vec();
+            populate(ex, id, &prefix, count as u64, size as usize);
+            write::ok(ex.out(id));
+        }
         [b"pause-cron", n] => {
             ex.cron_paused = *n != b"0";
             write::ok(ex.out(id));
@@ -115,6 +131,25 @@ fn debug(ex: &mut Executor, id: ConnId, argv: &[&[u8]]) {
                 &format!("ERR unknown subcommand or wrong number of arguments for '{sub}'. Try DEBUG HELP."),
             );
         }
+    }
+}
+
+/// `count` keys named `prefix:n`; those that are there stay. Values are filled up with zero bytes to `size`, if that is
+/// given.
+fn populate(ex: &mut Executor, id: ConnId, prefix: &[u8], count: u64, size: usize) {
+    let db = ex.conns[id].db;
+    for n in 0..count {
+        let digits = n.to_string();
+        let key = [prefix, b":", digits.as_bytes()].concat();
+        if ex.key_exists(db, &key) {
+            continue;
+        }
+        let mut value = [b"value:", digits.as_bytes()].concat();
+        if size > 0 {
+            value.resize(size, 0);
+        }
+        ex.engine
+            .load_key(db, &key, None, Value::Str(StrValue::new(&value)));
     }
 }
 

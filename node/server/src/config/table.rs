@@ -1184,7 +1184,7 @@ pub const DIRECTIVES: &[Directive] = &[
         "default",
         MULTI,
     ),
-    known(
+    acts(
         "shutdown-on-sigterm",
         "",
         Kind::Flags(&[
@@ -1193,7 +1193,7 @@ pub const DIRECTIVES: &[Directive] = &[
         "default",
         MULTI,
     ),
-    known(
+    acts(
         "shutdown-timeout",
         "",
         Kind::Int {

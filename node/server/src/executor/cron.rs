@@ -56,6 +56,7 @@ impl Executor {
         }
         self.persistence_turn();
         self.followers_turn();
+        self.shutdown_turn();
         self.behind = self.is_saving_behind();
         if !self.gathers_effects() {
             self.flush_effects();

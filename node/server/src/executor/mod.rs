@@ -18,6 +18,7 @@ mod durable;
 mod input;
 mod output;
 mod pubsub;
+mod shutdown;
 mod stats;
 #[cfg(test)]
 mod tests;
@@ -31,6 +32,7 @@ pub use connection::{
 pub use output::{HeldKind, Output};
 pub use pubsub::Channels;
 use pubsub::SelfPush;
+pub use shutdown::ShutdownOptions;
 pub use stats::Stats;
 
 use crate::commands::Table;
@@ -210,6 +212,7 @@ pub struct Executor {
     /// Streams, links and pauses of slot migrations.
     pub migrate: crate::migrate::exec::ExecMigrations,
     ending: Ending,
+    shutdown: Option<shutdown::Pending>,
     /// How long the command under way has slept.
     slept_us: u64,
     next_client_id: u64,
@@ -301,6 +304,7 @@ impl Executor {
             parked: Vec::new(),
             migrate: Default::default(),
             ending: Ending::Running,
+            shutdown: None,
             slept_us: 0,
             next_client_id: 1,
             next_deferred: 0,

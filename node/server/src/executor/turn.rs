@@ -1,7 +1,7 @@
 //! Turns: time comes in, messages come in, effects go to the journal, replies are released.
 
-use super::{Close, ConnId, Ending, Executor, Now, State};
-use crate::seam::{ToControl, ToExecutor};
+use super::{Close, ConnId, Ending, Executor, Now, ShutdownOptions, State};
+use crate::seam::ToExecutor;
 use std::time::Duration;
 
 impl Executor {
@@ -47,22 +47,11 @@ impl Executor {
                 self.flush_effects();
                 task(self);
             }
-            ToExecutor::Shutdown => self.begin_shutdown(),
+            ToExecutor::Shutdown => {
+                let words = self.config.get("shutdown-on-sigterm");
+                self.begin_shutdown(ShutdownOptions::from_directive(words), None);
+            }
             ToExecutor::Exit => self.ending = Ending::Done,
-        }
-    }
-
-    /// Begins to end the process: at once if there is no control thread.
-    pub fn begin_shutdown(&mut self) {
-        if self.ending != Ending::Running {
-            return;
-        }
-        self.cancel_background_save();
-        if self.control.is_present() {
-            self.ending = Ending::Stopping;
-            self.control.send(ToControl::Shutdown);
-        } else {
-            self.ending = Ending::Done;
         }
     }
 

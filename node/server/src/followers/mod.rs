@@ -366,6 +366,13 @@ impl Executor {
         self.tell_acks();
     }
 
+    /// Whether every follower that gets the stream has all of it.
+    pub(crate) fn followers_are_level(&self) -> bool {
+        let end = self.journal.position().0;
+        let mut online = self.followers.all.values();
+        online.all(|f| f.stage != Stage::Online || f.silent || f.acked >= end)
+    }
+
     /// `WAIT` counts by the journal.
     fn tell_acks(&mut self) {
         let acks = self
