@@ -252,3 +252,22 @@ fn versions_survive_more_snapshots_than_they_count() {
         }
     }
 }
+
+/// A snapshot speaks of databases by the numbers that they had when it began.
+#[test]
+fn databases_may_be_swapped_meanwhile() {
+    let mut node = Node::new(false, 1);
+    node.run("SET first 0");
+    node.run("SWAPDB 0 1");
+    node.run("SET second 0");
+    let id = node.engine.snapshot_begin(SlotFilter::All, gather(false));
+    node.run("SWAPDB 0 2");
+    node.db = 2;
+    node.run("SET second changed");
+    node.run("SET third 0");
+    node.db = 1;
+    node.run("FLUSHDB");
+    while node.engine.snapshot_step(id, 1) == SnapshotProgress::More {}
+    let found: Vec<_> = finish(&mut node, id).into_keys().collect();
+    assert_eq!(found, [(0, b"second".to_vec()), (1, b"first".to_vec())]);
+}
