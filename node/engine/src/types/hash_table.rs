@@ -93,6 +93,27 @@ impl<E> Table<E> {
         self.slots.len()
     }
 
+    /// What `DEBUG HTSTATS-KEY` says of the table.
+    pub fn describe(&self) -> String {
+        let mut text = format!(
+            "Hash table 0 stats (main hash table):\n table size: {}\n number of entries: {}\n rehashing index: {}\n",
+            self.heads.len(),
+            self.slots.len(),
+            if self.resizing() {
+                self.moved as i64
+            } else {
+                -1
+            },
+        );
+        if self.resizing() {
+            text.push_str(&format!(
+                "Hash table 1 stats (rehashing target):\n table size: {}\n",
+                self.new_heads.len()
+            ));
+        }
+        text
+    }
+
     /// Whether there is no entry.
     pub fn is_empty(&self) -> bool {
         self.slots.is_empty()

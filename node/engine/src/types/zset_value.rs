@@ -74,6 +74,11 @@ fn order(a: (f64, &[u8]), b: (f64, &[u8])) -> Ordering {
 }
 
 impl Ordered {
+    /// What `DEBUG HTSTATS-KEY` says of the index by member.
+    pub fn describe_table(&self) -> String {
+        self.by_member.describe()
+    }
+
     fn find(&self, member: &[u8]) -> Option<(usize, u32)> {
         let at = self.by_member.find(hash_bytes(member), |&id| {
             *self.slab[id as usize].member == *member

@@ -468,6 +468,31 @@ fn client_unblock(ex: &mut Executor, id: ConnId, argv: &[&[u8]]) {
     write::int(ex.out(id), i64::from(done));
 }
 
+fn client_pause(ex: &mut Executor, id: ConnId, argv: &[&[u8]]) {
+    let all = match argv.get(3).map(|w| w.to_ascii_lowercase()) {
+        None => true,
+        Some(w) if w == b"all" => true,
+        Some(w) if w == b"write" => false,
+        Some(_) => return ex.reply_error(id, "ERR CLIENT PAUSE mode must be WRITE or ALL"),
+    };
+    let Some(ms) = parse_i64(argv[2]) else {
+        return ex.reply_error(id, "ERR timeout is not an integer or out of range");
+    };
+    let Ok(ms) = u64::try_from(ms) else {
+        return ex.reply_error(id, "ERR timeout is negative");
+    };
+    if ms > i64::MAX as u64 - ex.now.unix_ms() {
+        return ex.reply_error(id, "ERR timeout is out of range");
+    }
+    ex.begin_pause(ex.now.mono_ms().saturating_add(ms), all);
+    write::ok(ex.out(id));
+}
+
+fn client_unpause(ex: &mut Executor, id: ConnId, _: &[&[u8]]) {
+    ex.end_pause();
+    write::ok(ex.out(id));
+}
+
 fn client_getredir(ex: &mut Executor, id: ConnId, _: &[&[u8]]) {
     // Client-side caching is not there, so that there is never a redirection.
     write::int(ex.out(id), -1);
@@ -508,6 +533,8 @@ fn client_help(ex: &mut Executor, id: ConnId, _: &[&[u8]]) {
             "    Protect current client connection from eviction.",
             "NO-TOUCH (ON|OFF)",
             "    Will not touch LRU/LFU stats when this mode is on.",
+            "PAUSE <timeout> [WRITE|ALL]",
+            "    Suspend all, or just write, clients for <timeout> milliseconds.",
             "REPLY (ON|OFF|SKIP)",
             "    Control the replies sent to the current connection.",
             "SETINFO <option> <value>",
@@ -516,6 +543,8 @@ fn client_help(ex: &mut Executor, id: ConnId, _: &[&[u8]]) {
             "    Assign the name <name> to the current connection.",
             "UNBLOCK <clientid> [TIMEOUT|ERROR]",
             "    Unblock the specified blocked client.",
+            "UNPAUSE",
+            "    Stop the current client pause, resuming traffic.",
         ],
     );
 }
@@ -706,6 +735,39 @@ pub(super) const COMMANDS: &[ServerCommand] = &[
                 ..CommandSpec::EMPTY
             },
             client_unblock as ServerFn,
+        ),
+        Command::new(
+            CommandSpec {
+                name: "pause",
+                arity: -3,
+                flags: flags([Flags::ADMIN, Flags::NOSCRIPT, Flags::LOADING, Flags::STALE]),
+                categories: Acl::CONNECTION,
+                group: Group::Connection,
+                since: "3.0.0",
+                complexity: "O(1)",
+                summary: "Suspends commands processing.",
+                args: "timeout:int [(WRITE | ALL)<mode>@6.2.0]",
+                history: &[(
+                    "6.2.0",
+                    "`CLIENT PAUSE WRITE` mode added along with the `mode` option.",
+                )],
+                ..CommandSpec::EMPTY
+            },
+            client_pause as ServerFn,
+        ),
+        Command::new(
+            CommandSpec {
+                name: "unpause",
+                arity: 2,
+                flags: flags([Flags::ADMIN, Flags::NOSCRIPT, Flags::LOADING, Flags::STALE]),
+                categories: Acl::CONNECTION,
+                group: Group::Connection,
+                since: "6.2.0",
+                complexity: "O(N) Where N is the number of paused clients",
+                summary: "Resumes processing commands from paused clients.",
+                ..CommandSpec::EMPTY
+            },
+            client_unpause as ServerFn,
         ),
         Command::new(
             CommandSpec {

@@ -20,6 +20,8 @@ fn debug(ex: &mut Executor, id: ConnId, argv: &[&[u8]]) {
                 "    Output a hex signature representing the current DB content.",
                 "DIGEST-VALUE <key> [<key> ...]",
                 "    Output a hex signature of the values of all the specified keys.",
+                "HTSTATS-KEY <key>",
+                "    Output the state of the hash table in the value of <key>.",
                 "JMAP",
                 "    Accepted and ignored.",
                 "LOG <message>",
@@ -105,6 +107,20 @@ fn debug(ex: &mut Executor, id: ConnId, argv: &[&[u8]]) {
             populate(ex, id, &prefix, count as u64, size as usize);
             write::ok(ex.out(id));
         }
+        [b"htstats-key", _, ..] => {
+            let db = ex.conns[id].db;
+            match (ex.key_exists(db, argv[2]), ex.engine.describe_table(db, argv[2])) {
+                (false, _) => ex.reply_error(id, "ERR no such key"),
+                (true, None) => ex.reply_error(
+                    id,
+                    "ERR The value stored at the specified key is not represented using an hash table",
+                ),
+                (true, Some(text)) => {
+                    let proto = ex.conns[id].proto;
+                    write::verbatim(ex.out(id), proto, b"txt", text.as_bytes());
+                }
+            }
+        }
         [b"pause-cron", n] => {
             ex.cron_paused = *n != b"0";
             write::ok(ex.out(id));
@@ -117,6 +133,7 @@ fn debug(ex: &mut Executor, id: ConnId, argv: &[&[u8]]) {
             b"jmap"
             | b"client-enforce-reply-list"
             | b"quicklist-packed-threshold"
+            | b"hashtable-can-abort-shrink"
             | b"set-disable-deny-scripts"
             | b"replicate",
             ..,

@@ -2,7 +2,7 @@
 
 use super::ServerCommand;
 use super::rows::*;
-use crate::executor::{ConnId, Executor, State};
+use crate::executor::{ConnId, Connection, Executor, State};
 use crate::routing::MyRole;
 use crate::seam::Office;
 use holdfast_resp::write;
@@ -146,7 +146,10 @@ fn clients(ex: &Executor, out: &mut String) {
         pubsub += usize::from(c.is_subscriber());
         watching += usize::from(!c.watched.is_empty());
     }
-    let (blocked, keys) = ex.blocked_counts();
+    let (waiting, keys) = ex.blocked_counts();
+    let parked = |c: &&Connection| matches!(c.state, State::Parked(_));
+    let blocked = waiting + ex.conns.iter().filter(parked).count();
+    let pause = ex.pause();
     lines!(
         out,
         "connected_clients" = ex.conns.len(),
@@ -158,10 +161,14 @@ fn clients(ex: &Executor, out: &mut String) {
         "tracking_clients" = 0,
         "pubsub_clients" = pubsub,
         "watching_clients" = watching,
-        "clients_in_timeout_table" = blocked,
+        "clients_in_timeout_table" = waiting,
         "total_watched_keys" = ex.watched_keys(),
         "total_blocking_keys" = keys,
         "total_blocking_keys_on_nokey" = 0,
+        "paused_reason" = pause.map_or("none", |_| "client_pause"),
+        "paused_actions" = pause.map_or("none", |p| if p.all { "all" } else { "write" }),
+        "paused_timeout_milliseconds" =
+            pause.map_or(0, |p| p.until_ms.saturating_sub(ex.now.mono_ms())),
         "waiting_for_control" = ex
             .conns
             .iter()

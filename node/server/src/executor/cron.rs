@@ -32,7 +32,10 @@ impl Executor {
         if self.control.is_congested() || self.expire_more {
             at = at.min(self.now.mono_ms() + 1);
         }
-        at
+        if !self.retrying.is_empty() {
+            at = self.now.mono_ms();
+        }
+        at.min(self.pause.map_or(u64::MAX, |p| p.until_ms))
     }
 
     /// Ends a turn: what is due is done, the effects of the turn become one journal entry, and whatever
@@ -40,6 +43,10 @@ impl Executor {
     pub fn end_turn(&mut self) {
         self.stats.turns += 1;
         self.serve_copies();
+        self.check_pause();
+        if !self.retrying.is_empty() {
+            self.retry_some();
+        }
         self.resume_unblocked();
         let now = self.now.mono_ms();
         if self.waiting.next_deadline_ms().is_some_and(|at| at <= now) {
@@ -128,6 +135,7 @@ impl Executor {
         self.expire_more = self.engine.free_step(FREE_STEP_ENTRIES);
         // A follower waits for the deletions of its leader.
         if !self.active_expire
+            || self.pause().is_some()
             || self.ending != Ending::Running
             || self.is_loading()
             || matches!(self.office, crate::seam::Office::Follower { .. })

@@ -206,6 +206,9 @@ impl Executor {
             );
             return self.reject(id, entry, &text);
         }
+        if self.pause.is_some() && self.is_paused(id, entry) {
+            return self.park(id, argv.iter().map(|a| Box::from(*a)).collect());
+        }
         if in_multi && matches!(entry.special, Special::None | Special::Subscriber) {
             self.queue(id, argv);
             return;
@@ -243,7 +246,9 @@ impl Executor {
         };
         let start = c.out.buf.len();
         let before = self.fx.bytes().len();
-        let mode = if matches!(self.office, Office::Follower { .. }) {
+        // During a pause nothing changes, not even by expiry.
+        let keeps = self.pause.is_some() && !command.spec.flags.has(Flags::WRITE);
+        let mode = if matches!(self.office, Office::Follower { .. }) || keeps {
             Mode::Replica
         } else {
             Mode::Primary

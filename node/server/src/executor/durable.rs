@@ -15,6 +15,8 @@ const WRITE_LATE: &[u8] =
 /// A write that a deposed primary executed and that nobody confirmed.
 const WRITE_LOST: &[u8] =
     b"-UNCERTAIN The primary has changed before the write was confirmed; it may have taken effect\r\n";
+/// Parked commands executed at once, when they may go on.
+const RETRIES_A_TURN: usize = 256;
 /// In place of a message about a write of unknown outcome.
 const NO_MESSAGE: &[u8] = b"";
 
@@ -189,9 +191,19 @@ impl Executor {
         }
     }
 
-    /// Executes the commands that were parked; those whose slot is still paused are parked again.
+    /// Executes the commands that were parked; those that still have to wait are parked again.
     pub fn retry_parked(&mut self) {
-        for id in std::mem::take(&mut self.parked) {
+        let parked = std::mem::take(&mut self.parked);
+        self.retrying.extend(parked);
+        self.retry_some();
+    }
+
+    /// Executes some of the parked commands that may be tried again; the others have their turn later.
+    pub(super) fn retry_some(&mut self) {
+        for _ in 0..RETRIES_A_TURN {
+            let Some(id) = self.retrying.pop_front() else {
+                return;
+            };
             let Some(c) = self.conns.get_mut(id) else {
                 continue;
             };

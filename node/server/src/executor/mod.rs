@@ -17,6 +17,7 @@ mod dispatch;
 mod durable;
 mod input;
 mod output;
+mod pause;
 mod pubsub;
 mod shutdown;
 mod stats;
@@ -49,7 +50,7 @@ use dispatch::Depends;
 use holdfast_cluster_bus::{NodeId, SlotSet};
 use holdfast_engine::types::TypeLimits;
 use holdfast_engine::{Effects, Engine, EngineConfig, EventClass, Rng, ValueCodec};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -209,6 +210,10 @@ pub struct Executor {
     pub(crate) dirty: Vec<ConnId>,
     holding: Vec<ConnId>,
     parked: Vec<ConnId>,
+    /// Those of them that are being tried again.
+    retrying: VecDeque<ConnId>,
+    /// `CLIENT PAUSE`
+    pause: Option<pause::Pause>,
     /// Streams, links and pauses of slot migrations.
     pub migrate: crate::migrate::exec::ExecMigrations,
     ending: Ending,
@@ -302,6 +307,8 @@ impl Executor {
             dirty: Vec::new(),
             holding: Vec::new(),
             parked: Vec::new(),
+            retrying: VecDeque::new(),
+            pause: None,
             migrate: Default::default(),
             ending: Ending::Running,
             shutdown: None,
