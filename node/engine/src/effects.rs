@@ -213,13 +213,13 @@ impl Effects {
         if !self.enabled {
             return;
         }
+        if self.unit_start.is_none() {
+            self.unit_start = Some(self.bytes.len());
+        }
         if self.selected_db != Some(db) {
             self.selected_db = Some(db);
             let text = holdfast_resp::format_i64(i64::from(db));
             write::command(&mut self.bytes, &[b"SELECT", text.as_bytes()]);
-        }
-        if self.unit_start.is_none() {
-            self.unit_start = Some(self.bytes.len());
         }
         self.unit_ops += 1;
         if replaced.is_empty() {

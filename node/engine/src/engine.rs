@@ -34,6 +34,8 @@ pub struct EngineConfig {
     pub lazyfree_lazy_expire: bool,
     /// `DEL` frees in the background as `UNLINK` does (`lazyfree-lazy-user-del`).
     pub lazyfree_lazy_user_del: bool,
+    /// A key that is deleted because it has become empty is propagated as `UNLINK` instead of `DEL` (`lazyfree-lazy-server-del`).
+    pub lazyfree_lazy_server_del: bool,
     /// The longest reply of a command that repeats what it draws (`HRANDFIELD h -1000000000`), in bytes: beyond it
     /// the command fails.
     pub reply_bytes_max: usize,
@@ -52,6 +54,7 @@ impl Default for EngineConfig {
             bulk_bytes_max: 512 * 1024 * 1024,
             lazyfree_lazy_expire: true,
             lazyfree_lazy_user_del: true,
+            lazyfree_lazy_server_del: true,
             reply_bytes_max: 1 << 30,
             hll_sparse_bytes_max: 3000,
             limits: TypeLimits::default(),

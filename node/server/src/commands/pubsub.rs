@@ -138,6 +138,9 @@ fn publish_any(ex: &mut Executor, id: ConnId, argv: &[&[u8]], sharded: bool) {
             message: Bytes::copy_from_slice(argv[2]),
             sharded,
         });
+    } else if !ex.settings.quorum {
+        let db = ex.conns[id].db;
+        ex.fx.propagate(db, argv);
     }
     write::int(ex.out(id), receivers as i64);
 }

@@ -57,6 +57,10 @@ pub struct Settings {
     pub hz: u64,
     /// `active-expire-effort`, 1 to 10.
     pub active_expire_effort: u32,
+    /// `min-replicas-to-write`, unless `min-replicas-max-lag` turns it off.
+    pub replicas_min: usize,
+    /// `min-replicas-max-lag`, in seconds.
+    pub replica_lag_max_s: u64,
     /// `notify-keyspace-events`
     pub events: EventClass,
 }
@@ -133,6 +137,11 @@ impl Settings {
             protected_configs: Allowed::of(c.get("enable-protected-configs")),
             hz: (c.size("hz") as u64).clamp(1, 500),
             active_expire_effort: c.size("active-expire-effort").clamp(1, 10) as u32,
+            replicas_min: match c.size("min-replicas-max-lag") {
+                0 => 0,
+                _ => c.size("min-replicas-to-write"),
+            },
+            replica_lag_max_s: c.size("min-replicas-max-lag") as u64,
             events: EventClass::parse(c.get("notify-keyspace-events")).unwrap_or_default(),
         }
     }

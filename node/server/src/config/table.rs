@@ -837,7 +837,7 @@ pub const DIRECTIVES: &[Directive] = &[
         "7",
         HIDDEN,
     ),
-    known(
+    acts(
         "min-replicas-max-lag",
         "min-slaves-max-lag",
         Kind::Int {
@@ -847,7 +847,7 @@ pub const DIRECTIVES: &[Directive] = &[
         "10",
         NONE,
     ),
-    known(
+    acts(
         "min-replicas-to-write",
         "min-slaves-to-write",
         Kind::Int {

@@ -21,6 +21,7 @@ const NO_AUTH: &str = "NOAUTH Authentication required.";
 const NOT_LEADING: &str = "CLUSTERDOWN This node does not lead its shard (yet)";
 const STAGING: &str = "TRYAGAIN Slots that are on their way to this shard would be emptied with it";
 const TOO_LARGE: &str = "ERR The write is larger than one entry of this shard's log may be";
+const NO_REPLICAS: &str = "NOREPLICAS Not enough good replicas to write.";
 const READ_ONLY: &str = "READONLY You can't write against a read only replica.";
 
 /// With more effects than this a turn becomes several entries.
@@ -190,6 +191,13 @@ impl Executor {
         {
             return self.reject(id, entry, text);
         }
+        if self.settings.replicas_min > 0
+            && !self.gated
+            && self.has_flags(id, entry, Flags::WRITE)
+            && self.lacks_followers()
+        {
+            return self.reject(id, entry, NO_REPLICAS);
+        }
         let Some(c) = self.conns.get_mut(id) else {
             return;
         };
@@ -214,6 +222,22 @@ impl Executor {
             return;
         }
         self.run(id, entry, argv, !in_multi);
+    }
+
+    /// Whether a command, or one in the transaction that it ends, has any of these flags.
+    pub(super) fn has_flags(&self, id: ConnId, entry: &Entry, flags: Flags) -> bool {
+        if entry.spec.flags.has_any(flags) {
+            return true;
+        }
+        let queue = self.conns.get(id).and_then(|c| c.multi.as_ref());
+        entry.special == Special::Exec
+            && queue.is_some_and(|m| {
+                m.queue.iter().any(|argv| {
+                    let argv: SmallVec<[&[u8]; 16]> = argv.iter().map(|a| &a[..]).collect();
+                    let entry = self.table.find(&argv);
+                    entry.is_some_and(|e| e.spec.flags.has_any(flags))
+                })
+            })
     }
 
     /// Executes a checked command.
@@ -640,7 +664,7 @@ impl Executor {
         self.stats.reject(entry.id);
         if entry.special == Special::Exec {
             // The reason replaces the transaction, which is over.
-            let reason = text.split_once(' ').map_or(text, |(_, rest)| rest);
+            let reason = text.strip_prefix("ERR ").unwrap_or(text);
             let text = format!("EXECABORT Transaction discarded because of: {reason}");
             self.discard(id);
             return self.reply_error(id, &text);

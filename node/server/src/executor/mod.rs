@@ -451,6 +451,7 @@ pub fn engine_config(c: &Config, settings: &Settings, hash_seed: [u64; 2]) -> En
         reply_bytes_max: EngineConfig::default().reply_bytes_max,
         lazyfree_lazy_expire: c.yes("lazyfree-lazy-expire"),
         lazyfree_lazy_user_del: c.yes("lazyfree-lazy-user-del"),
+        lazyfree_lazy_server_del: c.yes("lazyfree-lazy-server-del"),
         hll_sparse_bytes_max: c.size("hll-sparse-max-bytes"),
         limits: TypeLimits {
             hash_entries: c.size("hash-max-listpack-entries"),

@@ -1,9 +1,8 @@
 //! `CLIENT PAUSE`: commands that wait until it is over.
 
 use super::{ConnId, Executor};
-use crate::commands::{Entry, Special};
+use crate::commands::Entry;
 use holdfast_engine::Flags;
-use smallvec::SmallVec;
 
 /// A pause under way.
 #[derive(Debug, Clone, Copy)]
@@ -48,17 +47,6 @@ impl Executor {
         let Some(pause) = self.pause() else {
             return false;
         };
-        let may_write = Flags::WRITE.and(Flags::MAY_REPLICATE);
-        let writes = |e: &Entry| e.spec.flags.has_any(may_write);
-        let queue = self.conns.get(id).and_then(|c| c.multi.as_ref());
-        pause.all
-            || writes(entry)
-            || entry.special == Special::Exec
-                && queue.is_some_and(|m| {
-                    m.queue.iter().any(|argv| {
-                        let argv: SmallVec<[&[u8]; 16]> = argv.iter().map(|a| &a[..]).collect();
-                        self.table.find(&argv).is_some_and(writes)
-                    })
-                })
+        pause.all || self.has_flags(id, entry, Flags::WRITE.and(Flags::MAY_REPLICATE))
     }
 }

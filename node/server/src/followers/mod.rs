@@ -397,6 +397,16 @@ impl Executor {
         }
     }
 
+    /// Whether fewer followers are near than `min-replicas-to-write` asks for.
+    pub(crate) fn lacks_followers(&self) -> bool {
+        let now_s = self.now.unix_us / 1_000_000;
+        let near = |f: &&Follower| {
+            f.stage == Stage::Online
+                && now_s.saturating_sub(f.acked_at_s) <= self.settings.replica_lag_max_s
+        };
+        self.followers.all.values().filter(near).count() < self.settings.replicas_min
+    }
+
     /// What is due some times a second.
     pub(crate) fn followers_cron(&mut self) {
         if !self.followers.is_active() {
