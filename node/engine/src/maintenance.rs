@@ -11,7 +11,7 @@ use crate::keyspace::field_index::SlotFields;
 use crate::keyspace::{Place, place};
 use crate::slots::{SlotFilter, SlotSet};
 use crate::snapshot::{SnapshotId, SnapshotProgress, SnapshotSink};
-use crate::types::{HashValue, SetValue, ZsetValue};
+use crate::types::{SetValue, ZsetValue};
 use crate::value::{Type, Value, ValueMut, ValueRef};
 
 /// What has been removed and is still to be freed.
@@ -344,13 +344,12 @@ impl Engine {
         (entry.expire_at_ms() >= now_ms).then(|| entry.value().ty())
     }
 
-    /// What `DEBUG HTSTATS-KEY` says of a key; `None` if its value has no hash table.
+    /// What `DEBUG HTSTATS-KEY` says of a key; `None` if its value has no such hash table.
     pub fn describe_table(&self, db: u16, key: &[u8]) -> Option<String> {
         let place = place(self.hasher, self.config.cluster, None, key);
         match self.dbs.get(usize::from(db))?.find(place, key)?.value() {
             ValueRef::Set(SetValue::Table(table)) => Some(table.describe()),
             ValueRef::Zset(ZsetValue::Ordered(ordered)) => Some(ordered.describe_table()),
-            ValueRef::Hash(HashValue::Table(table)) => Some(table.describe()),
             _ => None,
         }
     }
