@@ -41,6 +41,7 @@ fn limits() -> TypeLimits {
         zset_entries: 8,
         zset_value: 12,
         list_size: 6,
+        ..TypeLimits::default()
     }
 }
 

@@ -2,7 +2,9 @@
 
 use holdfast_engine::types::hash_value::{ALL_FIELDS, FieldTtl};
 use holdfast_engine::types::list_value::End;
-use holdfast_engine::types::{HashValue, ListValue, SetValue, TypeLimits, ZsetValue};
+use holdfast_engine::types::stream_group::{Pending, StreamGroup};
+use holdfast_engine::types::stream_id::StreamId;
+use holdfast_engine::types::{HashValue, ListValue, SetValue, StreamValue, TypeLimits, ZsetValue};
 use holdfast_engine::{StrValue, Value};
 use holdfast_rdb::{DumpCodec, Event, RdbReader, RdbVersion, RdbWriter};
 use proptest::prelude::*;
@@ -18,6 +20,7 @@ fn content(v: &Value) -> Vec<Vec<u8>> {
                 .flat_map(|(m, s)| [m.to_vec(), s.to_bits().to_be_bytes().to_vec()])
                 .collect();
         }
+        Value::Stream(_) => return vec![DumpCodec::default().encode(v.as_ref())],
         Value::Set(s) => s.iter().map(|e| e.to_vec()).collect(),
         Value::Hash(h) => h
             .iter()
@@ -98,6 +101,29 @@ fn value() -> impl Strategy<Value = Value> {
                 Value::Hash(Box::new(v))
             }
         ),
+        prop::collection::vec((0u64..5, bytes(), bytes()), 0..300).prop_map(move |all| {
+            let mut v = StreamValue::new();
+            for (step, field, value) in all {
+                let StreamId { ms, seq } = v.entries.last_id;
+                let id = StreamId::new(ms + step, seq + 1);
+                v.entries.append(id, &[&field, &value], &limits);
+            }
+            let last = v.entries.last_id;
+            v.entries.delete(StreamId::new(2, 2));
+            v.groups.insert(b"g", StreamGroup::new(last, 7));
+            if let Some(group) = v.groups.get_mut(b"g") {
+                for n in 0..last.ms {
+                    let (consumer, _) = group.find_or_create(format!("c{}", n % 3).as_bytes(), 5);
+                    let pending = Pending {
+                        delivered_ms: 1 << 40,
+                        deliveries: n,
+                        consumer,
+                    };
+                    group.assign(StreamId::new(n, 0), pending);
+                }
+            }
+            Value::Stream(Box::new(v))
+        }),
         prop::collection::vec((bytes(), any::<f64>()), 1..200).prop_map(move |all| {
             let mut v = ZsetValue::new();
             for (s, score) in all {
@@ -248,8 +274,8 @@ fn errors_name_offset_and_reason() {
         "RDB: Can't handle RDB format version 80 at offset 0",
     );
     check(
-        b"REDIS0011\x0f\x00",
-        "RDB: streams are not supported yet (type 15) at offset 9",
+        b"REDIS0011\x0f\x01s\x01\x02ab\x00",
+        "RDB: stream node whose key is not the size of an id at offset 13",
     );
     check(b"REDIS0011\xfe", "RDB: unexpected end of file at offset 9");
     check(

@@ -46,7 +46,7 @@ pub const COMMANDS: &[Command] = &[
             since: "5.0.0",
             complexity: "O(1) for each single item to delete in the stream, regardless of the stream size.",
             summary: "Returns the number of messages after removing them from a stream.",
-            args: "key:key ID:str...",
+            args: "key:key id...",
             ..CommandSpec::EMPTY
         },
         xdel,
@@ -318,16 +318,18 @@ fn xadd(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
     call.reply_bulk(text.as_ref());
     call.modified(key, 1);
     call.signal_ready(key);
-    let given = matches!(args.id, NewId::Given(_));
-    let own_id = (args.id_at, text.as_ref());
+    // What was sent stays as it was sent, where it says all.
+    let own_id = match args.id {
+        NewId::Given(_) => call.arg(args.id_at),
+        NewId::Auto | NewId::AutoSeq(_) => text.as_ref(),
+    };
     match &threshold {
         Some(threshold) => call.rewrite_args(&[
             (args.threshold_at - 1, b"="),
             (args.threshold_at, threshold),
-            own_id,
+            (args.id_at, own_id),
         ]),
-        None if !given => call.rewrite_args(&[own_id]),
-        None => {}
+        None => call.rewrite_args(&[(args.id_at, own_id)]),
     }
     DONE
 }

@@ -447,3 +447,158 @@ impl<'a> Iterator for RangeBack<'a> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Rng;
+    use std::collections::BTreeMap;
+
+    type Model = BTreeMap<StreamId, Vec<Vec<u8>>>;
+
+    fn shown(entry: Entry<'_>) -> (StreamId, Vec<Vec<u8>>) {
+        let pairs = entry.fields().flat_map(|(f, v)| [f.to_vec(), v.to_vec()]);
+        (entry.id, pairs.collect())
+    }
+
+    fn check(entries: &StreamEntries, model: &Model, rng: &mut Rng) {
+        let top = entries.last_id.ms + 3;
+        let ids = [0, 1].map(|_| StreamId::new(rng.below(top), rng.below(3)));
+        let (start, end) = (ids[0].min(ids[1]), ids[0].max(ids[1]));
+        let wanted = || model.range(start..=end).map(|(id, p)| (*id, p.clone()));
+        assert!(entries.range(start, end).map(shown).eq(wanted()));
+        assert!(entries.range_back(start, end).map(shown).eq(wanted().rev()));
+        assert_eq!(
+            entries.get(start).map(shown).map(|e| e.1),
+            model.get(&start).cloned()
+        );
+        assert_eq!(entries.len(), model.len());
+        let first = model.keys().next().copied().unwrap_or_default();
+        assert_eq!(entries.first_id(), first);
+        assert_eq!(entries.last_entry_id(), model.keys().next_back().copied());
+    }
+
+    /// The same stream out of the listpacks that a file would have.
+    fn reloaded(entries: &StreamEntries) -> StreamEntries {
+        let mut copy = StreamEntries::default();
+        for (first, node) in entries.nodes() {
+            let mut bytes = Vec::new();
+            node.write_listpack(&mut bytes);
+            assert_eq!(bytes.len(), node.byte_len());
+            copy.load_node(first, Node::from_listpack(first, bytes).unwrap())
+                .unwrap();
+        }
+        copy.load_counters(&entries.counters()).unwrap();
+        copy
+    }
+
+    #[test]
+    fn behaves_as_an_ordered_map_of_entries() {
+        let mut rng = Rng::new(1);
+        for (bytes, count) in [(4096, 100), (120, 0), (0, 7), (4096, 1)] {
+            let limits = TypeLimits {
+                stream_node_bytes: bytes,
+                stream_node_entries: count,
+                ..TypeLimits::default()
+            };
+            let (mut entries, mut model) = (StreamEntries::default(), Model::new());
+            for step in 0..4000 {
+                match rng.index(40) {
+                    0..22 => {
+                        let mut id = entries.last_id;
+                        match rng.index(3) {
+                            0 => id = id.next().unwrap(),
+                            _ => id = StreamId::new(id.ms + 1 + rng.below(3), rng.below(3)),
+                        }
+                        let fields = [
+                            "f",
+                            "g",
+                            "12",
+                            "a longer field of many bytes, more than 63 of them altogether, yes",
+                        ];
+                        let pairs: Vec<Vec<u8>> = (0..1 + rng.index(2))
+                            .flat_map(|_| {
+                                let field = fields[rng.index(12).min(3) % 4].as_bytes().to_vec();
+                                [field, vec![b'0' + rng.index(10) as u8; rng.index(30)]]
+                            })
+                            .collect();
+                        let argv: Vec<&[u8]> = pairs.iter().map(|p| &p[..]).collect();
+                        entries.append(id, &argv, &limits);
+                        model.insert(id, pairs);
+                    }
+                    22..36 => {
+                        let id = StreamId::new(rng.below(entries.last_id.ms + 1), rng.below(3));
+                        let near = model.range(id..).next().map_or(id, |(id, _)| *id);
+                        assert_eq!(entries.delete(near), model.remove(&near).is_some());
+                    }
+                    36 if step % 4 == 0 => {
+                        let most = rng.below(model.len() as u64 * 2 + 1);
+                        let approximately = rng.index(2) == 0;
+                        let limit = [0, 10, 1000][rng.index(3)] * u64::from(approximately);
+                        let trim = Trim {
+                            by: TrimBy::Length(most),
+                            approximately,
+                            limit,
+                        };
+                        let gone = entries.trim(&trim);
+                        let too_many = (model.len() as u64).saturating_sub(most);
+                        assert!(gone <= too_many && (approximately || gone == too_many));
+                        assert!(limit == 0 || gone <= limit);
+                        (0..gone).for_each(|_| drop(model.pop_first()));
+                    }
+                    37 if step % 4 == 0 => {
+                        let from = StreamId::new(rng.below(entries.last_id.ms + 2), 1);
+                        let trim = Trim {
+                            by: TrimBy::Id(from),
+                            approximately: false,
+                            limit: 0,
+                        };
+                        let kept = model.split_off(&from);
+                        assert_eq!(entries.trim(&trim), model.len() as u64);
+                        model = kept;
+                    }
+                    38 if step % 16 == 0 => entries = reloaded(&entries),
+                    _ => {}
+                }
+                check(&entries, &model, &mut rng);
+            }
+            assert!(entries.all().map(shown).eq(model.into_iter()));
+        }
+    }
+
+    /// The bytes that Valkey 9.1 gives for these two entries, from a `DUMP`.
+    #[test]
+    fn golden_bytes() {
+        let mut entries = StreamEntries::default();
+        let limits = TypeLimits::default();
+        entries.append(StreamId::new(1000, 5), &[b"f", b"12"], &limits);
+        entries.append(StreamId::new(1300, 1), &[b"g", b"xyz"], &limits);
+        entries.delete(StreamId::new(1000, 5));
+        let mut bytes = Vec::new();
+        entries
+            .nodes()
+            .for_each(|(_, n)| n.write_listpack(&mut bytes));
+        let wanted = [
+            &[48, 0, 0, 0, 17, 0][..],
+            &[1, 1, 1, 1, 1, 1, 0x81, b'f', 2, 0, 1],
+            &[3, 1, 0, 1, 0, 1, 12, 1, 4, 1],
+            &[
+                0, 1, 0xc1, 0x2c, 2, 0xdf, 0xfc, 2, 1, 1, 0x81, b'g', 2, 0x83, b'x', b'y', b'z', 4,
+                6, 1,
+            ],
+            &[0xff],
+        ];
+        assert_eq!(bytes, wanted.concat());
+    }
+
+    #[test]
+    fn small_entries_are_packed() {
+        let mut entries = StreamEntries::default();
+        let limits = TypeLimits::default();
+        for n in 0..1000 {
+            let id = StreamId::new(1_700_000_000_000 + n * 3, 0);
+            entries.append(id, &[b"field", b"value:123"], &limits);
+        }
+        assert!(entries.memory() < 25 * 1000, "{}", entries.memory());
+    }
+}

@@ -12,7 +12,7 @@ pub(super) const XACK: CommandSpec = CommandSpec {
     since: "5.0.0",
     complexity: "O(1) for each message ID processed.",
     summary: "Returns the number of messages that were successfully acknowledged by the consumer group member of a stream.",
-    args: "key:key group ID:str...",
+    args: "key:key group id...",
     ..CommandSpec::EMPTY
 };
 
@@ -45,7 +45,7 @@ pub(super) const XCLAIM: CommandSpec = CommandSpec {
     since: "5.0.0",
     complexity: "O(log N) with N being the number of messages in the PEL of the consumer group.",
     summary: "Changes, or acquires, ownership of a message in a consumer group, as if the message was delivered to a consumer group member.",
-    args: "key:key group consumer min-idle-time ID:str... [IDLE=ms:int] [TIME=unix-time-milliseconds:time] [RETRYCOUNT=count:int] [FORCE] [JUSTID] [LASTID=lastid]",
+    args: "key:key group consumer min-idle-time id... [IDLE=ms:int] [TIME=unix-time-milliseconds:time] [RETRYCOUNT=count:int] [FORCE] [JUSTID] [LASTID=lastid]",
     tips: &["nondeterministic_output"],
     ..CommandSpec::EMPTY
 };

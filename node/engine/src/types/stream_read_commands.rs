@@ -36,7 +36,7 @@ pub const COMMANDS: &[Command] = &[
             group: Group::Stream,
             since: "5.0.0",
             summary: "Returns messages from multiple streams with IDs greater than the ones requested. Blocks until a message is available otherwise.",
-            args: "[COUNT=count:int] [BLOCK=milliseconds:int] STREAMS={key:key... ID:str...}<streams>",
+            args: "[COUNT=count:int] [BLOCK=milliseconds:int] STREAMS={key:key... id...}<streams>",
             ..CommandSpec::EMPTY
         },
         xread,
@@ -63,7 +63,7 @@ pub const COMMANDS: &[Command] = &[
             since: "5.0.0",
             complexity: "For each stream mentioned: O(M) with M being the number of elements returned. If M is constant (e.g. always asking for the first 10 elements with COUNT), you can consider it O(1). On the other side when XREADGROUP blocks, XADD will pay the O(N) time in order to serve the N clients blocked on the stream getting new data.",
             summary: "Returns new or historical messages from a stream for a consumer in a group. Blocks until a message is available otherwise.",
-            args: "GROUP={group consumer}<group-block> [COUNT=count:int] [BLOCK=milliseconds:int] [NOACK] STREAMS={key:key... ID:str...}<streams>",
+            args: "GROUP={group consumer}<group-block> [COUNT=count:int] [BLOCK=milliseconds:int] [NOACK] STREAMS={key:key... id...}<streams>",
             ..CommandSpec::EMPTY
         },
         xreadgroup,

@@ -146,7 +146,7 @@ fn clients(ex: &Executor, out: &mut String) {
         pubsub += usize::from(c.is_subscriber());
         watching += usize::from(!c.watched.is_empty());
     }
-    let (waiting, keys) = ex.blocked_counts();
+    let (waiting, keys, on_nokey) = ex.blocked_counts();
     let parked = |c: &&Connection| matches!(c.state, State::Parked(_));
     let blocked = waiting + ex.conns.iter().filter(parked).count();
     let pause = ex.pause();
@@ -164,7 +164,7 @@ fn clients(ex: &Executor, out: &mut String) {
         "clients_in_timeout_table" = waiting,
         "total_watched_keys" = ex.watched_keys(),
         "total_blocking_keys" = keys,
-        "total_blocking_keys_on_nokey" = 0,
+        "total_blocking_keys_on_nokey" = on_nokey,
         "paused_reason" = pause.map_or("none", |_| "client_pause"),
         "paused_actions" = pause.map_or("none", |p| if p.all { "all" } else { "write" }),
         "paused_timeout_milliseconds" =

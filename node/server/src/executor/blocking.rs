@@ -25,8 +25,8 @@ pub(crate) struct Waiting {
     copies: BTreeMap<ConnId, (i64, JournalPos)>,
     next_copies_ms: u64,
     clients: usize,
-    /// How many of them are to hear of their keys' end.
-    any_change: usize,
+    /// The keys of whose end clients are to hear, and how many.
+    any_change: BTreeMap<Key, usize>,
 }
 
 impl Waiting {
@@ -37,7 +37,25 @@ impl Waiting {
 
     /// Whether somebody is to hear that a key has gone or become another type.
     pub fn wants_any_change(&self) -> bool {
-        self.any_change > 0
+        !self.any_change.is_empty()
+    }
+
+    fn add_any_change(&mut self, db: u16, keys: &[Box<[u8]>]) {
+        for key in keys {
+            *self.any_change.entry((db, key.clone())).or_default() += 1;
+        }
+    }
+
+    fn remove_any_change(&mut self, db: u16, keys: &[Box<[u8]>]) {
+        for key in keys {
+            let key = (db, key.clone());
+            if let Some(count) = self.any_change.get_mut(&key) {
+                *count -= 1;
+                if *count == 0 {
+                    self.any_change.remove(&key);
+                }
+            }
+        }
     }
 
     /// How many clients wait.
@@ -59,9 +77,10 @@ impl Waiting {
 }
 
 impl Executor {
-    /// How many clients wait in blocking commands, and for how many keys.
-    pub(crate) fn blocked_counts(&self) -> (usize, usize) {
-        (self.waiting.clients(), self.waiting.keys())
+    /// How many clients wait in blocking commands, for how many keys, and of how many of those they are to hear the end.
+    pub(crate) fn blocked_counts(&self) -> (usize, usize, usize) {
+        let any_change = self.waiting.any_change.len();
+        (self.waiting.clients(), self.waiting.keys(), any_change)
     }
 
     /// Makes a client wait.
@@ -104,7 +123,9 @@ impl Executor {
             self.waiting.deadlines.insert((at, id));
         }
         self.waiting.clients += 1;
-        self.waiting.any_change += usize::from(blocked.wakes == Wakes::OnAnyChange);
+        if blocked.wakes == Wakes::OnAnyChange {
+            self.waiting.add_any_change(db, &blocked.keys);
+        }
         if let Some(c) = self.conns.get_mut(id) {
             c.state = State::Blocked(Box::new(blocked));
         }
@@ -187,7 +208,9 @@ impl Executor {
         }
         self.waiting.copies.remove(&id);
         self.waiting.clients -= 1;
-        self.waiting.any_change -= usize::from(blocked.wakes == Wakes::OnAnyChange);
+        if blocked.wakes == Wakes::OnAnyChange {
+            self.waiting.remove_any_change(db, &blocked.keys);
+        }
         self.update_tracking();
         Some(blocked)
     }
@@ -209,11 +232,12 @@ impl Executor {
     /// Reports the keys that clients wait for and that are in databases which have got another content, or lost it.
     pub(super) fn signal_exchanged(&mut self, databases: &[Option<u16>]) {
         let now_ms = self.now.unix_ms();
-        for (db, key) in self.waiting.keys.keys() {
-            let concerned = databases.iter().any(|d| d.is_none_or(|d| d == *db));
-            let lost = self.waiting.any_change > 0;
-            if concerned && (lost || self.engine.key_type(*db, key, now_ms).is_some()) {
-                self.fx.signal_ready(*db, key);
+        for place in self.waiting.keys.keys() {
+            let (db, key) = (place.0, &place.1);
+            let concerned = databases.iter().any(|d| d.is_none_or(|d| d == db));
+            let lost = self.waiting.any_change.contains_key(place);
+            if concerned && (lost || self.engine.key_type(db, key, now_ms).is_some()) {
+                self.fx.signal_ready(db, key);
             }
         }
     }
@@ -252,7 +276,7 @@ impl Executor {
         let mut lost: Vec<Key> = Vec::new();
         for (db, key) in self.fx.touched().iter() {
             let key = (db, Box::from(key));
-            if self.waiting.keys.contains_key(&key)
+            if self.waiting.any_change.contains_key(&key)
                 && self.engine.key_type(key.0, &key.1, now_ms) != Some(Type::Stream)
             {
                 lost.push(key);
