@@ -184,6 +184,7 @@ impl Pair {
                 key,
                 expire_at_ms,
                 value,
+                ..
             } = event
             {
                 assert!(loaded.load_key(db as u16, &key, expire_at_ms, value));
