@@ -7,6 +7,7 @@ use holdfast_resp::write;
 
 use crate::call::{Call, CmdError, Mode, Outcome};
 use crate::events::EventClass;
+use crate::evict::{self, Eviction, Pool};
 use crate::keyspace::entry::{Entry, EntryMut, NEVER};
 use crate::keyspace::field_index;
 use crate::keyspace::hash::KeyHasher;
@@ -43,6 +44,8 @@ pub struct EngineConfig {
     pub hll_sparse_bytes_max: usize,
     /// Encodings of small values.
     pub limits: TypeLimits,
+    /// Which keys go when memory is full, and how accesses are noted for that.
+    pub eviction: Eviction,
 }
 
 impl Default for EngineConfig {
@@ -58,6 +61,7 @@ impl Default for EngineConfig {
             reply_bytes_max: 1 << 30,
             hll_sparse_bytes_max: 3000,
             limits: TypeLimits::default(),
+            eviction: Eviction::default(),
         }
     }
 }
@@ -101,6 +105,10 @@ pub struct EngineStats {
     pub expired_keys: u64,
     /// Fields of hashes deleted because their time had passed.
     pub expired_fields: u64,
+    /// Keys deleted because memory was full.
+    pub evicted_keys: u64,
+    /// Values, or keys of flushed databases, freed in small steps after they had been removed.
+    pub lazy_freed: u64,
     /// Reads that found a key.
     pub keyspace_hits: u64,
     /// Reads that found none.
@@ -120,6 +128,12 @@ pub struct Engine {
     /// For each database, the slot where active expiry goes on.
     pub(crate) expiry_resume: Vec<usize>,
     pub(crate) stats: EngineStats,
+    /// Keys that may have to go when memory is full.
+    pub(crate) evictable: Pool,
+    /// Accesses are not noted: see [`set_no_touch`](Self::set_no_touch).
+    no_touch: bool,
+    /// The database that had a key evicted at random last.
+    pub(crate) evict_db: usize,
     /// The memory of all entries: declared last, so that it is dropped last.
     pub(crate) slabs: Slabs,
 }
@@ -141,6 +155,9 @@ impl Engine {
             stats: EngineStats::default(),
             config,
             codec,
+            evictable: Pool::default(),
+            no_touch: false,
+            evict_db: 0,
             slabs: Slabs::default(),
         }
     }
@@ -163,6 +180,36 @@ impl Engine {
     /// The limits of the compact encodings; a copy, so that values can be borrowed from the engine meanwhile.
     pub fn limits(&self) -> TypeLimits {
         self.config.limits
+    }
+
+    /// Whether the commands that follow leave no note of their accesses (`CLIENT NO-TOUCH`).
+    /// Returns what was in force.
+    pub fn set_no_touch(&mut self, on: bool) -> bool {
+        std::mem::replace(&mut self.no_touch, on)
+    }
+
+    /// Bytes of memory that entries use: keys, strings, references.
+    pub fn entry_bytes(&self) -> usize {
+        self.slabs.live_bytes()
+    }
+
+    /// About the bytes that the tables of a database take beside its entries.
+    pub fn table_bytes(&self, db: u16) -> usize {
+        let Some(db) = self.dbs.get(usize::from(db)) else {
+            return 0;
+        };
+        let tables = (0..db.tables_len()).filter_map(|slot| db.table(slot));
+        tables.map(|t| t.overhead_bytes()).sum()
+    }
+
+    /// Bytes of memory taken for entries that no entry uses now.
+    pub fn unused_bytes(&self) -> usize {
+        self.slabs.free_bytes()
+    }
+
+    /// Gives unused memory back to the allocator (`MEMORY PURGE`).
+    pub fn purge_memory(&mut self) {
+        self.slabs.purge();
     }
 
     /// What has been counted since the start or the last reset.
@@ -358,9 +405,13 @@ impl Engine {
             return None;
         };
         self.stats.keyspace_hits += 1;
+        let how = self.config.eviction;
+        let note = !self.no_touch;
         // SAFETY: found just now; counting is no use of the keyspace.
         let entry = unsafe { self.entry_at(at) };
-        entry.touch(call.now_ms);
+        if note {
+            evict::accessed(&how, call, entry);
+        }
         Some(entry.value())
     }
 
@@ -444,10 +495,13 @@ impl Engine {
         key: &[u8],
     ) -> Result<Option<&mut T>, CmdError> {
         let place = self.place(call, key);
+        let (how, note) = (self.config.eviction, !self.no_touch);
         match self.live_for_change(call, place, key) {
             None => Ok(None),
             Some(EntryMut { entry, .. }) => {
-                entry.touch(call.now_ms);
+                if note {
+                    evict::accessed(&how, call, entry);
+                }
                 T::from_mut(entry.value_mut())
                     .map(Some)
                     .ok_or(CmdError::WRONG_TYPE)
@@ -467,13 +521,19 @@ impl Engine {
         empty: impl FnOnce() -> T,
     ) -> Result<&mut T, CmdError> {
         let place = self.place(call, key);
+        let (how, note) = (self.config.eviction, !self.no_touch);
         let found = self.live_for_change(call, place, key);
         let entry = match found.map(|e| NonNull::from(e.entry)) {
-            // SAFETY: found just now.
-            Some(at) => unsafe { self.entry_at(at) },
+            Some(at) => {
+                // SAFETY: found just now.
+                let entry = unsafe { self.entry_at(at) };
+                if note {
+                    evict::accessed(&how, call, entry);
+                }
+                entry
+            }
             None => self.insert(call, place, key, empty().into_value()),
         };
-        entry.touch(call.now_ms);
         T::from_mut(entry.value_mut()).ok_or(CmdError::WRONG_TYPE)
     }
 
@@ -489,7 +549,7 @@ impl Engine {
             call.fx.signal_ready(call.db, key);
         }
         let mut entry = Entry::new(&mut self.slabs, key, value, self.snapshots.epoch());
-        entry.touch(call.now_ms);
+        evict::created(&self.config.eviction, call.now_ms, &mut entry);
         call.notify(EventClass::NEW, "new", key);
         self.add(call.db, place, entry)
     }
@@ -507,9 +567,12 @@ impl Engine {
         if value.ty().unblocks() {
             call.fx.signal_ready(call.db, key);
         }
+        let (how, note) = (self.config.eviction, !self.no_touch);
         match self.live_for_change(call, place, key) {
             Some(mut entry) => {
-                entry.touch(call.now_ms);
+                if note {
+                    evict::accessed(&how, call, &mut entry);
+                }
                 let noted = field_index::noted(&entry);
                 let old = entry.take_if_large();
                 entry.set_value(value);
@@ -542,9 +605,11 @@ impl Engine {
         } else {
             None
         };
-        let now_ms = call.now_ms;
+        let (how, note) = (self.config.eviction, !self.no_touch);
         if let Some(mut entry) = self.live_for_change(call, place, key) {
-            entry.touch(now_ms);
+            if note {
+                evict::accessed(&how, call, &mut entry);
+            }
             let noted = field_index::noted(&entry);
             let old = entry.take_if_large();
             match int {
@@ -572,7 +637,7 @@ impl Engine {
             Some(value) => Entry::new_int(&mut self.slabs, key, value, epoch),
             None => Entry::new_str(&mut self.slabs, key, bytes, epoch),
         };
-        entry.touch(now_ms);
+        evict::created(&how, call.now_ms, &mut entry);
         call.notify(EventClass::NEW, "new", key);
         self.add(call.db, place, entry);
         if let Ttl::At(_) = ttl {

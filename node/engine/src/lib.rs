@@ -56,6 +56,7 @@ pub mod docs;
 pub mod effects;
 mod engine;
 pub mod events;
+mod evict;
 pub mod glob;
 mod keyspace;
 mod maintenance;
@@ -75,6 +76,7 @@ pub use call::{
 pub use effects::{Effects, KeyList};
 pub use engine::{BadPayload, Engine, EngineConfig, EngineStats, Ttl, ValueCodec};
 pub use events::{EventClass, EventList};
+pub use evict::{AccessNote, Eviction, EvictionRank};
 pub use maintenance::KeyInfo;
 pub use rng::Rng;
 pub use slots::{SLOTS, SlotFilter, SlotSet, key_slot};

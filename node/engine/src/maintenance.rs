@@ -142,6 +142,7 @@ impl Engine {
         if let Some(value) = self.garbage.values.last_mut() {
             if !value.discard(budget.max(1)) {
                 self.garbage.values.pop();
+                self.stats.lazy_freed += 1;
             }
             return true;
         }
@@ -160,6 +161,11 @@ impl Engine {
     /// Takes a value that is not needed any more, to be freed in steps.
     pub(crate) fn set_aside(&mut self, value: Value) {
         self.garbage.values.push(value);
+    }
+
+    /// Values set aside that are still to be freed.
+    pub fn pending_free(&self) -> usize {
+        self.garbage.values.len() + self.snapshots.flushed_keys()
     }
 
     /// Begins a snapshot of the keys in these slots as they are now.
@@ -366,6 +372,7 @@ impl Engine {
             expire_at_ms: entry.expiry(),
             idle_s: entry.idle_s(call.now_ms),
             entry_bytes: entry.own_bytes(),
+            value_bytes: entry.value().memory(),
         })
     }
 }
@@ -381,6 +388,8 @@ pub struct KeyInfo {
     pub idle_s: u32,
     /// Bytes of the key's entry, without what a collection owns beside it.
     pub entry_bytes: usize,
+    /// About the bytes that a collection takes beside the entry.
+    pub value_bytes: usize,
 }
 
 fn value_digest(entry: &Entry, digest: &mut ValueDigest) {

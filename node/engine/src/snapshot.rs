@@ -371,6 +371,12 @@ impl Snapshots {
         });
     }
 
+    /// Keys of flushed tables that are still to be freed.
+    pub fn flushed_keys(&self) -> usize {
+        let tables = self.flushed.iter().flat_map(|f| &f.tables);
+        tables.map(|(_, table)| table.len()).sum()
+    }
+
     /// Frees flushed tables that no snapshot needs any more: about `budget` entries. Large values are set aside. Whether there is more to free.
     pub fn free_step(&mut self, budget: usize, large: &mut Vec<Value>, slabs: &mut Slabs) -> bool {
         let mut budget = budget.max(1);

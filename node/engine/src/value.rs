@@ -281,6 +281,18 @@ impl ValueRef<'_> {
         }
     }
 
+    /// About the bytes of memory that a value takes beside its key's entry.
+    pub fn memory(self) -> usize {
+        match self {
+            ValueRef::Str(_) => 0,
+            ValueRef::List(v) => size_of::<ListValue>() + v.memory(),
+            ValueRef::Set(v) => size_of::<SetValue>() + v.memory(),
+            ValueRef::Zset(v) => size_of::<ZsetValue>() + v.memory(),
+            ValueRef::Hash(v) => size_of::<HashValue>() + v.memory(),
+            ValueRef::Stream(v) => size_of::<StreamValue>() + v.memory(),
+        }
+    }
+
     /// Adds the value to a digest, as `DEBUG DIGEST` does.
     pub fn digest(self, digest: &mut ValueDigest) {
         match self {

@@ -19,6 +19,8 @@ pub mod journal;
 #[cfg(not(madsim))]
 pub mod local_cluster;
 pub mod logging;
+#[cfg(not(madsim))]
+pub mod memory;
 pub mod migrate;
 pub mod persist;
 #[cfg(not(madsim))]

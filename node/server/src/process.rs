@@ -302,7 +302,15 @@ impl Host for StdHost {
         let mut pages = text.split(' ').filter_map(|w| w.parse::<u64>().ok());
         let page = rustix::param::page_size() as u64;
         let resident = pages.nth(1).unwrap_or(0) * page;
-        (resident, resident)
+        (self.used_memory(), resident)
+    }
+
+    fn used_memory(&self) -> u64 {
+        crate::memory::used() as u64
+    }
+
+    fn peak_memory(&self) -> u64 {
+        crate::memory::peak() as u64
     }
 
     fn cpu_seconds(&self) -> (f64, f64) {

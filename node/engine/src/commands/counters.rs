@@ -4,6 +4,7 @@ use crate::call::{Call, CmdError, CmdResult, DONE};
 use crate::decimal::{self, DecimalError};
 use crate::engine::{Engine, Ttl};
 use crate::events::EventClass;
+use crate::evict;
 use crate::spec::{Acl, Command, CommandSpec, Flags, Group, Key, KeySpec};
 use crate::value::{StrRef, ValueRef};
 use holdfast_resp::{format_i64, parse_i64};
@@ -12,7 +13,7 @@ fn add_int(engine: &mut Engine, call: &mut Call<'_>, increment: i64) -> CmdResul
     let key = call.arg(1);
     let place = engine.place(call, key);
     let overflow = CmdError::Static("ERR increment or decrement would overflow");
-    let now_ms = call.now_ms;
+    let how = engine.config.eviction;
     let sum = match engine.live_for_change(call, place, key) {
         Some(mut entry) => {
             let old = match entry.value() {
@@ -23,7 +24,7 @@ fn add_int(engine: &mut Engine, call: &mut Call<'_>, increment: i64) -> CmdResul
                 _ => return Err(CmdError::WRONG_TYPE),
             };
             let sum = old.checked_add(increment).ok_or(overflow)?;
-            entry.touch(now_ms);
+            evict::accessed(&how, call, &mut entry);
             entry.set_int(sum);
             sum
         }

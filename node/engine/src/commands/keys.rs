@@ -4,6 +4,7 @@ use super::expire::{delete_as_expired, has_passed};
 use crate::call::{Call, CmdError, CmdResult, DONE};
 use crate::engine::{BadPayload, Engine, Ttl};
 use crate::events::EventClass;
+use crate::evict::AccessNote;
 use crate::spec::{Acl, Command, CommandSpec, Flags, Group, Key, KeySpec};
 use crate::value::Value;
 use holdfast_resp::{format_i64, parse_i64, write};
@@ -38,12 +39,15 @@ fn exists(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
 }
 
 fn touch(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
+    // `CLIENT NO-TOUCH` is not for those who ask for just this.
+    let no_touch = engine.set_no_touch(false);
     let count = call
         .argv
         .iter()
         .skip(1)
         .filter(|key| engine.touch_key(call, key))
         .count();
+    engine.set_no_touch(no_touch);
     call.reply_len(count);
     DONE
 }
@@ -310,15 +314,33 @@ fn object_idletime(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
     let key = call.arg(2);
     let place = engine.place(call, key);
     let now_ms = call.now_ms;
+    let lfu = engine.config().eviction.is_lfu();
     match engine.live(call, place, key).map(|e| e.idle_s(now_ms)) {
-        Some(idle) => call.reply_int(i64::from(idle)),
-        None => call.reply_null(),
+        Some(_) if lfu => Err(CmdError::Static(
+            "ERR An LFU maxmemory policy is selected, idle time not tracked. Please note that when switching \
+             between policies at runtime LRU and LFU data will take some time to adjust.",
+        )),
+        Some(idle) => {
+            call.reply_int(i64::from(idle));
+            DONE
+        }
+        None => {
+            call.reply_null();
+            DONE
+        }
     }
-    DONE
 }
 
 fn object_freq(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
-    if engine.exists(call, call.arg(2)) {
+    let key = call.arg(2);
+    let place = engine.place(call, key);
+    let (how, now_ms) = (engine.config().eviction, call.now_ms);
+    if let Some(entry) = engine.live(call, place, key) {
+        if how.is_lfu() {
+            let frequency = how.frequency(entry.access(), now_ms);
+            call.reply_int(i64::from(frequency));
+            return DONE;
+        }
         return Err(CmdError::Static(
             "ERR An LFU maxmemory policy is not selected, access frequency not tracked. Please note that when \
              switching between policies at runtime LRU and LFU data will take some time to adjust.",
@@ -361,12 +383,9 @@ fn restore(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
             i += 1;
         } else if call.arg_is(i, "FREQ") && more && idle_s.is_none() {
             let value = call.int_arg(i + 1)?;
-            if !(0..=255).contains(&value) {
-                return Err(CmdError::Static(
-                    "ERR Invalid FREQ value, must be >= 0 and <= 255",
-                ));
-            }
-            freq = Some(value);
+            freq = Some(u8::try_from(value).map_err(|_| {
+                CmdError::Static("ERR Invalid FREQ value, must be >= 0 and <= 255")
+            })?);
             i += 1;
         } else {
             return Err(CmdError::SYNTAX);
@@ -410,11 +429,13 @@ fn restore(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
         engine.delete(call, key);
     }
     engine.set_value(call, key, value, at.map_or(Ttl::Clear, Ttl::At));
-    if let Some(idle_s) = idle_s {
-        let accessed_ms = call.now_ms.saturating_sub(idle_s.saturating_mul(1000));
-        if let Some(entry) = engine.live(call, place, key) {
-            entry.touch(accessed_ms);
-        }
+    let note = match (idle_s, freq) {
+        (Some(idle_s), _) => Some(AccessNote::IdleSeconds(idle_s)),
+        (_, Some(freq)) => Some(AccessNote::Frequency(freq)),
+        _ => None,
+    };
+    if let Some(note) = note {
+        engine.set_access(call.db, key, note, call.now_ms);
     }
     call.modified(key, 1);
     call.notify(EventClass::GENERIC, "restore", key);

@@ -221,6 +221,19 @@ impl Db {
 
     /// An entry of any slot, each with the same probability.
     pub fn random(&self, rng: &mut Rng) -> Option<&Entry> {
+        let slot = self.random_slot(rng)?;
+        self.table(slot)?.random(rng)
+    }
+
+    /// A group of any slot's table: the slot by its number of keys, and one of its groups.
+    pub fn random_group(&self, rng: &mut Rng) -> Option<(usize, usize)> {
+        let slot = self.random_slot(rng)?;
+        let groups = self.table(slot)?.groups();
+        Some((slot, rng.index(groups)))
+    }
+
+    /// A slot, by its number of keys.
+    fn random_slot(&self, rng: &mut Rng) -> Option<usize> {
         if self.keys == 0 {
             return None;
         }
@@ -231,12 +244,13 @@ impl Db {
             here
         })?;
         let tables = self.tables.get(group * GROUP..)?;
-        let table = tables.iter().flatten().find(|table| {
-            let here = nth < table.len();
-            nth -= if here { 0 } else { table.len() };
+        let in_group = tables.iter().position(|table| {
+            let len = table.as_ref().map_or(0, |t| t.len());
+            let here = nth < len;
+            nth -= if here { 0 } else { len };
             here
         })?;
-        table.random(rng)
+        Some(group * GROUP + in_group)
     }
 
     /// The next slot at or behind `slot` that has keys.

@@ -408,7 +408,10 @@ mod tests {
     fn classes_cover_all_sizes_closely() {
         for bytes in 1..=PIECE_MAX {
             let piece = piece_bytes(bytes);
-            assert!(piece >= bytes && piece % UNIT == 0, "{bytes}: {piece}");
+            assert!(
+                piece >= bytes && piece.is_multiple_of(UNIT),
+                "{bytes}: {piece}"
+            );
             assert!(
                 piece - bytes <= 1 || (piece - bytes) * 64 < bytes,
                 "{bytes}: {piece}"

@@ -4,6 +4,7 @@ use super::bits::{self, Op};
 use crate::call::{Call, CmdError, CmdResult, DONE, Mode};
 use crate::engine::{Engine, Ttl};
 use crate::events::EventClass;
+use crate::evict;
 use crate::keyspace::entry::STR_BYTES_MAX;
 use crate::spec::{Acl, Command, CommandSpec, Flags, Group, Key, KeySpec};
 use crate::value::{StrRef, StrValue, Value, ValueRef};
@@ -57,11 +58,11 @@ pub(super) fn to_change<'e>(
     if old.is_none() {
         engine.set_string(call, place, key, b"", Ttl::Clear);
     }
-    let now_ms = call.now_ms;
+    let how = engine.config.eviction;
     let mut entry = engine
         .live_for_change(call, place, key)
         .ok_or(CmdError::NO_SUCH_KEY)?;
-    entry.touch(now_ms);
+    evict::accessed(&how, call, &mut entry);
     Ok((entry.str_mut(len), old.is_none_or(|old| old < len)))
 }
 

@@ -4,6 +4,7 @@ use super::hll::{self, Corrupt, DENSE_BYTES, Form, REGISTERS};
 use crate::call::{Call, CmdError, CmdResult, DONE, Mode};
 use crate::engine::{Engine, Ttl};
 use crate::events::EventClass;
+use crate::evict;
 use crate::spec::{Acl, Command, CommandSpec, Flags, Group, Key, KeySpec};
 use crate::value::StrText;
 use holdfast_resp::write;
@@ -41,9 +42,9 @@ fn store(engine: &mut Engine, call: &mut Call<'_>, key: &[u8], bytes: &[u8]) {
 /// Changes the bytes of a string in place.
 fn change(engine: &mut Engine, call: &mut Call<'_>, key: &[u8], f: impl FnOnce(&mut [u8])) {
     let place = engine.place(call, key);
-    let now_ms = call.now_ms;
+    let how = engine.config.eviction;
     if let Some(mut entry) = engine.live_for_change(call, place, key) {
-        entry.touch(now_ms);
+        evict::accessed(&how, call, &mut entry);
         f(entry.str_mut(0));
     }
 }

@@ -3,6 +3,9 @@
 use holdfast_server::{check_rdb, process};
 use std::process::ExitCode;
 
+#[global_allocator]
+static ALLOCATOR: holdfast_server::memory::Counting = holdfast_server::memory::Counting;
+
 fn main() -> ExitCode {
     let mut args = std::env::args_os();
     match args.next() {

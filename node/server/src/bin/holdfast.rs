@@ -2,6 +2,9 @@
 
 use std::process::ExitCode;
 
+#[global_allocator]
+static ALLOCATOR: holdfast_server::memory::Counting = holdfast_server::memory::Counting;
+
 fn main() -> ExitCode {
     let mut args = std::env::args_os();
     if args

@@ -114,35 +114,6 @@ fn lastsave(ex: &mut Executor, id: ConnId, _: &[&[u8]]) {
     write::int(ex.out(id), at);
 }
 
-fn memory_usage(ex: &mut Executor, id: ConnId, argv: &[&[u8]]) {
-    match argv[3..] {
-        [] => {}
-        [word, n]
-            if word.eq_ignore_ascii_case(b"samples") && parse_i64(n).is_some_and(|n| n >= 0) => {}
-        _ => return ex.reply_error(id, "ERR syntax error"),
-    }
-    let db = ex.conns[id].db;
-    match ex.key_info(db, argv[2]) {
-        Some(info) => write::int(ex.out(id), info.entry_bytes as i64),
-        None => {
-            let proto = ex.conns[id].proto;
-            write::null(ex.out(id), proto);
-        }
-    }
-}
-
-fn memory_help(ex: &mut Executor, id: ConnId, _: &[&[u8]]) {
-    super::reply_help(
-        ex.out(id),
-        "MEMORY",
-        &[
-            "USAGE <key> [SAMPLES <count>]",
-            "    Return memory in bytes used by <key> and its value. Of a collection only",
-            "    the key's own entry is counted.",
-        ],
-    );
-}
-
 /// The rows of this file.
 pub(super) const COMMANDS: &[ServerCommand] = &[
     Command::new(
@@ -224,45 +195,4 @@ pub(super) const COMMANDS: &[ServerCommand] = &[
         },
         lastsave as ServerFn,
     ),
-    Command::new(
-        CommandSpec {
-            name: "memory",
-            arity: -2,
-            group: Group::Server,
-            since: "4.0.0",
-            complexity: "Depends on subcommand.",
-            summary: "A container for memory diagnostics commands.",
-            ..CommandSpec::EMPTY
-        },
-        CONTAINER as ServerFn,
-    )
-    .with_subcommands(&[
-        Command::new(
-            CommandSpec {
-                name: "usage",
-                arity: -3,
-                flags: Flags::READONLY,
-                keys: &[KeySpec::range(Key::RO, 2, 0, 1)],
-                group: Group::Server,
-                since: "4.0.0",
-                complexity: "O(N) where N is the number of samples.",
-                summary: "Estimates the memory usage of a key.",
-                ..CommandSpec::EMPTY
-            },
-            memory_usage as ServerFn,
-        ),
-        Command::new(
-            CommandSpec {
-                name: "help",
-                arity: 2,
-                flags: flags([Flags::LOADING, Flags::STALE]),
-                group: Group::Server,
-                since: "4.0.0",
-                complexity: "O(1)",
-                summary: "Returns helpful text about the different subcommands.",
-                ..CommandSpec::EMPTY
-            },
-            memory_help as ServerFn,
-        ),
-    ]),
 ];

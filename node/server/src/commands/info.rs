@@ -1,6 +1,7 @@
 //! `INFO`.
 
 use super::ServerCommand;
+use super::memory::Overview;
 use super::rows::*;
 use crate::executor::{ConnId, Connection, Executor, State};
 use crate::routing::MyRole;
@@ -191,31 +192,60 @@ fn human(bytes: u64) -> String {
 }
 
 fn memory(ex: &Executor, out: &mut String) {
-    let (used, rss) = ex.host.memory();
-    let max: u64 = ex.config.get("maxmemory").parse().unwrap_or(0);
+    let m = Overview::of(ex);
+    let max = ex.settings.memory_bytes_max;
+    let unused = m.allocated.saturating_sub(m.used);
+    let spread = m.resident as i64 - m.used as i64;
     lines!(
         out,
-        "used_memory" = used,
-        "used_memory_human" = human(used),
-        "used_memory_rss" = rss,
-        "used_memory_rss_human" = human(rss),
-        "used_memory_peak" = used,
-        "used_memory_peak_human" = human(used),
+        "used_memory" = m.used,
+        "used_memory_human" = human(m.used),
+        "used_memory_rss" = m.resident,
+        "used_memory_rss_human" = human(m.resident),
+        "used_memory_peak" = m.peak,
+        "used_memory_peak_human" = human(m.peak),
+        "used_memory_peak_perc" = format!("{:.2}%", m.peak_percent()),
+        "used_memory_overhead" = m.overhead,
+        "used_memory_startup" = m.startup,
+        "used_memory_dataset" = m.dataset(),
+        "used_memory_dataset_perc" = format!("{:.2}%", m.dataset_percent()),
+        "allocator_allocated" = m.used,
+        "allocator_active" = m.allocated,
+        "allocator_resident" = m.resident,
+        "allocator_muzzy" = 0,
         "used_memory_lua" = 0,
-        "used_memory_scripts" = 0,
+        "used_memory_vm_eval" = 0,
+        "used_memory_scripts_eval" = 0,
         "number_of_cached_scripts" = 0,
+        "number_of_functions" = 0,
+        "number_of_libraries" = 0,
+        "used_memory_vm_functions" = 0,
+        "used_memory_vm_total" = 0,
+        "used_memory_functions" = 0,
+        "used_memory_scripts" = 0,
         "maxmemory" = max,
         "maxmemory_human" = human(max),
         "maxmemory_policy" = ex.config.get("maxmemory-policy"),
-        "mem_fragmentation_ratio" = "1.00",
-        "mem_allocator" = "libc",
-        "mem_clients_normal" = ex
-            .conns
-            .iter()
-            .map(|c| c.out.buf.capacity() + c.query.capacity())
-            .sum::<usize>(),
+        "allocator_frag_ratio" = format!("{:.2}", m.allocated as f64 / m.used.max(1) as f64),
+        "allocator_frag_bytes" = unused,
+        "allocator_rss_ratio" = format!("{:.2}", m.resident as f64 / m.allocated.max(1) as f64),
+        "allocator_rss_bytes" = m.resident as i64 - m.allocated as i64,
+        "rss_overhead_ratio" = "1.00",
+        "rss_overhead_bytes" = 0,
+        "mem_fragmentation_ratio" = format!("{:.2}", m.fragmentation()),
+        "mem_fragmentation_bytes" = spread,
+        "mem_not_counted_for_evict" = 0,
+        "mem_replication_backlog" = m.backlog,
+        "mem_total_replication_buffers" = m.backlog,
+        "mem_clients_slaves" = 0,
+        "mem_clients_normal" = m.clients,
+        "mem_cluster_links" = 0,
+        "mem_aof_buffer" = 0,
+        "mem_allocator" = "mimalloc",
+        "mem_overhead_db_hashtable_rehashing" = 0,
         "active_defrag_running" = 0,
-        "lazyfree_pending_objects" = 0,
+        "lazyfree_pending_objects" = ex.engine.pending_free(),
+        "lazyfreed_objects" = ex.engine.stats().lazy_freed,
     );
 }
 
@@ -340,7 +370,7 @@ fn stats(ex: &Executor, out: &mut String) {
         "expired_fields" = e.expired_fields,
         "expired_keys" = e.expired_keys,
         "expired_keys_with_volatile_items_stale_perc" = "0.00",
-        "evicted_keys" = 0,
+        "evicted_keys" = e.evicted_keys,
         "evicted_clients" = 0,
         "keyspace_hits" = e.keyspace_hits,
         "keyspace_misses" = e.keyspace_misses,

@@ -10,6 +10,7 @@ mod config;
 mod connection;
 mod debug;
 mod info;
+mod memory;
 mod migrate;
 mod persistence;
 mod pubsub;
@@ -225,6 +226,7 @@ fn server_tables() -> &'static [&'static [ServerCommand]] {
         config::COMMANDS,
         info::COMMANDS,
         admin::COMMANDS,
+        memory::COMMANDS,
         persistence::COMMANDS,
         replication::COMMANDS,
         debug::COMMANDS,

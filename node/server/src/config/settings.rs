@@ -63,6 +63,10 @@ pub struct Settings {
     pub replica_lag_max_s: u64,
     /// `notify-keyspace-events`
     pub events: EventClass,
+    /// `maxmemory`, in bytes; 0 is no limit.
+    pub memory_bytes_max: u64,
+    /// `maxmemory-eviction-tenacity`, 0 to 100.
+    pub eviction_tenacity: u32,
 }
 
 /// Who may use something dangerous.
@@ -143,6 +147,8 @@ impl Settings {
             },
             replica_lag_max_s: c.size("min-replicas-max-lag") as u64,
             events: EventClass::parse(c.get("notify-keyspace-events")).unwrap_or_default(),
+            memory_bytes_max: c.size("maxmemory") as u64,
+            eviction_tenacity: c.size("maxmemory-eviction-tenacity") as u32,
         }
     }
 }

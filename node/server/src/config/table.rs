@@ -677,12 +677,12 @@ pub const DIRECTIVES: &[Directive] = &[
         "50 99 99.9",
         MULTI,
     ),
-    known("lazyfree-lazy-eviction", "", Kind::Bool, "yes", NONE),
+    acts("lazyfree-lazy-eviction", "", Kind::Bool, "yes", NONE),
     acts("lazyfree-lazy-expire", "", Kind::Bool, "yes", NONE),
     acts("lazyfree-lazy-server-del", "", Kind::Bool, "yes", NONE),
     acts("lazyfree-lazy-user-del", "", Kind::Bool, "yes", NONE),
     acts("lazyfree-lazy-user-flush", "", Kind::Bool, "yes", NONE),
-    known(
+    acts(
         "lfu-decay-time",
         "",
         Kind::Int {
@@ -692,7 +692,7 @@ pub const DIRECTIVES: &[Directive] = &[
         "1",
         NONE,
     ),
-    known(
+    acts(
         "lfu-log-factor",
         "",
         Kind::Int {
@@ -786,7 +786,7 @@ pub const DIRECTIVES: &[Directive] = &[
         "10000",
         NONE,
     ),
-    known(
+    acts(
         "maxmemory",
         "",
         Kind::Memory {
@@ -797,14 +797,14 @@ pub const DIRECTIVES: &[Directive] = &[
         NONE,
     ),
     known("maxmemory-clients", "", Kind::MemoryOrPercent, "0", NONE),
-    known(
+    acts(
         "maxmemory-eviction-tenacity",
         "",
         Kind::Int { min: 0, max: 100 },
         "10",
         NONE,
     ),
-    known(
+    acts(
         "maxmemory-policy",
         "",
         Kind::Enum(&[
@@ -820,7 +820,7 @@ pub const DIRECTIVES: &[Directive] = &[
         "noeviction",
         NONE,
     ),
-    known(
+    acts(
         "maxmemory-samples",
         "",
         Kind::Int { min: 1, max: 64 },

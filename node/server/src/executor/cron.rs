@@ -29,7 +29,7 @@ impl Executor {
         if let Some(due) = self.persistence_deadline_ms() {
             at = at.min(due);
         }
-        if self.control.is_congested() || self.expire_more {
+        if self.control.is_congested() || self.expire_more || self.evict_more {
             at = at.min(self.now.mono_ms() + 1);
         }
         if !self.retrying.is_empty() {
@@ -61,6 +61,7 @@ impl Executor {
         if self.expire_more {
             self.expire_keys();
         }
+        self.evict_keys();
         self.persistence_turn();
         self.followers_turn();
         self.shutdown_turn();
@@ -126,6 +127,7 @@ impl Executor {
             self.expire_held();
         }
         self.check_clients();
+        self.make_room();
         self.persistence_cron();
         self.followers_cron();
         self.expire_keys();
@@ -156,7 +158,7 @@ impl Executor {
     }
 
     /// Effects that no client asked for: watches break and later reads depend on them.
-    fn note_background_writes(&mut self) {
+    pub(super) fn note_background_writes(&mut self) {
         if self.gated {
             self.gate_touched();
         }

@@ -22,6 +22,7 @@ const NOT_LEADING: &str = "CLUSTERDOWN This node does not lead its shard (yet)";
 const STAGING: &str = "TRYAGAIN Slots that are on their way to this shard would be emptied with it";
 const TOO_LARGE: &str = "ERR The write is larger than one entry of this shard's log may be";
 const NO_REPLICAS: &str = "NOREPLICAS Not enough good replicas to write.";
+const OUT_OF_MEMORY: &str = "OOM command not allowed when used memory > 'maxmemory'.";
 const READ_ONLY: &str = "READONLY You can't write against a read only replica.";
 
 /// With more effects than this a turn becomes several entries.
@@ -217,6 +218,12 @@ impl Executor {
         if self.pause.is_some() && self.is_paused(id, entry) {
             return self.park(id, argv.iter().map(|a| Box::from(*a)).collect());
         }
+        if self.settings.memory_bytes_max > 0
+            && !self.make_room()
+            && self.has_flags(id, entry, Flags::DENYOOM)
+        {
+            return self.reject(id, entry, OUT_OF_MEMORY);
+        }
         if in_multi && matches!(entry.special, Special::None | Special::Subscriber) {
             self.queue(id, argv);
             return;
@@ -289,6 +296,7 @@ impl Executor {
             reply: &mut c.out.buf,
             fx: &mut self.fx,
         };
+        self.engine.set_no_touch(c.no_touch);
         match self.engine.execute(command, &mut call) {
             Outcome::Done => {
                 if self

@@ -16,6 +16,7 @@ mod cron;
 mod dispatch;
 mod durable;
 mod input;
+mod memory;
 mod output;
 mod pause;
 mod pubsub;
@@ -49,7 +50,7 @@ use blocking::Waiting;
 use dispatch::Depends;
 use holdfast_cluster_bus::{NodeId, SlotSet};
 use holdfast_engine::types::TypeLimits;
-use holdfast_engine::{Effects, Engine, EngineConfig, EventClass, Rng, ValueCodec};
+use holdfast_engine::{Effects, Engine, EngineConfig, EventClass, Eviction, Rng, ValueCodec};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::sync::Arc;
@@ -83,6 +84,16 @@ pub trait Host: Send {
 
     /// Bytes of memory that the process uses, and that it has resident.
     fn memory(&self) -> (u64, u64);
+
+    /// Bytes of memory that the process uses, asked for before every command where `maxmemory` is set. 0 where it is not known.
+    fn used_memory(&self) -> u64 {
+        0
+    }
+
+    /// The greatest number of bytes that the process has used.
+    fn peak_memory(&self) -> u64 {
+        0
+    }
 
     /// Processor time of the process so far, in the system and in itself, in seconds.
     fn cpu_seconds(&self) -> (f64, f64);
@@ -179,6 +190,8 @@ pub struct Executor {
     pub host: Box<dyn Host>,
     /// The time of this turn.
     pub now: Now,
+    /// Bytes of memory in use before the first key.
+    pub memory_at_start: u64,
     /// 40 hex digits, another at each start.
     pub run_id: String,
     /// Held replies that were answered by an error, since the start.
@@ -205,6 +218,8 @@ pub struct Executor {
     /// Set by `DEBUG PAUSE-CRON 1`.
     pub(crate) cron_paused: bool,
     expire_more: bool,
+    /// Memory is above `maxmemory`, and there were keys to evict still.
+    evict_more: bool,
     unblocked: Vec<ConnId>,
     was_congested: bool,
     pub(crate) dirty: Vec<ConnId>,
@@ -261,6 +276,9 @@ impl Executor {
         let followers = Followers::new(random_id(&mut rng));
         let engine = Engine::new(engine_config(&config, &settings, hash_seed), codec);
         Ok(Executor {
+            memory_at_start: host
+                .used_memory()
+                .saturating_sub(engine.unused_bytes() as u64),
             engine,
             fx: Effects::new(),
             rng,
@@ -302,6 +320,7 @@ impl Executor {
             active_expire: true,
             cron_paused: false,
             expire_more: false,
+            evict_more: false,
             unblocked: Vec::new(),
             was_congested: false,
             dirty: Vec::new(),
@@ -453,6 +472,13 @@ pub fn engine_config(c: &Config, settings: &Settings, hash_seed: [u64; 2]) -> En
         lazyfree_lazy_user_del: c.yes("lazyfree-lazy-user-del"),
         lazyfree_lazy_server_del: c.yes("lazyfree-lazy-server-del"),
         hll_sparse_bytes_max: c.size("hll-sparse-max-bytes"),
+        eviction: Eviction {
+            samples: c.size("maxmemory-samples"),
+            lfu_log_factor: u32::try_from(c.int("lfu-log-factor")).unwrap_or(10),
+            lfu_decay_minutes: u16::try_from(c.int("lfu-decay-time")).unwrap_or(u16::MAX),
+            lazy: c.yes("lazyfree-lazy-eviction"),
+            ..Eviction::named(c.get("maxmemory-policy")).unwrap_or_default()
+        },
         limits: TypeLimits {
             hash_entries: c.size("hash-max-listpack-entries"),
             hash_value: c.size("hash-max-listpack-value"),

@@ -1,0 +1,77 @@
+//! `maxmemory`: making room before commands, in bounded steps.
+
+use super::Executor;
+use crate::seam::Office;
+
+/// Keys evicted in one go at `maxmemory-eviction-tenacity 10`, the default: about half a millisecond, as in Valkey.
+const EVICT_KEYS: u32 = 128;
+/// Values set aside to be freed that are freed at once when there is nothing left to evict.
+const FREE_STEPS_MAX: usize = 64;
+
+impl Executor {
+    /// Bytes in use: what the allocator has given out, without what the engine has taken for entries and does not need now.
+    pub fn used_memory(&self) -> u64 {
+        let unused = self.engine.unused_bytes() as u64;
+        self.host.used_memory().saturating_sub(unused)
+    }
+
+    /// Bytes of the replication backlog.
+    pub(crate) fn backlog_bytes(&self) -> u64 {
+        self.followers.backlog().map_or(0, |(_, len)| len as u64)
+    }
+
+    /// Evicts keys while memory is above `maxmemory`. `false` if it is and stays above because nothing may go: what would need more
+    /// memory must be refused then. When many keys have to go, the rest goes at the end of the turns that follow.
+    pub(super) fn make_room(&mut self) -> bool {
+        let max = self.settings.memory_bytes_max;
+        if max == 0 || self.used_memory() <= max {
+            self.evict_more = false;
+            return true;
+        }
+        self.evict_above(max)
+    }
+
+    #[cold]
+    fn evict_above(&mut self, max: u64) -> bool {
+        // Copies do as their primary does.
+        if matches!(self.office, Office::Follower { .. }) || self.is_loading() {
+            return true;
+        }
+        let keys = match self.settings.eviction_tenacity {
+            tenacity @ 0..=10 => EVICT_KEYS * (tenacity + 1) / 11,
+            tenacity @ 11..100 => EVICT_KEYS << ((tenacity - 10) / 8).min(12),
+            _ => u32::MAX,
+        };
+        let mut room = false;
+        let mut found = true;
+        for _ in 0..keys.max(1) {
+            if self.used_memory() <= max {
+                room = true;
+                break;
+            }
+            let now_ms = self.now.unix_ms();
+            found = self.engine.evict_one(now_ms, &mut self.rng, &mut self.fx);
+            if !found {
+                break;
+            }
+        }
+        if !found {
+            for _ in 0..FREE_STEPS_MAX {
+                if self.used_memory() <= max || !self.engine.free_step(1000) {
+                    break;
+                }
+            }
+            room = self.used_memory() <= max;
+        }
+        self.note_background_writes();
+        self.evict_more = found && !room;
+        room || found
+    }
+
+    /// Goes on with an eviction that was too long for one turn.
+    pub(super) fn evict_keys(&mut self) {
+        if self.evict_more {
+            self.make_room();
+        }
+    }
+}
