@@ -13,15 +13,19 @@
 //! A flush hands the tables over to the snapshots running then, which go through them as well; they are freed when no
 //! snapshot needs them.
 
+mod large;
+
 use std::any::Any;
 use std::collections::VecDeque;
 
 use crate::keyspace::Db;
 use crate::keyspace::entry::Entry;
+use crate::keyspace::hash::KeyHasher;
 use crate::keyspace::slabs::Slabs;
 use crate::keyspace::table::Table;
 use crate::slots::SlotFilter;
 use crate::value::{Value, ValueRef};
+use large::{Given, Large, Place};
 
 /// Receives the keys of a snapshot.
 pub trait SnapshotSink: Send {
@@ -37,7 +41,7 @@ pub trait SnapshotSink: Send {
     );
 
     /// Part of a key whose value is large: `from` is 0 at first, then what the part before returned, until that is `None`.
-    /// Between two parts of one key nothing else comes. Sinks that know no parts take the key whole.
+    /// Between two parts of one key others may come, whole. Sinks that know no parts take the key whole.
     fn piece(
         &mut self,
         db: u16,
@@ -126,6 +130,8 @@ pub(crate) struct Snapshots {
     running: Vec<Running>,
     flushed: Vec<Flushed>,
     flushed_count: u64,
+    /// Large values that iteration has met. Only of the first one parts have been given.
+    large: VecDeque<Large>,
     databases: Databases,
 }
 
@@ -159,6 +165,8 @@ impl Databases {
 
 /// Slots without keys are skipped without counting as keys, but not for nothing.
 const EMPTY_SLOTS_A_KEY: usize = 64;
+/// A piece of a large value counts as so many keys.
+const KEYS_A_PIECE: isize = 64;
 
 impl Snapshots {
     /// The version of a new entry.
@@ -172,7 +180,9 @@ impl Snapshots {
     pub fn secure(&mut self, db: u16, slot: u16, entry: &mut Entry) {
         if !entry.is_at(self.epoch) {
             let db = self.databases.lasting(db);
-            give(&mut self.running, self.epoch, self.epoch, db, slot, entry);
+            let (running, epoch) = (&mut self.running, self.epoch);
+            large::finish(&mut self.large, running, epoch, db, slot, entry);
+            give(running, epoch, epoch, db, slot, entry);
         }
     }
 
@@ -269,7 +279,12 @@ impl Snapshots {
     /// Ends a snapshot, whether it is done or not.
     pub fn end(&mut self, id: SnapshotId) -> Option<Box<dyn SnapshotSink>> {
         let at = self.position(id)?;
-        Some(self.running.remove(at).sink)
+        let sink = self.running.remove(at).sink;
+        if self.running.is_empty() {
+            // Nobody wants the rest, and nobody steps any more.
+            self.large.clear();
+        }
+        Some(sink)
     }
 
     pub fn step(&mut self, id: SnapshotId, budget_keys: usize, dbs: &mut [Db]) -> SnapshotProgress {
@@ -278,7 +293,13 @@ impl Snapshots {
         };
         let mut budget = budget_keys.max(1) as isize;
         let mut skipped = 0;
+        let hasher = dbs.first().map(Db::hasher);
         while budget > 0 {
+            if !self.large.is_empty() {
+                self.large_step(dbs);
+                budget -= KEYS_A_PIECE;
+                continue;
+            }
             let Some(Running { work, filter, .. }) = self.running.get_mut(at) else {
                 break;
             };
@@ -305,10 +326,15 @@ impl Snapshots {
                     };
                     let from = *cursor;
                     let (running, epoch) = (&mut self.running, self.epoch);
+                    let large = &mut self.large;
+                    let slot = slot_number as u16;
                     let next = table.scan_mut(from, &mut |entry| {
                         budget -= 1;
                         if !entry.is_at(epoch) {
-                            give(running, epoch, epoch, db_number, slot_number as u16, entry);
+                            let place = (Place::Live, db_number, slot);
+                            if !defer(large, hasher, u32::MAX, place, entry) {
+                                give(running, epoch, epoch, db_number, slot, entry);
+                            }
                         }
                     });
                     budget -= 1;
@@ -329,10 +355,14 @@ impl Snapshots {
                         continue;
                     };
                     let (running, epoch, slot) = (&mut self.running, self.epoch, *slot);
+                    let large = &mut self.large;
                     let next = table.scan_mut(from, &mut |entry| {
                         budget -= 1;
                         if !entry.is_at(epoch) {
-                            give(running, epoch, latest, db, slot, entry);
+                            let place = (Place::Flushed(id, index), db, slot);
+                            if !defer(large, hasher, latest, place, entry) {
+                                give(running, epoch, latest, db, slot, entry);
+                            }
                         }
                     });
                     budget -= 1;
@@ -346,8 +376,35 @@ impl Snapshots {
             }
         }
         match self.running.get(at) {
-            Some(s) if s.work.is_empty() => SnapshotProgress::Done,
+            Some(s) if s.work.is_empty() && self.large.is_empty() => SnapshotProgress::Done,
             _ => SnapshotProgress::More,
+        }
+    }
+
+    /// Gives a piece of the first large value.
+    fn large_step(&mut self, dbs: &mut [Db]) {
+        let Some(first) = self.large.front_mut() else {
+            return;
+        };
+        let table = match first.place {
+            Place::Live => dbs
+                .get_mut(usize::from(self.databases.current(first.db)))
+                .and_then(|db| db.table_mut(usize::from(first.slot))),
+            Place::Flushed(id, index) => self
+                .flushed
+                .iter_mut()
+                .find(|f| f.id == id)
+                .and_then(|f| Some(&mut f.tables.get_mut(index)?.1)),
+        };
+        let entry = table.and_then(|t| t.find_mut(first.hash, |e| *e.key() == *first.key));
+        let given = match entry {
+            // Whoever changed or removed it has had it given.
+            None => Given::All,
+            Some(entry) if entry.is_at(self.epoch) => Given::All,
+            Some(entry) => first.give_piece(&mut self.running, self.epoch, entry),
+        };
+        if given == Given::All {
+            self.large.pop_front();
         }
     }
 
@@ -362,6 +419,16 @@ impl Snapshots {
                 table: 0,
                 cursor: 0,
             });
+        }
+        let lasting = self.databases.lasting(db);
+        for item in &mut self.large {
+            if item.place == Place::Live
+                && item.db == lasting
+                && let Some(index) = tables.iter().position(|(slot, _)| *slot == item.slot)
+            {
+                item.place = Place::Flushed(id, index);
+                item.latest = item.latest.min(self.epoch);
+            }
         }
         self.flushed.push(Flushed {
             id,
@@ -380,13 +447,15 @@ impl Snapshots {
     /// Frees flushed tables that no snapshot needs any more: about `budget` entries. Large values are set aside. Whether there is more to free.
     pub fn free_step(&mut self, budget: usize, large: &mut Vec<Value>, slabs: &mut Slabs) -> bool {
         let mut budget = budget.max(1);
-        let running = &self.running;
+        let (running, waiting) = (&self.running, &self.large);
         let needed = |id: u64| {
-            running.iter().any(|s| {
-                s.work
-                    .iter()
-                    .any(|w| matches!(w, Work::Flushed { id: other, .. } if *other == id))
-            })
+            let of = |l: &Large| matches!(l.place, Place::Flushed(other, _) if other == id);
+            waiting.iter().any(of)
+                || running.iter().any(|s| {
+                    s.work
+                        .iter()
+                        .any(|w| matches!(w, Work::Flushed { id: other, .. } if *other == id))
+                })
         };
         let Some(at) = self.flushed.iter().position(|f| !needed(f.id)) else {
             return false;
@@ -413,6 +482,29 @@ impl Snapshots {
     }
 }
 
+impl Running {
+    /// The number that a database had when the snapshot began, by its lasting number.
+    fn name(&self, db: u16) -> u16 {
+        self.names.get(usize::from(db)).copied().unwrap_or(db)
+    }
+}
+
+/// Notes an entry with a large value, to be given in pieces. Whether it is one.
+fn defer(
+    list: &mut VecDeque<Large>,
+    hasher: Option<KeyHasher>,
+    latest: u32,
+    (place, db, slot): (Place, u16, u16),
+    entry: &Entry,
+) -> bool {
+    let Some(hasher) = hasher.filter(|_| large::is_large(entry.value())) else {
+        return false;
+    };
+    let hash = hasher.hash(entry.key());
+    list.push_back(Large::new(place, db, slot, hash, entry.key(), latest));
+    true
+}
+
 /// Gives an entry to every running snapshot that has not got it, up to number `latest`: what has been flushed is not to
 /// be seen by snapshots begun later.
 #[inline(never)]
@@ -422,7 +514,7 @@ fn give(running: &mut [Running], epoch: u32, latest: u32, db: u16, slot: u16, en
         .iter_mut()
         .filter(|s| s.number > version && s.number <= latest && s.filter.contains(slot))
     {
-        let db = snapshot.names.get(usize::from(db)).copied().unwrap_or(db);
+        let db = snapshot.name(db);
         snapshot
             .sink
             .key(db, slot, entry.key(), entry.expiry(), entry.value());

@@ -55,6 +55,17 @@ impl Draft {
         self.bytes.extend_from_slice(s);
     }
 
+    /// Appends another draft.
+    pub(crate) fn append(&mut self, mut other: Draft) {
+        let at = self.bytes.len();
+        self.bytes.append(&mut other.bytes);
+        let strings = other
+            .strings
+            .drain(..)
+            .map(|(start, len)| (at + start, len));
+        self.strings.extend(strings);
+    }
+
     /// Takes what was gathered.
     pub(crate) fn take(&mut self) -> Draft {
         std::mem::replace(self, Draft::new(self.compress))

@@ -15,6 +15,10 @@ use holdfast_engine::ValueRef;
 /// Whoever packs on another thread takes drafts ([`RdbWriter::take_draft`]) instead, and seals the file itself.
 pub struct RdbWriter {
     out: Draft,
+    /// Keys that came while one was half written; they follow it.
+    aside: Draft,
+    /// A key is half written.
+    open: bool,
     packer: Packer,
     db: Option<u32>,
     taken: u64,
@@ -34,6 +38,8 @@ impl RdbWriter {
         out.extend_from_slice(version.magic());
         RdbWriter {
             out,
+            aside: Draft::new(compress),
+            open: false,
             packer: Packer::new(true),
             db: None,
             taken: 0,
@@ -57,8 +63,9 @@ impl RdbWriter {
 
     /// The database of the keys that follow. [`RdbWriter::key`] does this by itself where it is missing.
     pub fn select_db(&mut self, db: u32) {
-        self.out.push(op::SELECTDB);
-        encode::length(&mut self.out, u64::from(db));
+        let out = self.target();
+        out.push(op::SELECTDB);
+        encode::length(out, u64::from(db));
         self.db = Some(db);
     }
 
@@ -77,11 +84,19 @@ impl RdbWriter {
     /// One key, with the unix time in milliseconds at which it expires.
     pub fn key(&mut self, db: u32, key: &[u8], expire_at_ms: Option<u64>, value: ValueRef<'_>) {
         self.begin_key(db, key, expire_at_ms, value);
-        encode::value(&mut self.out, value);
+        encode::value(self.target(), value);
+    }
+
+    /// Where whole keys go.
+    fn target(&mut self) -> &mut Draft {
+        match self.open {
+            true => &mut self.aside,
+            false => &mut self.out,
+        }
     }
 
     /// Part of a key: `from` is 0 at first, then what the part before returned, until that is `None`. The value
-    /// must be the same for all of them.
+    /// must be the same for all of them. Meanwhile other keys may be written whole.
     pub fn key_piece(
         &mut self,
         db: u32,
@@ -93,19 +108,26 @@ impl RdbWriter {
         if from == 0 {
             self.begin_key(db, key, expire_at_ms, value);
         }
-        encode::piece(&mut self.out, value, from)
+        let next = encode::piece(&mut self.out, value, from);
+        self.open = next.is_some();
+        if !self.open {
+            let aside = self.aside.take();
+            self.out.append(aside);
+        }
+        next
     }
 
     fn begin_key(&mut self, db: u32, key: &[u8], expire_at_ms: Option<u64>, value: ValueRef<'_>) {
         if self.db != Some(db) {
             self.select_db(db);
         }
+        let out = self.target();
         if let Some(at) = expire_at_ms {
-            self.out.push(op::EXPIRETIME_MS);
-            self.out.extend_from_slice(&at.to_le_bytes());
+            out.push(op::EXPIRETIME_MS);
+            out.extend_from_slice(&at.to_le_bytes());
         }
-        self.out.push(encode::kind_of(value));
-        encode::string(&mut self.out, key);
+        out.push(encode::kind_of(value));
+        encode::string(out, key);
     }
 
     /// Ends the file. Nothing may be written afterwards.
@@ -118,7 +140,7 @@ impl RdbWriter {
 
     /// Bytes written but not taken.
     pub fn pending_bytes(&self) -> usize {
-        self.out.len()
+        self.out.len() + self.aside.len()
     }
 
     /// Bytes written in all, taken or not, before compression.

@@ -144,6 +144,11 @@ impl Db {
         self.tables.get_mut(slot)?.as_deref_mut()
     }
 
+    /// The hash function of its keys.
+    pub fn hasher(&self) -> KeyHasher {
+        self.hasher
+    }
+
     #[inline]
     pub fn find(&self, place: Place, key: &[u8]) -> Option<&Entry> {
         self.table(usize::from(place.slot))?
