@@ -219,6 +219,15 @@ impl Value {
         self.as_ref().ty()
     }
 
+    /// Removes the fields of a hash whose time has passed: for a value that is loaded where nobody else will have them deleted.
+    /// Whether anything is left.
+    pub fn drop_expired_fields(&mut self, now_ms: u64) -> bool {
+        match self {
+            Value::Hash(hash) => hash.drop_expired(now_ms) == 0 || !hash.is_empty(),
+            _ => true,
+        }
+    }
+
     /// See [`DataType::discard`].
     pub(crate) fn discard(&mut self, elements: usize) -> bool {
         match self {

@@ -269,6 +269,25 @@ impl HashValue {
         }
     }
 
+    /// Removes all fields whose time has passed. How many.
+    pub(crate) fn drop_expired(&mut self, now_ms: u64) -> usize {
+        let HashValue::Table(t) = self else {
+            return 0;
+        };
+        if t.expiring_len() == 0 {
+            return 0;
+        }
+        let gone: Vec<Box<[u8]>> = t
+            .iter()
+            .filter(|r| !is_live(r.expire_at_ms, now_ms))
+            .map(|r| r.key.into())
+            .collect();
+        for field in &gone {
+            t.remove(field);
+        }
+        gone.len()
+    }
+
     /// Number of fields that expire, those whose time has passed included.
     pub fn expiring_len(&self) -> usize {
         match self {

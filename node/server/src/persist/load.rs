@@ -142,9 +142,10 @@ impl Executor {
             n => format!(" empty keys skipped: {n},"),
         };
         tracing::info!(
-            "Done loading RDB, keys loaded: {}, keys expired: {},{empty} all fields expired hashes: 0.",
+            "Done loading RDB, keys loaded: {}, keys expired: {},{empty} all fields expired hashes: {}.",
             p.keys_loaded,
-            p.keys_expired
+            p.keys_expired,
+            p.hashes_expired
         );
     }
 
@@ -163,11 +164,15 @@ impl Executor {
             db,
             key,
             expire_at_ms,
-            value,
+            mut value,
         } in keys
         {
             if expire_at_ms.is_some_and(|at| at < now_ms) {
                 self.persist.keys_expired += 1;
+                continue;
+            }
+            if !value.drop_expired_fields(now_ms) {
+                self.persist.hashes_expired += 1;
                 continue;
             }
             let db = u16::try_from(db)
@@ -205,6 +210,7 @@ impl Executor {
         };
         (self.persist.keys_loaded, self.persist.keys_expired) = (0, 0);
         self.persist.empty_keys = 0;
+        self.persist.hashes_expired = 0;
         loop {
             match input.wait() {
                 Loaded::Accepted => {

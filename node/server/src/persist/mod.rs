@@ -170,6 +170,8 @@ pub struct Persistence {
     pub(crate) keys_loaded: u64,
     pub(crate) keys_expired: u64,
     pub(crate) empty_keys: u64,
+    /// Hashes that were left out because the time of all their fields had passed.
+    pub(crate) hashes_expired: u64,
     /// `DEBUG SET-SKIP-CHECKSUM-VALIDATION`
     pub(crate) ignore_checksums: bool,
     /// `save`: seconds and changes.
@@ -201,6 +203,7 @@ impl Default for Persistence {
             keys_loaded: 0,
             keys_expired: 0,
             empty_keys: 0,
+            hashes_expired: 0,
             ignore_checksums: false,
             points: Vec::new(),
             restricts: false,
