@@ -125,6 +125,8 @@ pub struct Engine {
     pub(crate) garbage: crate::maintenance::Garbage,
     /// Slots whose keys no client may see. `None` when there are none.
     pub(crate) hidden: Option<SlotSet>,
+    /// The last slots of the runs of slots that one node of the cluster owns, in order.
+    pub(crate) slot_run_ends: Vec<u16>,
     /// For each database, the slot where active expiry goes on.
     pub(crate) expiry_resume: Vec<usize>,
     pub(crate) stats: EngineStats,
@@ -151,6 +153,7 @@ impl Engine {
             snapshots: Snapshots::default(),
             garbage: Default::default(),
             hidden: None,
+            slot_run_ends: Vec::new(),
             expiry_resume: vec![0; count],
             stats: EngineStats::default(),
             config,
@@ -165,6 +168,11 @@ impl Engine {
     /// The configuration.
     pub fn config(&self) -> &EngineConfig {
         &self.config
+    }
+
+    /// Says which slots are the last of runs that one node of the cluster owns, in order: there `CLUSTERSCAN` hands over.
+    pub fn set_slot_run_ends(&mut self, ends: Vec<u16>) {
+        self.slot_run_ends = ends;
     }
 
     /// Changes the configuration. Do not change what is fixed.

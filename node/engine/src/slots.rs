@@ -1,6 +1,7 @@
 //! Hash slots: which of the 16384 a key belongs to, and sets of them.
 
 use std::fmt;
+use std::sync::OnceLock;
 
 /// Number of hash slots of a cluster.
 pub const SLOTS: u16 = 16384;
@@ -42,6 +43,37 @@ pub fn key_slot(key: &[u8]) -> u16 {
         rest.get(..close).filter(|tag| !tag.is_empty())
     });
     crc16(tag.unwrap_or(key)) & (SLOTS - 1)
+}
+
+/// The shortest string of digits and letters in a slot, the first one in the order of digits, small and capital letters.
+pub fn slot_tag(slot: u16) -> &'static str {
+    static TAGS: OnceLock<Vec<String>> = OnceLock::new();
+    let tags = TAGS.get_or_init(|| {
+        let letters = || (b'0'..=b'9').chain(b'a'..=b'z').chain(b'A'..=b'Z');
+        let mut tags = vec![String::new(); usize::from(SLOTS)];
+        let mut missing = tags.len();
+        let mut shorter: Vec<String> = vec![String::new()];
+        while missing > 0 {
+            let mut longer = Vec::new();
+            'all: for start in &shorter {
+                for letter in letters() {
+                    let text = format!("{start}{}", char::from(letter));
+                    let tag = &mut tags[usize::from(crc16(text.as_bytes()) & (SLOTS - 1))];
+                    if tag.is_empty() {
+                        tag.clone_from(&text);
+                        missing -= 1;
+                        if missing == 0 {
+                            break 'all;
+                        }
+                    }
+                    longer.push(text);
+                }
+            }
+            shorter = longer;
+        }
+        tags
+    });
+    tags.get(usize::from(slot)).map_or("", |tag| tag)
 }
 
 /// A set of slots: 2 KiB, whatever its content.
@@ -162,6 +194,20 @@ mod tests {
         assert_eq!(key_slot(b"foo{}bar"), crc16(b"foo{}bar") & 16383);
         assert_eq!(key_slot(b"foo{bar"), crc16(b"foo{bar") & 16383);
         assert_eq!(key_slot(b"foo{{bar}}zap"), crc16(b"{bar") & 16383);
+    }
+
+    #[test]
+    fn tags() {
+        for (slot, tag) in [
+            (0, "06S"),
+            (1, "Qi"),
+            (2, "5L5"),
+            (8192, "8YG"),
+            (16000, "he"),
+        ] {
+            assert_eq!(slot_tag(slot), tag);
+        }
+        assert!((0..SLOTS).all(|slot| key_slot(slot_tag(slot).as_bytes()) == slot));
     }
 
     #[test]

@@ -179,6 +179,16 @@ impl Routing {
         }
     }
 
+    /// The last slots of the runs of slots that one node owns, in order.
+    pub fn run_ends(&self) -> Vec<u16> {
+        let ends = self
+            .owners
+            .windows(2)
+            .zip(0..)
+            .filter(|(w, _)| w[0] != w[1]);
+        ends.map(|(_, slot)| slot).chain([SLOTS - 1]).collect()
+    }
+
     /// The owner of a slot, as far as the bus knows.
     pub fn owner(&self, slot: u16) -> Option<&Endpoint> {
         self.endpoints

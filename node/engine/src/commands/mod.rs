@@ -1,5 +1,6 @@
 //! Commands on strings and on keys in general. Those of the other data types stand beside their representations.
 
+mod cluster_scan;
 mod counters;
 pub(crate) mod expire;
 mod keys;
@@ -19,6 +20,7 @@ pub(crate) const TABLES: &[&[Command]] = &[
     keys::COMMANDS,
     expire::COMMANDS,
     scan::COMMANDS,
+    cluster_scan::COMMANDS,
     sort::COMMANDS,
     types::bitmap_commands::COMMANDS,
     types::bitfield_commands::COMMANDS,

@@ -10,6 +10,7 @@ use crate::slots::{SLOTS, crc16};
 use crate::spec::{Acl, Command, CommandSpec, Flags, Group};
 use crate::value::Type;
 use holdfast_resp::write;
+use std::ops::RangeInclusive;
 
 const SLOT_BITS: u32 = SLOTS.trailing_zeros();
 
@@ -44,70 +45,136 @@ fn type_named(name: &[u8]) -> Option<Type> {
     .find(|t| t.name().as_bytes().eq_ignore_ascii_case(name))
 }
 
-fn scan(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
-    let mut cursor = args::scan_cursor(call, 1)?;
-    let (mut count, mut pattern, mut ty) = (10u64, None, None);
-    let mut i = 2;
-    while i < call.argv.len() {
-        let more = i + 1 < call.argv.len();
-        if call.arg_is(i, "COUNT") && more {
-            count = u64::try_from(call.int_arg(i + 1)?)
-                .ok()
-                .filter(|n| *n > 0)
-                .ok_or(CmdError::SYNTAX)?;
-        } else if call.arg_is(i, "MATCH") && more {
-            pattern = Some(call.arg(i + 1)).filter(|p| *p != b"*");
-        } else if call.arg_is(i, "TYPE") && more {
-            let unknown = || {
-                let name = String::from_utf8_lossy(call.arg(i + 1)).into_owned();
-                CmdError::text(format!("ERR unknown type name '{name}'"))
-            };
-            ty = Some(type_named(call.arg(i + 1)).ok_or_else(unknown)?);
-        } else if call.arg_is(i, "NOVALUES") {
-            return Err(CmdError::Static(
-                "ERR NOVALUES option can only be used in HSCAN",
-            ));
-        } else if call.arg_is(i, "NOSCORES") {
-            return Err(CmdError::Static(
-                "ERR NOSCORES option can only be used in ZSCAN",
-            ));
-        } else {
-            return Err(CmdError::SYNTAX);
+/// What `SCAN` and `CLUSTERSCAN` are asked for.
+pub(super) struct ScanOptions<'a> {
+    count: u64,
+    pattern: Option<&'a [u8]>,
+    ty: Option<Type>,
+    /// `SLOT`, of `CLUSTERSCAN`.
+    pub slot: Option<u16>,
+}
+
+impl<'a> ScanOptions<'a> {
+    /// Reads the options from argument 2 on.
+    pub fn parse(call: &Call<'a>, with_slot: bool) -> Result<Self, CmdError> {
+        let mut options = ScanOptions {
+            count: 10,
+            pattern: None,
+            ty: None,
+            slot: None,
+        };
+        let mut i = 2;
+        while i < call.argv.len() {
+            let more = i + 1 < call.argv.len();
+            if call.arg_is(i, "COUNT") && more {
+                options.count = u64::try_from(call.int_arg(i + 1)?)
+                    .ok()
+                    .filter(|n| *n > 0)
+                    .ok_or(CmdError::SYNTAX)?;
+            } else if call.arg_is(i, "MATCH") && more {
+                options.pattern = Some(call.arg(i + 1)).filter(|p| *p != b"*");
+            } else if call.arg_is(i, "TYPE") && more {
+                let unknown = || {
+                    let name = String::from_utf8_lossy(call.arg(i + 1)).into_owned();
+                    CmdError::text(format!("ERR unknown type name '{name}'"))
+                };
+                options.ty = Some(type_named(call.arg(i + 1)).ok_or_else(unknown)?);
+            } else if call.arg_is(i, "NOVALUES") {
+                return Err(CmdError::Static(
+                    "ERR NOVALUES option can only be used in HSCAN",
+                ));
+            } else if call.arg_is(i, "NOSCORES") {
+                return Err(CmdError::Static(
+                    "ERR NOSCORES option can only be used in ZSCAN",
+                ));
+            } else if with_slot && call.arg_is(i, "SLOT") && more {
+                if options.slot.is_some() {
+                    return Err(CmdError::Static(
+                        "ERR SLOT option can only be specified once",
+                    ));
+                }
+                let slot = holdfast_resp::parse_i64(call.arg(i + 1))
+                    .and_then(|n| u16::try_from(n).ok())
+                    .filter(|slot| *slot < SLOTS)
+                    .ok_or(CmdError::Static("ERR Invalid or out of range slot"))?;
+                options.slot = Some(slot);
+            } else {
+                return Err(CmdError::SYNTAX);
+            }
+            i += 2;
         }
-        i += 2;
+        Ok(options)
     }
+
+    /// The one slot that the pattern can match, if there is one.
+    pub fn pattern_slot(&self) -> Option<u16> {
+        self.pattern.and_then(pattern_slot)
+    }
+}
+
+fn scan(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
+    let cursor = args::scan_cursor(call, 1)?;
+    let options = ScanOptions::parse(call, false)?;
+    let only = options.pattern_slot().filter(|_| engine.config().cluster);
+    let slots = only.map_or(0..=SLOTS - 1, |slot| slot..=slot);
+    let found = walk(engine, call, cursor, slots, &options);
+    call.reply_array(2);
+    call.reply_bulk(found.cursor.to_string().as_bytes());
+    found.reply_keys(call);
+    DONE
+}
+
+/// What a step of a scan has found.
+pub(super) struct Found {
+    /// 0 at the end.
+    pub cursor: u64,
+    keys: Vec<u8>,
+    key_count: usize,
+}
+
+impl Found {
+    /// The keys as an array.
+    pub fn reply_keys(&self, call: &mut Call<'_>) {
+        call.reply_array(self.key_count);
+        call.reply.extend_from_slice(&self.keys);
+    }
+}
+
+/// One step through the keys of these slots (all of a standalone engine's are in one table).
+pub(super) fn walk(
+    engine: &mut Engine,
+    call: &mut Call<'_>,
+    mut cursor: u64,
+    slots: RangeInclusive<u16>,
+    options: &ScanOptions<'_>,
+) -> Found {
     let cluster = engine.config().cluster;
-    let only_slot = pattern
-        .filter(|_| cluster)
-        .and_then(pattern_slot)
-        .map(usize::from);
+    let (first, last) = (usize::from(*slots.start()), usize::from(*slots.end()));
     let mut keys = Vec::new();
     let mut key_count = 0;
     let mut expired: Vec<Box<[u8]>> = Vec::new();
     let mut looked_at = 0u64;
-    let mut steps = count.saturating_mul(10);
+    let mut steps = options.count.saturating_mul(10);
     while let Some(db) = engine.dbs.get(usize::from(call.db)) {
         let (mut slot, mut at) = if cluster {
             (cursor as usize % usize::from(SLOTS), cursor >> SLOT_BITS)
         } else {
             (0, cursor)
         };
-        if let Some(only) = only_slot
-            && slot != only
-        {
-            if slot > only {
-                cursor = 0;
-                break;
-            }
-            (slot, at) = (only, 0);
+        if slot > last {
+            cursor = 0;
+            break;
+        }
+        if slot < first {
+            (slot, at) = (first, 0);
         }
         let mut next = 0;
         if let Some(table) = db.table(slot).filter(|_| !engine.is_hidden(slot as u16)) {
             next = table.scan(at, &mut |entry| {
                 looked_at += 1;
                 let key = entry.key();
-                if ty.is_some_and(|ty| entry.value().ty() != ty)
-                    || pattern.is_some_and(|p| !glob::matches(p, key))
+                if options.ty.is_some_and(|ty| entry.value().ty() != ty)
+                    || options.pattern.is_some_and(|p| !glob::matches(p, key))
                 {
                     return;
                 }
@@ -123,12 +190,11 @@ fn scan(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
             cursor = next;
         } else if next != 0 {
             cursor = next << SLOT_BITS | slot as u64;
-        } else if only_slot.is_some() {
-            cursor = 0;
         } else {
-            cursor = db.next_slot(slot + 1).map_or(0, |slot| slot as u64);
+            let next_slot = db.next_slot(slot + 1).filter(|slot| *slot <= last);
+            cursor = next_slot.map_or(0, |slot| slot as u64);
         }
-        if cursor == 0 || looked_at >= count || steps == 0 {
+        if cursor == 0 || looked_at >= options.count || steps == 0 {
             break;
         }
         steps -= 1;
@@ -139,11 +205,11 @@ fn scan(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
             engine.expire_now(call.db, place, &key, call.fx);
         }
     }
-    call.reply_array(2);
-    call.reply_bulk(cursor.to_string().as_bytes());
-    call.reply_array(key_count);
-    call.reply.extend_from_slice(&keys);
-    DONE
+    Found {
+        cursor,
+        keys,
+        key_count,
+    }
 }
 
 fn keys(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {

@@ -5,7 +5,7 @@ use crate::commands::{Entry, Run, Special};
 use crate::journal::JournalPos;
 use crate::routing::{KeyPresence, MyRole, Query, Route};
 use crate::seam::Office;
-use holdfast_engine::{Call, Command, Flags, Key, Mode, Outcome, key_slot};
+use holdfast_engine::{Call, Command, Flags, Group, Key, Mode, Outcome, key_slot};
 use holdfast_resp::{Proto, write};
 use smallvec::SmallVec;
 
@@ -815,7 +815,7 @@ impl KeyScan {
     fn add(&mut self, entry: &Entry, argv: &[&[u8]]) {
         // Arguments that fit no rule are refused by the command itself.
         let _ = entry.spec.each_key(argv, &mut |i, flags| {
-            self.channels |= flags.has(Key::NOT_KEY);
+            self.channels |= flags.has(Key::NOT_KEY) && entry.spec.group == Group::PubSub;
             if let Some(key) = argv.get(i)
                 && !(key.is_empty() && entry.spec.name == "migrate")
             {

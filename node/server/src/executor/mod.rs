@@ -353,6 +353,9 @@ impl Executor {
     /// Returns the old one: dropping it may take long.
     pub fn replace_engine(&mut self, engine: Engine) -> Engine {
         let old = std::mem::replace(&mut self.engine, engine);
+        if let Some(routing) = &self.routing {
+            self.engine.set_slot_run_ends(routing.run_ends());
+        }
         self.fx.reset_stream();
         self.gate.clear();
         for c in self.conns.iter_mut() {

@@ -27,6 +27,7 @@ impl Executor {
     pub fn on_message(&mut self, message: ToExecutor) {
         match message {
             ToExecutor::Routing(table) => {
+                self.engine.set_slot_run_ends(table.run_ends());
                 self.routing = Some(table);
                 self.retry_parked();
             }
