@@ -114,7 +114,7 @@ pub const COMMANDS: &[Command] = &[Command::new(
         since: "9.1.0",
         complexity: "O(N) where N is the number of elements returned.",
         summary: "Iterates over the keys in the cluster.",
-        args: "cursor:string [MATCH=match-pattern:pattern] [COUNT=count:int] [TYPE=type] [SLOT=slot:int]",
+        args: "cursor [MATCH=match-pattern:pattern] [COUNT=count:int] [TYPE=type] [SLOT=slot:int]",
         tips: &[
             "nondeterministic_output",
             "request_policy:special",
