@@ -274,7 +274,7 @@ impl Decoder {
 }
 
 /// What a container's error becomes: which one it is, in Valkey's words, and what is wrong.
-fn broken(container: &'static str) -> impl Fn(&'static str) -> Stop {
+pub(crate) fn broken(container: &'static str) -> impl Fn(&'static str) -> Stop {
     move |reason| Stop::Bad(format!("{container} integrity check failed. ({reason})"))
 }
 

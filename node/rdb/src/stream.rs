@@ -10,7 +10,7 @@
 //!
 //! Numbers are lengths, but for times: Unix milliseconds in 8 bytes.
 
-use crate::decode::{Input, Stop};
+use crate::decode::{Input, Stop, broken};
 use crate::draft::Draft;
 use crate::encode::{PIECE_BYTES, PIECE_ELEMENTS, length, string};
 use crate::format::kind;
@@ -209,7 +209,8 @@ impl StreamDecoder {
                 let first = <[u8; 16]>::try_from(key)
                     .map_err(|_| "stream node whose key is not the size of an id")?;
                 let first = StreamId::from_bytes(first);
-                let node = Node::from_listpack(first, input.string()?)?;
+                let node = Node::from_listpack(first, input.string()?);
+                let node = node.map_err(broken("Stream listpack"))?;
                 self.stream.entries.load_node(first, node)?;
                 *left -= 1;
                 if *left == 0 {

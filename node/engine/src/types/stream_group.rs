@@ -218,7 +218,7 @@ impl StreamGroup {
     ) -> Result<ConsumerId, &'static str> {
         let (number, created) = self.find_or_create(name, seen_ms);
         if !created {
-            return Err("stream group with two consumers of one name");
+            return Err("Duplicate stream consumer detected");
         }
         if let Some(consumer) = self.consumer_mut(number) {
             consumer.active_ms = active_ms;
@@ -235,7 +235,7 @@ impl StreamGroup {
         let pending =
             pending.ok_or("stream consumer with an entry that its group does not have")?;
         if pending.consumer != NOBODY {
-            return Err("stream group with an entry pending for two consumers");
+            return Err("Duplicated consumer PEL entry");
         }
         pending.consumer = consumer;
         if let Some(consumer) = self.consumer_mut(consumer) {

@@ -100,7 +100,8 @@ pub enum ControlError {
 
 /// Whether a configuration needs the control thread.
 pub fn is_needed(config: &Config) -> bool {
-    config.yes("cluster-enabled") || config.get("durability") == "quorum"
+    // A node that stands alone has it for MIGRATE.
+    !config.yes("witness") || config.yes("cluster-enabled")
 }
 
 /// Makes engines with the settings of a configuration.
