@@ -118,7 +118,7 @@ fn asked<'t>(ex: &Executor, argv: &[&[u8]]) -> Result<&'t Entry, &'static str> {
     if !e.spec.arity_ok(argv.len()) {
         return Err("ERR Invalid number of arguments specified for command");
     }
-    if e.spec.keys.is_empty() {
+    if e.spec.keys.iter().all(|k| k.flags.has(Key::NOT_KEY)) {
         return Err("ERR The command has no key arguments");
     }
     Ok(e)
@@ -150,6 +150,19 @@ fn command_getkeys(ex: &mut Executor, id: ConnId, argv: &[&[u8]]) {
     }
 }
 
+/// What is done with a key, where that depends on the other arguments.
+fn flags_as_given(argv: &[&[u8]], flags: Key) -> Key {
+    let has = |from: usize, word: &[u8]| {
+        let mut rest = argv.iter().skip(from);
+        rest.any(|a| a.eq_ignore_ascii_case(word))
+    };
+    match argv[0].to_ascii_lowercase().as_slice() {
+        b"set" if !has(3, b"GET") => Key::OW.and(Key::UPDATE),
+        b"bitfield" if !has(2, b"SET") && !has(2, b"INCRBY") => Key::RO.and(Key::ACCESS),
+        _ => flags,
+    }
+}
+
 fn command_getkeysandflags(ex: &mut Executor, id: ConnId, argv: &[&[u8]]) {
     let argv = &argv[2..];
     if let Some(keys) = keys_of(ex, id, argv) {
@@ -159,7 +172,12 @@ fn command_getkeysandflags(ex: &mut Executor, id: ConnId, argv: &[&[u8]]) {
         for (i, flags) in keys {
             write::array(out, 2);
             write::bulk(out, argv[i]);
-            let names: Vec<&str> = flags.names().collect();
+            let flags = flags_as_given(argv, flags);
+            let about_rules = Key::VARIABLE_FLAGS.and(Key::INCOMPLETE);
+            let names: Vec<&str> = flags
+                .names()
+                .filter(|name| about_rules.names().all(|other| other != *name))
+                .collect();
             write::set(out, proto, names.len());
             names.iter().for_each(|n| write::simple(out, n));
         }
