@@ -213,6 +213,7 @@ impl Effects {
         if !self.enabled {
             return;
         }
+        // As in Valkey, a unit's `SELECT` stands behind its `MULTI`.
         if self.unit_start.is_none() {
             self.unit_start = Some(self.bytes.len());
         }

@@ -140,6 +140,17 @@ pub struct Engine {
     pub(crate) slabs: Slabs,
 }
 
+impl EngineConfig {
+    /// The command that propagates the deletion of a key by another command.
+    pub(crate) fn server_del(&self) -> &'static [u8] {
+        if self.lazyfree_lazy_server_del {
+            b"UNLINK"
+        } else {
+            b"DEL"
+        }
+    }
+}
+
 impl Engine {
     /// An empty engine.
     pub fn new(config: EngineConfig, codec: Box<dyn ValueCodec>) -> Engine {

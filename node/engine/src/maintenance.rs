@@ -360,6 +360,24 @@ impl Engine {
         }
     }
 
+    /// What `DEBUG OBJECT` says of a key's value, expired or not. Takes as long as a `DUMP`.
+    pub fn value_info(&self, db: u16, key: &[u8]) -> Option<ValueInfo> {
+        /// A type in front of the value, version and checksum behind it.
+        const FRAME_BYTES: usize = 11;
+        let place = place(self.hasher, self.config.cluster, None, key);
+        let value = self.dbs.get(usize::from(db))?.find(place, key)?.value();
+        let list = match value {
+            ValueRef::List(list) => list
+                .nodes_and_bytes()
+                .map(|(nodes, bytes)| (list.len(), nodes, bytes)),
+            _ => None,
+        };
+        Some(ValueInfo {
+            serialized_len: self.codec.dump(value).len().saturating_sub(FRAME_BYTES),
+            list,
+        })
+    }
+
     /// What `DEBUG OBJECT` and tests want to know of a key.
     pub fn key_info(&self, call: &Call<'_>, key: &[u8]) -> Option<KeyInfo> {
         let place = self.place(call, key);
@@ -375,6 +393,15 @@ impl Engine {
             value_bytes: entry.value().memory(),
         })
     }
+}
+
+/// What `DEBUG OBJECT` says of a value beside its [`KeyInfo`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ValueInfo {
+    /// Bytes of the value in a snapshot.
+    pub serialized_len: usize,
+    /// A large list's elements, nodes and bytes in nodes.
+    pub list: Option<(usize, usize, usize)>,
 }
 
 /// See [`Engine::key_info`].

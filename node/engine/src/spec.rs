@@ -94,7 +94,12 @@ pub struct CommandSpec {
     pub deprecated: Option<(&'static str, &'static str)>,
     /// Meant for the server's own use and for testing.
     pub syscmd: bool,
+    /// Finds the keys where rules cannot: they stand behind options, or what is done with them depends on options.
+    pub find_keys: Option<FindKeys>,
 }
+
+/// Calls its second argument with the index of each key and what is done with it.
+pub type FindKeys = fn(&[&[u8]], &mut dyn FnMut(usize, Key));
 
 impl CommandSpec {
     /// The base of struct-update syntax in rows.
@@ -113,6 +118,7 @@ impl CommandSpec {
         history: &[],
         deprecated: None,
         syscmd: false,
+        find_keys: None,
     };
 
     /// Whether `argc` arguments (with the name) are a possible number.
@@ -562,6 +568,13 @@ impl CommandSpec {
     pub fn first_key(&self, argv: &[&[u8]]) -> Option<usize> {
         match self.keys {
             [] => None,
+            [_, _, ..] if self.find_keys.is_some() => {
+                let mut first = None;
+                let _ = self.each_key(argv, &mut |i, _| {
+                    first.get_or_insert(i);
+                });
+                first
+            }
             [
                 KeySpec {
                     begin: Begin::Index(at),
@@ -592,6 +605,10 @@ impl CommandSpec {
         argv: &[&[u8]],
         found: &mut dyn FnMut(usize, Key),
     ) -> Result<(), KeysError> {
+        if let Some(find) = self.find_keys {
+            find(argv, found);
+            return Ok(());
+        }
         for spec in self.keys {
             spec.each_key(argv, &mut |i| found(i, spec.flags))?;
             // No rule describes the only one of these, the key behind `STORE` of `SORT`.
@@ -603,6 +620,11 @@ impl CommandSpec {
             }
         }
         Ok(())
+    }
+
+    /// Whether it looks at keys that are not among its arguments.
+    pub fn has_unknown_keys(&self) -> bool {
+        self.keys.iter().any(|k| k.begin == Begin::Unknown)
     }
 
     /// Whether the keys are not all in one plain range, so that older clients must ask with `COMMAND GETKEYS`.

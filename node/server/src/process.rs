@@ -6,7 +6,7 @@ use crate::driver::mio::{MioDriver, prepare};
 use crate::executor::{Executor, Host};
 use crate::logging;
 use crate::persist::{LoadRequest, RdbIn, RdbOut, SaveRequest};
-use crate::seam::{ControlOut, ExecutorHandle, ToExecutor};
+use crate::seam::{ControlInbox, ControlOut, ExecutorHandle, ToExecutor};
 use holdfast_raft_log::disk::StdDisk;
 use std::ffi::OsString;
 use std::fs::File;
@@ -150,7 +150,11 @@ fn start(mut config: Config) -> io::Result<()> {
     let pidfile = PidFile::create(&config);
     let clock = Clock::default();
     let (handle, parts) = prepare()?;
-    let mut control = ControlOut::default();
+    let spare = handle.clone();
+    // A server by itself needs one for `MIGRATE` only.
+    let mut control = ControlOut::to_be_started(Box::new(move |config, inbox| {
+        start_control(config, spare, inbox, [0; 2], clock)
+    }));
     let mut control_inbox = None;
     if crate::control::is_needed(&config) {
         let (out, inbox) = crate::seam::control_queue();
@@ -165,14 +169,7 @@ fn start(mut config: Config) -> io::Result<()> {
     let hash_seed = executor.engine.config().hash_seed;
     let driver = MioDriver::new(parts, executor, clock)?;
     if let Some(inbox) = control_inbox {
-        crate::control::start(crate::control::Parts {
-            make_engine: crate::control::engines(&config, hash_seed),
-            config,
-            executor: handle.clone(),
-            inbox,
-            disk: Arc::new(StdDisk::new()),
-            now_ms: Arc::new(move || clock.now().unix_ms()),
-        })?;
+        start_control(&config, handle.clone(), inbox, hash_seed, clock)?;
     }
     watch_signals(handle)?;
     tracing::info!("Server initialized");
@@ -188,6 +185,23 @@ fn start(mut config: Config) -> io::Result<()> {
     drop(pidfile);
     tracing::warn!("Holdfast is now ready to exit, bye bye...");
     Ok(())
+}
+
+fn start_control(
+    config: &Config,
+    executor: ExecutorHandle,
+    inbox: ControlInbox,
+    hash_seed: [u64; 2],
+    clock: Clock,
+) -> io::Result<()> {
+    crate::control::start(crate::control::Parts {
+        make_engine: crate::control::engines(config, hash_seed),
+        config: config.clone(),
+        executor,
+        inbox,
+        disk: Arc::new(StdDisk::new()),
+        now_ms: Arc::new(move || clock.now().unix_ms()),
+    })
 }
 
 /// An executor for production.

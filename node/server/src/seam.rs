@@ -4,6 +4,7 @@
 //! it takes no more commands from clients until they are gone ([`ControlOut::is_congested`]). The control thread
 //! waits asynchronously for room in the executor's queue ([`ExecutorHandle::send`]).
 
+use crate::config::Config;
 use crate::executor::{ConnId, Executor};
 use crate::journal::JournalPos;
 use crate::routing::Routing;
@@ -11,6 +12,7 @@ use bytes::Bytes;
 use holdfast_resp::Proto;
 use std::collections::VecDeque;
 use std::fmt;
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -284,23 +286,57 @@ pub fn control_queue() -> (ControlOut, ControlInbox) {
     (
         ControlOut {
             tx: Some(tx),
-            waiting: VecDeque::new(),
+            ..ControlOut::default()
         },
         rx,
     )
 }
 
+/// Starts a control thread, with the configuration as it is then.
+pub type StartControl = Box<dyn FnOnce(&Config, ControlInbox) -> io::Result<()> + Send>;
+
 /// The executor's end of the queue to the control thread.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct ControlOut {
     tx: Option<mpsc::Sender<ToControl>>,
     waiting: VecDeque<ToControl>,
+    /// How to start one where there is none yet.
+    start: Option<StartControl>,
+}
+
+impl fmt::Debug for ControlOut {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ControlOut")
+            .field("present", &self.is_present())
+            .field("waiting", &self.waiting)
+            .finish_non_exhaustive()
+    }
 }
 
 impl ControlOut {
     /// Whether there is a control thread at all.
     pub fn is_present(&self) -> bool {
         self.tx.is_some()
+    }
+
+    /// No control thread yet; it is started when first needed.
+    pub fn to_be_started(start: StartControl) -> ControlOut {
+        ControlOut {
+            start: Some(start),
+            ..ControlOut::default()
+        }
+    }
+
+    /// Starts the control thread if there is none. Whether there is one now.
+    pub fn ensure(&mut self, config: &Config) -> bool {
+        if let (None, Some(start)) = (&self.tx, self.start.take()) {
+            let (out, inbox) = control_queue();
+            match start(config, inbox) {
+                Ok(()) => self.tx = out.tx,
+                Err(error) => tracing::warn!("The control thread does not start: {error}"),
+            }
+        }
+        self.is_present()
     }
 
     /// Sends a message, or keeps it until there is room. Dropped only when there is no control thread.

@@ -419,8 +419,9 @@ fn restore(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
         ),
     };
     if at.is_some_and(|at| has_passed(call, at)) {
-        if replace && engine.live(call, place, key).is_some() {
-            delete_as_expired(engine, call, place, key);
+        if replace && engine.delete_and_report(call, key) {
+            let verb = engine.config().server_del();
+            call.rewrite(&[verb, key]);
         }
         call.reply_ok();
         return DONE;

@@ -169,6 +169,8 @@ fn sort_key(engine: &mut Engine, call: &mut Call<'_>, read_only: bool) -> CmdRes
     } else {
         let limits = engine.limits();
         let mut list = ListValue::new();
+        let bytes = output.iter().flatten().map(Vec::len).sum();
+        list.prepare(bytes, output.len(), &limits);
         for value in &output {
             list.push(End::Right, value.as_deref().unwrap_or_default(), &limits);
         }
@@ -227,6 +229,34 @@ fn sort_ro(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
     sort_key(engine, call, true)
 }
 
+/// `SORT`'s keys: the one to sort, and the last `STORE`.
+fn keys(argv: &[&[u8]], found: &mut dyn FnMut(usize, Key)) {
+    found(1, Key::RO.and(Key::ACCESS));
+    let mut store = None;
+    let mut i = 2;
+    while let Some(word) = argv.get(i) {
+        let is = |text: &str| word.eq_ignore_ascii_case(text.as_bytes());
+        i += match () {
+            () if is("LIMIT") => 3,
+            () if is("GET") || is("BY") => 2,
+            () => {
+                if is("STORE") && i + 1 < argv.len() {
+                    store = Some(i + 1);
+                }
+                1
+            }
+        };
+    }
+    if let Some(store) = store {
+        found(store, Key::OW.and(Key::UPDATE));
+    }
+}
+
+/// `SORT_RO`'s key.
+fn ro_keys(_: &[&[u8]], found: &mut dyn FnMut(usize, Key)) {
+    found(1, Key::RO.and(Key::ACCESS));
+}
+
 const BY_NOTE: &str = "For the optional BY/GET keyword. It is marked 'unknown' because the key names derive from the content of \
                        the key we sort";
 const STORE_NOTE: &str = "For the optional STORE keyword. It is marked 'unknown' because the keyword can appear anywhere in the \
@@ -255,6 +285,7 @@ pub const COMMANDS: &[Command] = &[
             complexity: "O(N+M*log(M)) where N is the number of elements in the list or set to sort, and M the number of returned elements. When the elements are not sorted, complexity is O(N).",
             summary: "Sorts the elements in a list, a set, or a sorted set, optionally storing the result.",
             args: "key:key [BY=by-pattern:pattern#1~pattern] [LIMIT={offset:int count:int}<limit>] [GET=get-pattern:pattern#1~pattern...+] [(ASC | DESC)<order>] [ALPHA<sorting>] [STORE=destination:key#2]",
+            find_keys: Some(keys),
             ..CommandSpec::EMPTY
         },
         sort,
@@ -278,6 +309,7 @@ pub const COMMANDS: &[Command] = &[
             complexity: "O(N+M*log(M)) where N is the number of elements in the list or set to sort, and M the number of returned elements. When the elements are not sorted, complexity is O(N).",
             summary: "Returns the sorted elements of a list, a set, or a sorted set.",
             args: "key:key [BY=by-pattern:pattern#1~pattern] [LIMIT={offset:int count:int}<limit>] [GET=get-pattern:pattern#1~pattern...+] [(ASC | DESC)<order>] [ALPHA<sorting>]",
+            find_keys: Some(ro_keys),
             ..CommandSpec::EMPTY
         },
         sort_ro,

@@ -504,6 +504,18 @@ fn msetex(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
     DONE
 }
 
+/// `SET`'s key is read, too, if `GET` is among the options.
+fn set_keys(argv: &[&[u8]], found: &mut dyn FnMut(usize, Key)) {
+    let options = argv.get(3..).unwrap_or_default();
+    let gets = options.iter().any(|a| a.eq_ignore_ascii_case(b"GET"));
+    let flags = if gets {
+        Key::RW.and(Key::ACCESS).and(Key::UPDATE)
+    } else {
+        Key::OW.and(Key::UPDATE)
+    };
+    found(1, flags);
+}
+
 /// The rows.
 pub const COMMANDS: &[Command] = &[
     Command::new(
@@ -727,6 +739,7 @@ pub const COMMANDS: &[Command] = &[
                 ),
                 ("8.1.0", "Added the `IFEQ` option."),
             ],
+            find_keys: Some(set_keys),
             ..CommandSpec::EMPTY
         },
         set,

@@ -207,6 +207,23 @@ fn bitfield_ro(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
     read(engine, call, &steps)
 }
 
+/// `BITFIELD`'s key is only read if all steps are.
+fn bitfield_keys(argv: &[&[u8]], found: &mut dyn FnMut(usize, Key)) {
+    let mut i = 2;
+    while let Some(word) = argv.get(i) {
+        let left = argv.len() - i - 1;
+        if word.eq_ignore_ascii_case(b"GET") && left >= 2 {
+            i += 3;
+        } else if word.eq_ignore_ascii_case(b"OVERFLOW") && left >= 1 {
+            i += 2;
+        } else {
+            found(1, Key::RW.and(Key::ACCESS).and(Key::UPDATE));
+            return;
+        }
+    }
+    found(1, Key::RO.and(Key::ACCESS));
+}
+
 /// The rows.
 pub const COMMANDS: &[Command] = &[
     Command::new(
@@ -230,6 +247,7 @@ pub const COMMANDS: &[Command] = &[
             complexity: "O(1) for each subcommand specified",
             summary: "Performs arbitrary bitfield integer operations on strings.",
             args: "key:key [(GET={encoding offset:int}<get-block> | {[OVERFLOW=(WRAP | SAT | FAIL)<overflow-block>] (SET={encoding offset:int value:int}<set-block> | INCRBY={encoding offset:int increment:int}<incrby-block>)<write-operation>}<write>)<operation>...]",
+            find_keys: Some(bitfield_keys),
             ..CommandSpec::EMPTY
         },
         bitfield,

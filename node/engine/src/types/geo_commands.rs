@@ -563,6 +563,25 @@ fn geodist(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
     DONE
 }
 
+/// The keys of `GEORADIUS` and `GEORADIUSBYMEMBER`: the set, and the last destination.
+fn georadius_keys(argv: &[&[u8]], found: &mut dyn FnMut(usize, Key)) {
+    found(1, Key::RO.and(Key::ACCESS));
+    let mut store = None;
+    let mut i = 5;
+    while let Some(word) = argv.get(i) {
+        let is_store =
+            word.eq_ignore_ascii_case(b"STORE") || word.eq_ignore_ascii_case(b"STOREDIST");
+        if is_store && i + 1 < argv.len() {
+            i += 1;
+            store = Some(i);
+        }
+        i += 1;
+    }
+    if let Some(store) = store {
+        found(store, Key::OW.and(Key::UPDATE));
+    }
+}
+
 /// The rows.
 pub const COMMANDS: &[Command] = &[
     Command::new(
@@ -672,6 +691,7 @@ pub const COMMANDS: &[Command] = &[
                 ("6.2.0", "Added the `ANY` option for `COUNT`."),
                 ("7.0.0", "Added support for uppercase unit names."),
             ],
+            find_keys: Some(georadius_keys),
             ..CommandSpec::EMPTY
         },
         georadius,
@@ -738,6 +758,7 @@ pub const COMMANDS: &[Command] = &[
                 ("6.2.0", "Added the `ANY` option for `COUNT`."),
                 ("7.0.0", "Added support for uppercase unit names."),
             ],
+            find_keys: Some(georadius_keys),
             ..CommandSpec::EMPTY
         },
         georadiusbymember,

@@ -466,6 +466,18 @@ impl ListValue {
         }
     }
 
+    /// Nodes of the large form, and the bytes in them; `None` in the small form.
+    pub fn nodes_and_bytes(&self) -> Option<(usize, usize)> {
+        let ListValue::Quick(q) = self else {
+            return None;
+        };
+        let bytes = |n: &Node| match n {
+            Node::Pack(lp) => lp.byte_len(),
+            Node::Plain(s) => s.len(),
+        };
+        Some((q.nodes.len(), q.nodes.iter().map(bytes).sum()))
+    }
+
     /// Bytes of memory that the value takes, roughly.
     pub fn memory(&self) -> usize {
         match self {

@@ -457,11 +457,7 @@ fn spop(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
     engine.removed_from(call, key, event, popped.len() == len, popped.len() as u64);
     // What was drawn, since copies would draw differently.
     if count.is_some() && popped.len() == len {
-        let verb: &[u8] = if engine.config().lazyfree_lazy_server_del {
-            b"UNLINK"
-        } else {
-            b"DEL"
-        };
+        let verb = engine.config().server_del();
         call.rewrite(&[verb, key]);
     } else {
         for batch in popped.chunks(SREM_BATCH) {

@@ -78,12 +78,24 @@ fn debug(ex: &mut Executor, id: ConnId, argv: &[&[u8]]) {
         }
         [b"object", _] => {
             let db = ex.conns[id].db;
-            match ex.key_info(db, argv[2]) {
-                Some(i) => {
-                    let text = format!(
+            let known = ex
+                .key_info(db, argv[2])
+                .zip(ex.engine.value_info(db, argv[2]));
+            match known {
+                Some((key, value)) => {
+                    let mut text = format!(
                         "Value at:0x0 refcount:1 encoding:{} serializedlength:{} lru:0 lru_seconds_idle:{}",
-                        i.encoding, i.entry_bytes, i.idle_s
+                        key.encoding, value.serialized_len, key.idle_s
                     );
+                    if let Some((len, nodes, bytes)) = value.list {
+                        let average = len as f64 / nodes as f64;
+                        let max = ex.config.int("list-max-listpack-size");
+                        let compressed = u8::from(ex.config.int("list-compress-depth") != 0);
+                        text += &format!(
+                            " ql_nodes:{nodes} ql_avg_node:{average:.2} ql_listpack_max:{max} \
+                             ql_compressed:{compressed} ql_uncompressed_size:{bytes}"
+                        );
+                    }
                     write::simple(ex.out(id), &text);
                 }
                 None => ex.reply_error(id, "ERR no such key"),

@@ -379,7 +379,7 @@ fn stats(ex: &Executor, out: &mut String) {
         "pubsubshard_channels" = ex.channels.shard_channels.len(),
         "latest_fork_usec" = 0,
         "total_forks" = 0,
-        "migrate_cached_sockets" = 0,
+        "migrate_cached_sockets" = ex.migrate.sockets,
         "unexpected_error_replies" = 0,
         "total_error_replies" = s.error_replies,
         "client_query_buffer_limit_disconnections" = s.query_limit_disconnections,

@@ -13,14 +13,34 @@ fn migrate(ex: &mut Executor, id: ConnId, argv: &[&[u8]]) {
     if ex.is_executing_transaction() {
         return ex.reply_error(id, "ERR MIGRATE is not allowed inside a transaction");
     }
-    if !ex.control.is_present() {
-        let text = "ERR MIGRATE needs 'cluster-enabled yes' or 'durability quorum'";
-        return ex.reply_error(id, text);
+    if !ex.control.ensure(&ex.config) {
+        return ex.reply_error(id, "ERR MIGRATE is not possible here");
     }
     ex.defer(id, argv);
 }
 
 const MOVED: Key = Key::RW.and(Key::ACCESS).and(Key::DELETE);
+
+/// The key, or those behind `KEYS`.
+fn migrate_keys(argv: &[&[u8]], found: &mut dyn FnMut(usize, Key)) {
+    let mut i = 6;
+    while let Some(word) = argv.get(i) {
+        let is = |text: &str| word.eq_ignore_ascii_case(text.as_bytes());
+        i += match () {
+            () if is("KEYS") => {
+                // Both together are an error of syntax, and none is a key.
+                if argv[3].is_empty() {
+                    (i + 1..argv.len()).for_each(|key| found(key, MOVED));
+                }
+                return;
+            }
+            () if is("AUTH") => 2,
+            () if is("AUTH2") => 3,
+            () => 1,
+        };
+    }
+    found(3, MOVED);
+}
 
 /// The rows of this file.
 pub(super) const COMMANDS: &[ServerCommand] = &[Command::new(
@@ -29,7 +49,6 @@ pub(super) const COMMANDS: &[ServerCommand] = &[Command::new(
         arity: -6,
         flags: flags([Flags::WRITE, Flags::MOVABLE_KEYS]),
         categories: acl([Acl::KEYSPACE, Acl::DANGEROUS]),
-        // The first is empty where KEYS is given; routing leaves an empty one out.
         keys: &[
             KeySpec::range(MOVED, 3, 0, 1),
             KeySpec::new(
@@ -57,6 +76,7 @@ pub(super) const COMMANDS: &[ServerCommand] = &[Command::new(
             ("4.0.7", "Added the `AUTH` option."),
             ("6.0.0", "Added the `AUTH2` option."),
         ],
+        find_keys: Some(migrate_keys),
         ..CommandSpec::EMPTY
     },
     migrate as ServerFn,

@@ -98,10 +98,9 @@ pub enum ControlError {
     Executor(#[from] ExecutorGone),
 }
 
-/// Whether a configuration needs the control thread.
+/// Whether a configuration needs the control thread from the start. A node that stands alone gets one with its first `MIGRATE`.
 pub fn is_needed(config: &Config) -> bool {
-    // A node that stands alone has it for MIGRATE.
-    !config.yes("witness") || config.yes("cluster-enabled")
+    config.yes("cluster-enabled") || config.get("durability") == "quorum"
 }
 
 /// Makes engines with the settings of a configuration.
@@ -180,6 +179,8 @@ struct Control {
     /// Slot migrations, on a data node of a cluster.
     migration: Option<Migration>,
     directory: SharedDirectory,
+    /// What `MIGRATE` keeps.
+    sockets: Arc<migrate::sockets::Sockets>,
     members: mpsc::Receiver<MemberEvent>,
     completions: mpsc::Receiver<Completion>,
     completed: mpsc::Sender<Completion>,
@@ -243,6 +244,7 @@ impl Control {
             waiters: Waiters::default(),
             migration: None,
             directory: SharedDirectory::default(),
+            sockets: Arc::default(),
             members,
             completions,
             completed,
@@ -576,9 +578,10 @@ impl Control {
                 .is_some_and(|name| name.eq_ignore_ascii_case(b"migrate")) =>
             {
                 let executor = self.executor.clone();
+                let sockets = self.sockets.clone();
                 let asking = self.settings.cluster;
                 tokio::spawn(migrate::command::run(
-                    executor, token, argv, client.db, asking,
+                    executor, sockets, token, argv, client.db, asking,
                 ));
                 return Ok(());
             }

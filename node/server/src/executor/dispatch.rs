@@ -350,8 +350,8 @@ impl Executor {
                 needs = needs.max(gate.of_key(db, key));
             }
         });
-        if !any || found.is_err() {
-            // It looks at the whole keyspace, or at none of it; waiting for the last position is right for both.
+        if !any || found.is_err() || spec.has_unknown_keys() {
+            // It looks at the whole keyspace, at keys that others name, or at none; waiting for the last position is right for both.
             needs = needs.max(if gate.is_empty() { JournalPos(0) } else { last });
         }
         self.depends.needs = needs;
@@ -536,6 +536,11 @@ impl Executor {
                 }
             }
             served_as_replica = routing.role == MyRole::Replica;
+        } else if write && self.routing.is_none() && self.paused_slots.is_some() {
+            // Keys are on their way to another server. Without slots all writes wait: elsewhere, everything would.
+            let argv = argv.iter().map(|a| Box::from(*a)).collect();
+            self.park(id, argv);
+            return Err(());
         }
         if data
             && self.gated
@@ -815,10 +820,15 @@ impl KeyScan {
     fn add(&mut self, entry: &Entry, argv: &[&[u8]]) {
         // Arguments that fit no rule are refused by the command itself.
         let _ = entry.spec.each_key(argv, &mut |i, flags| {
+<<<<<<< HEAD
             self.channels |= flags.has(Key::NOT_KEY) && entry.spec.group == Group::PubSub;
             if let Some(key) = argv.get(i)
                 && !(key.is_empty() && entry.spec.name == "migrate")
             {
+=======
+            self.channels |= flags.has(Key::NOT_KEY);
+            if let Some(key) = argv.get(i) {
+>>>>>>> 823e871 (MIGRATE from a server by itself, over connections kept for a while; keys that options name are found; MULTI stands before SELECT)
                 let slot = key_slot(key);
                 self.crossslot |= *self.slot.get_or_insert(slot) != slot;
             }

@@ -6,6 +6,7 @@
 
 use super::exec::PauseId;
 use super::peer::{Credentials, connect, read_reply};
+use super::sockets::{KEPT_FOR, Sockets};
 use crate::executor::{Executor, HeldKind, State};
 use crate::journal::JournalPos;
 use crate::seam::{DeferredToken, ExecutorHandle, Office};
@@ -14,8 +15,10 @@ use holdfast_engine::{Call, Engine, Mode, Outcome, key_slot};
 use holdfast_resp::reply::{self, Reply};
 use holdfast_resp::{Proto, parse_i64, write};
 use holdfast_slot_migration::SlotRanges;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
 
 /// What the arguments ask for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -192,6 +195,7 @@ impl Executor {
 /// Carries a `MIGRATE` out. `db` is the client's database.
 pub async fn run(
     executor: ExecutorHandle,
+    sockets: Arc<Sockets>,
     token: DeferredToken,
     argv: Vec<Bytes>,
     db: u16,
@@ -210,7 +214,10 @@ pub async fn run(
                 Err(_) => return,
                 Ok(dumped) if dumped.is_empty() => write::simple(&mut answer, "NOKEY"),
                 Ok(dumped) => {
-                    let (there, error) = send(&command, &dumped, asking).await;
+                    let (there, error, kept) = send(&command, &dumped, asking, &sockets).await;
+                    if let Some(number) = kept {
+                        tokio::spawn(expire(executor.clone(), sockets.clone(), number));
+                    }
                     if !command.copy {
                         gone = there;
                     }
@@ -222,25 +229,66 @@ pub async fn run(
             }
         }
     }
+    let count = sockets.count();
     // If the executor has ended nobody waits.
     let _ = executor
-        .run(move |ex| ex.finish_migrate(token, db, &gone, &answer))
+        .run(move |ex| {
+            ex.migrate.sockets = count;
+            ex.finish_migrate(token, db, &gone, &answer);
+        })
         .await;
 }
 
-/// Sends the keys. Returns those that the other side has acknowledged, and what went wrong.
-async fn send(
+/// Closes a kept connection when its time has passed.
+async fn expire(executor: ExecutorHandle, sockets: Arc<Sockets>, number: u64) {
+    tokio::time::sleep(KEPT_FOR).await;
+    sockets.expire(number);
+    let count = sockets.count();
+    // As above.
+    let _ = executor.run(move |ex| ex.migrate.sockets = count).await;
+}
+
+/// What the other side has acknowledged, what went wrong, and the number of the connection if it is kept.
+type Sent = (Vec<Vec<u8>>, Option<String>, Option<u64>);
+
+/// Sends the keys.
+async fn send(command: &Migrate, dumped: &[Dumped], asking: bool, sockets: &Sockets) -> Sent {
+    let (host, port) = (&command.host, command.port);
+    if let Some(stream) = sockets.take(host, port) {
+        let sent = send_on(stream, command, dumped, asking, sockets).await;
+        match sent {
+            // The other side may have closed it meanwhile: once more on a new one.
+            Err(Broken { heard: false, .. }) => {}
+            Err(broken) => return (broken.there, Some(broken.error), None),
+            Ok(sent) => return sent,
+        }
+    }
+    let Ok(stream) = connect(host, port, command.timeout).await else {
+        let error = "IOERR error or timeout connecting to the client";
+        return (Vec::new(), Some(error.into()), None);
+    };
+    match send_on(stream, command, dumped, asking, sockets).await {
+        Ok(sent) => sent,
+        Err(broken) => (broken.there, Some(broken.error), None),
+    }
+}
+
+/// A connection that broke, or took too long.
+struct Broken {
+    there: Vec<Vec<u8>>,
+    error: String,
+    /// The other side has answered something, or may be about to.
+    heard: bool,
+}
+
+async fn send_on(
+    mut stream: TcpStream,
     command: &Migrate,
     dumped: &[Dumped],
     asking: bool,
-) -> (Vec<Vec<u8>>, Option<String>) {
+    sockets: &Sockets,
+) -> Result<Sent, Broken> {
     let mut there = Vec::new();
-    let Ok(mut stream) = connect(&command.host, command.port, command.timeout).await else {
-        return (
-            there,
-            Some("IOERR error or timeout connecting to the client".into()),
-        );
-    };
     let mut out = Vec::new();
     let mut before = usize::from(command.credentials.write(&mut out));
     write::command(&mut out, &["SELECT", &command.db.to_string()]);
@@ -262,16 +310,16 @@ async fn send(
         stream.write_all(&out).await?;
         stream.flush().await
     };
-    if !matches!(
-        tokio::time::timeout(command.timeout, writing).await,
-        Ok(Ok(()))
-    ) {
-        return (
+    let written = tokio::time::timeout(command.timeout, writing).await;
+    if !matches!(written, Ok(Ok(()))) {
+        return Err(Broken {
             there,
-            Some("IOERR error or timeout writing to target instance".into()),
-        );
+            error: "IOERR error or timeout writing to target instance".into(),
+            heard: written.is_err(),
+        });
     }
     let mut refused: Option<String> = None;
+    let mut misplaced = false;
     let mut buf = Vec::new();
     for i in 0..before + dumped.len() {
         let reply = tokio::time::timeout(command.timeout, read_reply(&mut stream, &mut buf)).await;
@@ -279,22 +327,28 @@ async fn send(
             Ok(Ok(Reply::Error(error))) => {
                 let text = String::from_utf8_lossy(&error).into_owned();
                 refused.get_or_insert(format!("ERR Target instance replied with error: {text}"));
+                // After a refused AUTH or SELECT nothing that follows goes where it should.
+                misplaced |= i < before;
             }
             Ok(Ok(_)) => {
-                // After a refused AUTH or SELECT nothing that follows went where it should.
                 if let Some(d) = i.checked_sub(before).and_then(|i| dumped.get(i))
-                    && refused.is_none()
+                    && !misplaced
                 {
                     there.push(d.key.clone());
                 }
             }
             Ok(Err(_)) | Err(_) => {
                 let error = "IOERR error or timeout reading to target instance";
-                return (there, Some(refused.unwrap_or_else(|| error.into())));
+                return Err(Broken {
+                    there,
+                    error: refused.unwrap_or_else(|| error.into()),
+                    heard: reply.is_err() || i > 0,
+                });
             }
         }
     }
-    (there, refused)
+    let kept = sockets.keep(&command.host, command.port, stream);
+    Ok((there, refused, Some(kept)))
 }
 
 #[cfg(test)]

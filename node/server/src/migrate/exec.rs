@@ -114,6 +114,8 @@ pub struct ExecMigrations {
     exports: BTreeMap<JobId, Export>,
     imports: BTreeMap<ConnId, Import>,
     paused: BTreeMap<PauseId, SlotRanges>,
+    /// Connections that `MIGRATE` keeps for the next time.
+    pub(crate) sockets: usize,
     /// Handed off, not yet known to be adopted: whoever asks for them waits.
     leaving: BTreeMap<JobId, SlotRanges>,
     /// Handed off and adopted, while the bus may not know it yet. The newest last.

@@ -14,4 +14,5 @@ pub mod exec;
 pub mod link;
 pub mod peer;
 pub mod records;
+pub mod sockets;
 pub mod stream;
