@@ -526,25 +526,6 @@ impl KeySpec {
     }
 }
 
-/// The argument behind the last `STORE` of a `SORT`.
-fn store_position(argv: &[&[u8]]) -> Option<usize> {
-    let mut found = None;
-    let mut i = 2;
-    while let Some(word) = argv.get(i) {
-        let is = |name: &str| word.eq_ignore_ascii_case(name.as_bytes());
-        i += match () {
-            () if is("LIMIT") => 2,
-            () if is("BY") || is("GET") => 1,
-            () if is("STORE") && i + 1 < argv.len() => {
-                found = Some(i + 1);
-                1
-            }
-            () => 0,
-        } + 1;
-    }
-    found
-}
-
 fn keyword_position(argv: &[&[u8]], word: &str, from: i16) -> Option<usize> {
     let is_word = |i: &usize| {
         argv.get(*i)
@@ -611,13 +592,6 @@ impl CommandSpec {
         }
         for spec in self.keys {
             spec.each_key(argv, &mut |i| found(i, spec.flags))?;
-            // No rule describes the only one of these, the key behind `STORE` of `SORT`.
-            if matches!(spec.begin, Begin::Unknown)
-                && spec.flags.has(Key::OW)
-                && let Some(at) = store_position(argv)
-            {
-                found(at, spec.flags);
-            }
         }
         Ok(())
     }

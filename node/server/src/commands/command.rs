@@ -150,19 +150,6 @@ fn command_getkeys(ex: &mut Executor, id: ConnId, argv: &[&[u8]]) {
     }
 }
 
-/// What is done with a key, where that depends on the other arguments.
-fn flags_as_given(argv: &[&[u8]], flags: Key) -> Key {
-    let has = |from: usize, word: &[u8]| {
-        let mut rest = argv.iter().skip(from);
-        rest.any(|a| a.eq_ignore_ascii_case(word))
-    };
-    match argv[0].to_ascii_lowercase().as_slice() {
-        b"set" if !has(3, b"GET") => Key::OW.and(Key::UPDATE),
-        b"bitfield" if !has(2, b"SET") && !has(2, b"INCRBY") => Key::RO.and(Key::ACCESS),
-        _ => flags,
-    }
-}
-
 fn command_getkeysandflags(ex: &mut Executor, id: ConnId, argv: &[&[u8]]) {
     let argv = &argv[2..];
     if let Some(keys) = keys_of(ex, id, argv) {
@@ -172,7 +159,6 @@ fn command_getkeysandflags(ex: &mut Executor, id: ConnId, argv: &[&[u8]]) {
         for (i, flags) in keys {
             write::array(out, 2);
             write::bulk(out, argv[i]);
-            let flags = flags_as_given(argv, flags);
             let about_rules = Key::VARIABLE_FLAGS.and(Key::INCOMPLETE);
             let names: Vec<&str> = flags
                 .names()

@@ -820,15 +820,8 @@ impl KeyScan {
     fn add(&mut self, entry: &Entry, argv: &[&[u8]]) {
         // Arguments that fit no rule are refused by the command itself.
         let _ = entry.spec.each_key(argv, &mut |i, flags| {
-<<<<<<< HEAD
             self.channels |= flags.has(Key::NOT_KEY) && entry.spec.group == Group::PubSub;
-            if let Some(key) = argv.get(i)
-                && !(key.is_empty() && entry.spec.name == "migrate")
-            {
-=======
-            self.channels |= flags.has(Key::NOT_KEY);
             if let Some(key) = argv.get(i) {
->>>>>>> 823e871 (MIGRATE from a server by itself, over connections kept for a while; keys that options name are found; MULTI stands before SELECT)
                 let slot = key_slot(key);
                 self.crossslot |= *self.slot.get_or_insert(slot) != slot;
             }
