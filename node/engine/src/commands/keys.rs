@@ -1,6 +1,6 @@
 //! Commands on keys, whatever they hold.
 
-use super::expire::{delete_as_expired, has_passed};
+use super::expire::has_passed;
 use crate::call::{Call, CmdError, CmdResult, DONE};
 use crate::engine::{BadPayload, Engine, Ttl};
 use crate::events::EventClass;
@@ -408,7 +408,6 @@ fn restore(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
             }
             BadPayload::Malformed(_) => CmdError::Static("ERR Bad data format"),
         })?;
-    let place = engine.place(call, key);
     let at = match ttl {
         0 => None,
         ttl if absolute => Some(ttl as u64),

@@ -2,7 +2,7 @@
 
 use super::ServerCommand;
 use super::rows::*;
-use crate::executor::{ConnId, Executor, ShutdownOptions};
+use crate::executor::{ConnId, CopiesWanted, Executor, ShutdownOptions};
 use crate::seam::Office;
 use holdfast_resp::{parse_i64, write};
 
@@ -88,17 +88,66 @@ fn wait(ex: &mut Executor, id: ConnId, argv: &[&[u8]]) {
         Some(_) => return ex.reply_error(id, "ERR timeout is negative"),
         None => return ex.reply_error(id, "ERR timeout is not an integer or out of range"),
     };
-    let last = ex.conns[id].last_write;
-    let copies = ex.journal.copies(last);
-    if wanted <= copies as i64 || ex.conns[id].multi.is_some() || ex.is_executing_transaction() {
-        return write::int(ex.out(id), copies as i64);
+    let wanted = CopiesWanted {
+        count: wanted,
+        upto: ex.conns[id].last_write,
+        on_disk: false,
+    };
+    wait_or_answer(ex, id, argv, wanted, timeout);
+}
+
+/// Without an append-only file: copies on the disks of other voters are all that it can wait for.
+fn waitaof(ex: &mut Executor, id: ConnId, argv: &[&[u8]]) {
+    let local = match parse_i64(argv[1]) {
+        Some(n @ 0..=1) => n,
+        Some(_) => {
+            return ex.reply_error(id, "ERR value is out of range, value must between 0 and 1");
+        }
+        None => return ex.reply_error(id, "ERR value is not an integer or out of range"),
+    };
+    let count = match parse_i64(argv[2]) {
+        Some(n) if n >= 0 => n,
+        _ => return ex.reply_error(id, "ERR value is out of range, must be positive"),
+    };
+    let timeout = match parse_i64(argv[3]) {
+        Some(t) if t >= 0 => t as u64,
+        Some(_) => return ex.reply_error(id, "ERR timeout is negative"),
+        None => return ex.reply_error(id, "ERR timeout is not an integer or out of range"),
+    };
+    if matches!(ex.office, Office::Follower { .. }) {
+        return ex.reply_error(id, "ERR WAITAOF cannot be used with replica instances. Please also note that writes to replicas are just local and are not propagated.");
+    }
+    if local > 0 {
+        return ex.reply_error(
+            id,
+            "ERR WAITAOF cannot be used when numlocal is set but appendonly is disabled.",
+        );
+    }
+    let wanted = CopiesWanted {
+        count,
+        upto: ex.conns[id].last_write,
+        on_disk: true,
+    };
+    wait_or_answer(ex, id, argv, wanted, timeout);
+}
+
+fn wait_or_answer(
+    ex: &mut Executor,
+    id: ConnId,
+    argv: &[&[u8]],
+    wanted: CopiesWanted,
+    timeout: u64,
+) {
+    let (copies, answer) = ex.copies_there(wanted);
+    if wanted.count <= copies || ex.conns[id].multi.is_some() || ex.is_executing_transaction() {
+        return ex.out(id).extend_from_slice(&answer);
     }
     ex.followers.wants_acks = true;
     // Rounded up: never early by what a millisecond hides.
     let now_ms = ex.now.mono_us.div_ceil(1000);
     let deadline_ms = (timeout > 0).then(|| now_ms.saturating_add(timeout));
     let argv = argv.iter().map(|a| Box::from(*a)).collect();
-    ex.wait_for_copies(id, argv, (wanted, last), deadline_ms);
+    ex.wait_for_copies(id, argv, wanted, deadline_ms);
 }
 
 fn time(ex: &mut Executor, id: ConnId, _: &[&[u8]]) {
@@ -165,6 +214,22 @@ pub(super) const COMMANDS: &[ServerCommand] = &[
             ..CommandSpec::EMPTY
         },
         wait as ServerFn,
+    ),
+    Command::new(
+        CommandSpec {
+            name: "waitaof",
+            arity: 4,
+            flags: Flags::BLOCKING,
+            categories: Acl::CONNECTION,
+            group: Group::Generic,
+            since: "7.2.0",
+            complexity: "O(1)",
+            summary: "Blocks until all of the preceding write commands sent by the connection are written to the append-only file of the primary and/or replicas.",
+            args: "numlocal:int numreplicas:int timeout:int",
+            tips: &["request_policy:all_shards", "response_policy:agg_min"],
+            ..CommandSpec::EMPTY
+        },
+        waitaof as ServerFn,
     ),
     Command::new(
         CommandSpec {

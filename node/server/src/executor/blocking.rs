@@ -14,6 +14,17 @@ const COPIES_POLL_MS: u64 = 2;
 /// With more waiting clients than this it is looked at only so often, else with every turn.
 const COPIES_EVERY_TURN_MAX: usize = 64;
 
+/// What `WAIT` and `WAITAOF` wait for: so many copies of everything up to there.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct CopiesWanted {
+    /// How many.
+    pub count: i64,
+    /// Up to where.
+    pub upto: JournalPos,
+    /// They must be on disks, and the answer says so.
+    pub on_disk: bool,
+}
+
 /// Who waits for what.
 #[derive(Debug, Default)]
 pub(crate) struct Waiting {
@@ -21,8 +32,8 @@ pub(crate) struct Waiting {
     keys: BTreeMap<Key, VecDeque<ConnId>>,
     /// Deadlines, by the monotonic clock in milliseconds.
     deadlines: BTreeSet<(u64, ConnId)>,
-    /// For so many copies of everything up to there.
-    copies: BTreeMap<ConnId, (i64, JournalPos)>,
+    /// For copies.
+    copies: BTreeMap<ConnId, CopiesWanted>,
     next_copies_ms: u64,
     clients: usize,
     /// The keys of whose end clients are to hear, and how many.
@@ -137,14 +148,13 @@ impl Executor {
         &mut self,
         id: ConnId,
         argv: OwnedArgv,
-        wanted: (i64, JournalPos),
+        wanted: CopiesWanted,
         deadline_ms: Option<u64>,
     ) {
         let Some(db) = self.conns.get(id).map(|c| c.db) else {
             return;
         };
-        let mut on_timeout = Vec::new();
-        write::int(&mut on_timeout, self.journal.copies(wanted.1) as i64);
+        let (_, on_timeout) = self.copies_there(wanted);
         let blocked = Blocked {
             argv,
             keys: Vec::new(),
@@ -156,6 +166,22 @@ impl Executor {
         self.waiting.copies.insert(id, wanted);
     }
 
+    /// How many copies there are, and the answer that says so.
+    pub(crate) fn copies_there(&self, wanted: CopiesWanted) -> (i64, Vec<u8>) {
+        let mut copies = self.journal.copies(wanted.upto) as i64;
+        let mut answer = Vec::new();
+        if wanted.on_disk {
+            // Followers of the backlog do not say what they have on their disks; voters say nothing else.
+            if !self.gated {
+                copies = 0;
+            }
+            write::array(&mut answer, 2);
+            write::int(&mut answer, 0);
+        }
+        write::int(&mut answer, copies);
+        (copies, answer)
+    }
+
     /// Answers those that have waited for copies which are there now.
     pub(super) fn serve_copies(&mut self) {
         let now = self.now.mono_ms();
@@ -164,17 +190,15 @@ impl Executor {
             return;
         }
         self.waiting.next_copies_ms = now + COPIES_POLL_MS;
-        let waiting: Vec<(ConnId, (i64, JournalPos))> = self
+        let waiting: Vec<(ConnId, CopiesWanted)> = self
             .waiting
             .copies
             .iter()
             .map(|(id, w)| (*id, *w))
             .collect();
-        for (id, (wanted, upto)) in waiting {
-            let copies = self.journal.copies(upto) as i64;
-            let mut reply = Vec::new();
-            write::int(&mut reply, copies);
-            if copies >= wanted {
+        for (id, wanted) in waiting {
+            let (copies, reply) = self.copies_there(wanted);
+            if copies >= wanted.count {
                 self.unblock_with(id, &reply);
             } else if let Some(c) = self.conns.get_mut(id)
                 && let State::Blocked(blocked) = &mut c.state

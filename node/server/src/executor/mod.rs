@@ -46,6 +46,7 @@ use crate::journal::{AsyncJournal, Journal};
 use crate::persist::{LoadRequest, Persistence, RdbIn, RdbOut, SaveRequest};
 use crate::routing::Routing;
 use crate::seam::{ControlOut, Office};
+pub(crate) use blocking::CopiesWanted;
 use blocking::Waiting;
 use dispatch::Depends;
 use holdfast_cluster_bus::{NodeId, SlotSet};
