@@ -120,7 +120,11 @@ pub(crate) fn zipmap_to_listpack(b: &[u8]) -> Result<Listpack, &'static str> {
                     .try_into()
                     .map_err(|_| BAD)?;
                 *at += 4;
-                Ok(Some(u32::from_le_bytes(raw) as usize))
+                match u32::from_le_bytes(raw) as usize {
+                    // Readers that take a length for one of a single byte where it could be would go astray.
+                    n if n < 254 => Err("zipmap length longer than it need be"),
+                    n => Ok(Some(n)),
+                }
             }
             n => Ok(Some(usize::from(n))),
         }

@@ -1,6 +1,7 @@
 //! RDB files in production: a thread for each that is written or read.
 
 use super::{Failure, Framing, LoadRequest, Loaded, LoadedKey, RdbIn, RdbOut, SaveRequest};
+use holdfast_engine::AccessNote;
 use holdfast_rdb::{Draft, Event, Fault, Packer, RdbError, RdbReader, ReadOptions};
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -330,13 +331,16 @@ fn read_all(
                     db,
                     key,
                     expire_at_ms,
+                    idle_s,
+                    frequency,
                     value,
-                    ..
                 } => {
+                    let frequency = frequency.map(AccessNote::Frequency);
                     batch.push(LoadedKey {
                         db,
                         key,
                         expire_at_ms,
+                        access: frequency.or(idle_s.map(AccessNote::IdleSeconds)),
                         value,
                     });
                     keys += 1;

@@ -164,6 +164,7 @@ impl Executor {
             db,
             key,
             expire_at_ms,
+            access,
             mut value,
         } in keys
         {
@@ -191,6 +192,9 @@ impl Executor {
                 ));
             }
             self.engine.load_key(db, &key, expire_at_ms, value);
+            if let Some(note) = access {
+                self.engine.set_access(db, &key, note, now_ms);
+            }
             self.persist.keys_loaded += 1;
         }
         Ok(())

@@ -13,7 +13,9 @@ pub mod save;
 
 use crate::config::Config;
 use crate::executor::Executor;
-use holdfast_engine::{BadPayload, Command, Engine, TypeLimits, Value, ValueCodec, ValueRef};
+use holdfast_engine::{
+    AccessNote, BadPayload, Command, Engine, TypeLimits, Value, ValueCodec, ValueRef,
+};
 use holdfast_rdb::{Draft, DumpCodec, RdbVersion};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -95,6 +97,8 @@ pub struct LoadedKey {
     pub key: Vec<u8>,
     /// Unix time in milliseconds.
     pub expire_at_ms: Option<u64>,
+    /// What the file says of accesses to it.
+    pub access: Option<AccessNote>,
     /// Its value.
     pub value: Value,
 }
