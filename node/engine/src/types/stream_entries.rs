@@ -120,7 +120,7 @@ impl StreamEntries {
             }
         }
         self.len += 1;
-        self.entries_added += 1;
+        self.entries_added = self.entries_added.wrapping_add(1);
         self.last_id = id;
         if self.len == 1 {
             self.first_id = id;
@@ -289,7 +289,7 @@ impl StreamEntries {
             let before_first = added.wrapping_sub(self.len as i64);
             match id.cmp(&self.first_id) {
                 std::cmp::Ordering::Less => return before_first,
-                std::cmp::Ordering::Equal => return before_first + 1,
+                std::cmp::Ordering::Equal => return before_first.wrapping_add(1),
                 std::cmp::Ordering::Greater => {}
             }
         }
