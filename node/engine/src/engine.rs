@@ -15,7 +15,7 @@ use crate::keyspace::slabs::Slabs;
 use crate::keyspace::{Db, Place, place};
 use crate::slots::SlotSet;
 use crate::snapshot::Snapshots;
-use crate::spec::{Command, NameIndex};
+use crate::spec::{Command, Flags, NameIndex};
 use crate::types::TypeLimits;
 use crate::value::{DataType, StrRef, Value, ValueRef};
 
@@ -269,7 +269,11 @@ impl Engine {
         let reply_start = call.reply.len();
         let dirty = call.fx.dirty();
         call.fx.explicit = false;
-        call.fx.begin_unit();
+        // What `SCAN` and `RANDOMKEY` find expired on their way are keys that nobody has named: each goes by itself.
+        let is_unit = !command.spec.flags.has(Flags::TOUCHES_ARBITRARY_KEYS);
+        if is_unit {
+            call.fx.begin_unit();
+        }
         let result = if command.spec.arity_ok(call.argv.len()) {
             (command.run)(self, call)
         } else {
@@ -286,7 +290,9 @@ impl Engine {
         if call.fx.enabled() && call.fx.dirty() != dirty && !call.fx.explicit {
             call.fx.propagate(call.db, call.argv);
         }
-        call.fx.end_unit();
+        if is_unit {
+            call.fx.end_unit();
+        }
         outcome
     }
 

@@ -88,6 +88,9 @@ fn flags_of(c: &Connection) -> String {
     if c.no_touch {
         flags.push('T');
     }
+    if c.import_source {
+        flags.push('I');
+    }
     if c.info.unix_path.is_some() {
         flags.push('U');
     }
@@ -412,6 +415,16 @@ fn client_no_touch(ex: &mut Executor, id: ConnId, argv: &[&[u8]]) {
     }
 }
 
+fn client_import_source(ex: &mut Executor, id: ConnId, argv: &[&[u8]]) {
+    if !ex.settings.import_mode && !argv[2].eq_ignore_ascii_case(b"off") {
+        return ex.reply_error(id, "ERR Server is not in import mode");
+    }
+    if let Some(on) = switch(ex, id, argv[2]) {
+        ex.conns[id].import_source = on;
+        write::ok(ex.out(id));
+    }
+}
+
 fn client_reply(ex: &mut Executor, id: ConnId, argv: &[&[u8]]) {
     match argv[2].to_ascii_lowercase().as_slice() {
         b"on" => {
@@ -694,6 +707,18 @@ pub(super) const COMMANDS: &[ServerCommand] = &[
             },
             client_no_touch as ServerFn,
         ),
+Command::new(CommandSpec {
+name: "import-source",
+arity: 3,
+flags: flags([Flags::NOSCRIPT, Flags::LOADING, Flags::STALE]),
+categories: Acl::CONNECTION,
+group: Group::Connection,
+since: "8.1.0",
+complexity: "O(1)",
+summary: "Marks this client as an import source when the server is in import mode.",
+args: "(ON | OFF)<enabled>",
+..CommandSpec::EMPTY
+}, client_import_source as ServerFn),
         Command::new(
             CommandSpec {
                 name: "reply",

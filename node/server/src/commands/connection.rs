@@ -197,6 +197,7 @@ fn reset(ex: &mut Executor, id: ConnId, _: &[&[u8]]) {
     c.readonly = false;
     c.no_evict = false;
     c.no_touch = false;
+    c.import_source = false;
     c.reply = ReplyMode::On;
     c.durability = DurabilityChoice::Server;
     c.authenticated = authenticated;

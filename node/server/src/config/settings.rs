@@ -19,6 +19,8 @@ pub struct OutputLimit {
 pub struct Settings {
     /// `maxclients`
     pub maxclients: usize,
+    /// `import-mode`: nothing expires.
+    pub import_mode: bool,
     /// `timeout`, in seconds; 0 is never.
     pub timeout_s: u64,
     /// `tcp-keepalive`, in seconds; 0 is off.
@@ -122,6 +124,7 @@ impl Settings {
         };
         Settings {
             maxclients: c.size("maxclients"),
+            import_mode: c.yes("import-mode"),
             timeout_s: c.size("timeout") as u64,
             tcp_keepalive_s: c.size("tcp-keepalive") as u64,
             query_buffer_bytes_max: c.size("client-query-buffer-limit"),

@@ -645,7 +645,7 @@ pub const DIRECTIVES: &[Directive] = &[
         NONE,
     ),
     known("ignore-warnings", "", Kind::Str, "", NONE),
-    known("import-mode", "", Kind::Bool, "no", NONE),
+    acts("import-mode", "", Kind::Bool, "no", NONE),
     known("io-threads", "", Kind::Int { min: 1, max: 256 }, "1", NONE),
     known("io-threads-always-active", "", Kind::Bool, "no", HIDDEN),
     known("jemalloc-bg-thread", "", Kind::Bool, "yes", NONE),

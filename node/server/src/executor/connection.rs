@@ -172,6 +172,8 @@ pub struct Connection {
     pub no_evict: bool,
     /// `CLIENT NO-TOUCH`
     pub no_touch: bool,
+    /// `CLIENT IMPORT-SOURCE`
+    pub import_source: bool,
     /// `CLIENT CAPA redirect`
     pub capa_redirect: bool,
     /// A slot migration's link to a source: its commands are effects, not requests.
@@ -230,6 +232,7 @@ impl Connection {
             durability: DurabilityChoice::Server,
             no_evict: false,
             no_touch: false,
+            import_source: false,
             capa_redirect: false,
             internal: false,
             multi: None,

@@ -140,6 +140,7 @@ impl Executor {
             || self.pause().is_some()
             || self.ending != Ending::Running
             || self.is_loading()
+            || self.settings.import_mode
             || matches!(self.office, crate::seam::Office::Follower { .. })
         {
             return;

@@ -264,6 +264,43 @@ impl Executor {
         }
     }
 
+    /// How a command is executed while data are imported (`import-mode`): nothing expires, but only the client from which the data
+    /// come sees what should have. What others overwrite is deleted first.
+    #[cold]
+    fn import_mode_of(&mut self, id: ConnId, command: &'static Command, argv: &[&[u8]]) -> Mode {
+        let Some(c) = self.conns.get(id) else {
+            return Mode::Replica;
+        };
+        let db = c.db;
+        if c.import_source {
+            return Mode::Apply;
+        }
+        let spec = &command.resolve(argv).spec;
+        if !spec.flags.has(Flags::WRITE) {
+            return Mode::Replica;
+        }
+        let mut keys = Vec::new();
+        // Arguments that fit no rule are refused by the command itself.
+        let _ = spec.each_key(argv, &mut |i, _| keys.extend(argv.get(i)));
+        let mut reply = Vec::new();
+        for key in keys {
+            let mut call = Call {
+                argv,
+                db,
+                slot: None,
+                proto: Proto::Resp2,
+                now_ms: self.now.unix_ms(),
+                mode: Mode::Primary,
+                may_block: false,
+                rng: &mut self.rng,
+                reply: &mut reply,
+                fx: &mut self.fx,
+            };
+            self.engine.exists(&mut call, key);
+        }
+        Mode::Apply
+    }
+
     fn run_data(
         &mut self,
         id: ConnId,
@@ -272,18 +309,20 @@ impl Executor {
         argv: &[&[u8]],
         may_block: bool,
     ) {
-        let Some(c) = self.conns.get_mut(id) else {
-            return;
-        };
-        let start = c.out.buf.len();
         let before = self.fx.bytes().len();
         // During a pause nothing changes, not even by expiry.
         let keeps = self.pause.is_some() && !command.spec.flags.has(Flags::WRITE);
         let mode = if matches!(self.office, Office::Follower { .. }) || keeps {
             Mode::Replica
+        } else if self.settings.import_mode {
+            self.import_mode_of(id, command, argv)
         } else {
             Mode::Primary
         };
+        let Some(c) = self.conns.get_mut(id) else {
+            return;
+        };
+        let start = c.out.buf.len();
         let mut call = Call {
             argv,
             db: c.db,

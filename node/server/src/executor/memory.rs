@@ -33,6 +33,10 @@ impl Executor {
 
     #[cold]
     fn evict_above(&mut self, max: u64) -> bool {
+        // During an import nothing is evicted.
+        if self.settings.import_mode {
+            return false;
+        }
         // Copies do as their primary does.
         if matches!(self.office, Office::Follower { .. }) || self.is_loading() {
             return true;
