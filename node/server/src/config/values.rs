@@ -182,6 +182,9 @@ pub fn canonical(d: &Directive, words: &[&str], old: &str) -> Result<String, Str
             "no" => Ok("no".into()),
             _ => Err("argument must be 'yes' or 'no'".into()),
         },
+        Kind::Str if d.name == "dbfilename" && single()?.contains('/') => {
+            Err("dbfilename can't be a path, just a filename".into())
+        }
         Kind::Str => Ok(single()?.to_string()),
         Kind::Enum(names) => one_of(names, single()?),
         Kind::Flags(names) => {

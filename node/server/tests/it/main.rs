@@ -13,5 +13,6 @@ mod durable_shard;
 mod local_cluster;
 mod migration;
 mod operations;
+mod persistence;
 mod rebuild;
 mod tools;
