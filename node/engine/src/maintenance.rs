@@ -8,6 +8,7 @@ use crate::engine::Engine;
 use crate::events::EventClass;
 use crate::keyspace::entry::Entry;
 use crate::keyspace::field_index::SlotFields;
+use crate::keyspace::table::Table;
 use crate::keyspace::{Place, place};
 use crate::slots::{SlotFilter, SlotSet};
 use crate::snapshot::{SnapshotId, SnapshotProgress, SnapshotSink};
@@ -348,6 +349,19 @@ impl Engine {
         let place = place(self.hasher, self.config.cluster, None, key);
         let entry = self.dbs.get(usize::from(db))?.find(place, key)?;
         (entry.expire_at_ms() >= now_ms).then(|| entry.value().ty())
+    }
+
+    /// What `DEBUG HTSTATS` says of a database: of all its tables together, as there is one for each slot, and of no second table,
+    /// since keys with an expiry are in the same one.
+    pub fn describe_keyspace(&self, db: u16) -> Option<String> {
+        let db = self.dbs.get(usize::from(db))?;
+        let tables = (0..db.tables_len()).filter_map(|slot| db.table(slot));
+        let room: usize = tables.map(Table::room).sum();
+        Some(format!(
+            "[Dictionary HT]\nHash table 0 stats (main hash table):\n table size: {room}\n number of entries: {}\n \
+             rehashing index: -1\n[Expires HT]\n",
+            db.len()
+        ))
     }
 
     /// What `DEBUG HTSTATS-KEY` says of a key; `None` if its value has no such hash table.

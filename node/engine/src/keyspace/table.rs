@@ -457,6 +457,11 @@ impl Table {
         self.groups
     }
 
+    /// Number of entries up to which it does not grow.
+    pub fn room(&self) -> usize {
+        self.groups * FILL_MAX
+    }
+
     /// Number of entries in a group; 0 if there is no such group.
     pub fn group_len(&self, index: usize) -> usize {
         if index < self.groups {

@@ -84,7 +84,7 @@ fn document(out: &mut Vec<u8>, proto: Proto, table: &super::Table, e: &Entry) {
 fn command_list(ex: &mut Executor, id: ConnId, argv: &[&[u8]]) {
     let table = ex.table;
     let keep: Box<dyn Fn(&Entry) -> bool> = match argv[2..] {
-        [] => Box::new(|e| e.parent.is_none()),
+        [] => Box::new(|_| true),
         [by, kind, value] if by.eq_ignore_ascii_case(b"filterby") => {
             let value = String::from_utf8_lossy(value).to_ascii_lowercase();
             if kind.eq_ignore_ascii_case(b"aclcat") {

@@ -20,6 +20,8 @@ fn debug(ex: &mut Executor, id: ConnId, argv: &[&[u8]]) {
                 "    Output a hex signature representing the current DB content.",
                 "DIGEST-VALUE <key> [<key> ...]",
                 "    Output a hex signature of the values of all the specified keys.",
+                "HTSTATS <dbid>",
+                "    Output the state of the hash tables of a database.",
                 "HTSTATS-KEY <key>",
                 "    Output the state of the hash table in the value of <key>.",
                 "JMAP",
@@ -83,9 +85,15 @@ fn debug(ex: &mut Executor, id: ConnId, argv: &[&[u8]]) {
                 .zip(ex.engine.value_info(db, argv[2]));
             match known {
                 Some((key, value)) => {
+                    // The time of the last access, as many bits of it as Valkey keeps.
+                    let accessed_s =
+                        (ex.now.unix_ms() / 1000).saturating_sub(u64::from(key.idle_s));
                     let mut text = format!(
-                        "Value at:0x0 refcount:1 encoding:{} serializedlength:{} lru:0 lru_seconds_idle:{}",
-                        key.encoding, value.serialized_len, key.idle_s
+                        "Value at:0x0 refcount:1 encoding:{} serializedlength:{} lru:{} lru_seconds_idle:{}",
+                        key.encoding,
+                        value.serialized_len,
+                        accessed_s & 0xff_ffff,
+                        key.idle_s
                     );
                     if let Some((len, nodes, bytes)) = value.list {
                         let average = len as f64 / nodes as f64;
@@ -119,6 +127,16 @@ fn debug(ex: &mut Executor, id: ConnId, argv: &[&[u8]]) {
             populate(ex, id, &prefix, count as u64, size as usize);
             write::ok(ex.out(id));
         }
+        [b"htstats", _, ..] => {
+            let db = holdfast_resp::parse_i64(argv[2]).and_then(|n| u16::try_from(n).ok());
+            match db.and_then(|db| ex.engine.describe_keyspace(db)) {
+                None => ex.reply_error(id, "ERR Out of range database"),
+                Some(text) => {
+                    let proto = ex.conns[id].proto;
+                    write::verbatim(ex.out(id), proto, b"txt", text.as_bytes());
+                }
+            }
+        }
         [b"htstats-key", _, ..] => {
             let db = ex.conns[id].db;
             match (ex.key_exists(db, argv[2]), ex.engine.describe_table(db, argv[2])) {
@@ -143,6 +161,7 @@ fn debug(ex: &mut Executor, id: ConnId, argv: &[&[u8]]) {
         }
         [
             b"jmap"
+            | b"dict-resizing"
             | b"client-enforce-reply-list"
             | b"quicklist-packed-threshold"
             | b"hashtable-can-abort-shrink"
