@@ -9,6 +9,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 type Key = (u16, Box<[u8]>);
 
+/// Waiting clients that are served in one step: far below a millisecond.
+const SERVED_A_STEP: usize = 128;
 /// How often it is looked at how many copies there are, while somebody waits for some.
 const COPIES_POLL_MS: u64 = 2;
 /// With more waiting clients than this it is looked at only so often, else with every turn.
@@ -29,7 +31,12 @@ pub(crate) struct CopiesWanted {
 #[derive(Debug, Default)]
 pub(crate) struct Waiting {
     /// For each key, the clients in order of their coming.
-    keys: BTreeMap<Key, VecDeque<ConnId>>,
+    keys: BTreeMap<Key, BTreeMap<u64, ConnId>>,
+    next_place: u64,
+    /// Keys with something for those that wait, in order.
+    ready: VecDeque<Key>,
+    /// The key whose clients are being served: from this place to that.
+    serving: Option<(Key, u64, u64)>,
     /// Deadlines, by the monotonic clock in milliseconds.
     deadlines: BTreeSet<(u64, ConnId)>,
     /// For copies.
@@ -44,6 +51,11 @@ impl Waiting {
     /// Whether nobody waits for a key.
     pub fn is_empty(&self) -> bool {
         self.keys.is_empty()
+    }
+
+    /// Whether there are clients left to be served, before anybody else has his turn.
+    pub fn is_serving(&self) -> bool {
+        self.serving.is_some() || !self.ready.is_empty()
     }
 
     /// Whether somebody is to hear that a key has gone or become another type.
@@ -115,6 +127,7 @@ impl Executor {
             Blocked {
                 argv,
                 keys: block.keys,
+                place: 0,
                 deadline_ms,
                 on_timeout,
                 wakes: block.wakes,
@@ -123,12 +136,12 @@ impl Executor {
     }
 
     /// Makes a client wait for keys (possibly none) or a deadline.
-    pub(crate) fn wait(&mut self, id: ConnId, db: u16, blocked: Blocked) {
+    pub(crate) fn wait(&mut self, id: ConnId, db: u16, mut blocked: Blocked) {
+        blocked.place = self.waiting.next_place;
+        self.waiting.next_place += 1;
         for key in &blocked.keys {
             let queue = self.waiting.keys.entry((db, key.clone())).or_default();
-            if !queue.contains(&id) {
-                queue.push_back(id);
-            }
+            queue.insert(blocked.place, id);
         }
         if let Some(at) = blocked.deadline_ms {
             self.waiting.deadlines.insert((at, id));
@@ -158,6 +171,7 @@ impl Executor {
         let blocked = Blocked {
             argv,
             keys: Vec::new(),
+            place: 0,
             deadline_ms,
             on_timeout,
             wakes: Wakes::OnValue,
@@ -221,7 +235,7 @@ impl Executor {
         for key in &blocked.keys {
             let key = (db, key.clone());
             if let Some(queue) = self.waiting.keys.get_mut(&key) {
-                queue.retain(|waiting| *waiting != id);
+                queue.remove(&blocked.place);
                 if queue.is_empty() {
                     self.waiting.keys.remove(&key);
                 }
@@ -266,28 +280,62 @@ impl Executor {
         }
     }
 
-    /// Serves the clients that wait for keys that have become ready, until there are none.
+    /// Serves clients that wait for keys that have become ready, until there are none or enough for one step; the rest
+    /// comes before anything else ([`Executor::is_serving`]).
     pub(super) fn serve_ready(&mut self) {
-        // Serving one client may make another key ready (BLMOVE): those come behind.
-        while !self.fx.ready().is_empty() {
-            let ready: Vec<Key> = {
-                let mut seen = BTreeSet::new();
-                let list = self.fx.take_ready();
-                list.iter()
-                    .map(|(db, k)| (db, Box::from(k)))
-                    .filter(|k: &Key| seen.insert(k.clone()))
-                    .collect()
+        for _ in 0..SERVED_A_STEP {
+            let Some(id) = self.next_served() else {
+                return;
             };
-            for key in ready {
-                let Some(queue) = self.waiting.keys.get(&key) else {
+            // What was ready may be gone again, or be of another type by now.
+            if let Some((key, ..)) = &self.waiting.serving {
+                let found = self.engine.key_type(key.0, &key.1, self.now.unix_ms());
+                if found.is_none() && !self.waiting.wants_any_change() {
+                    self.waiting.serving = None;
                     continue;
-                };
-                for id in queue.clone() {
-                    // What was ready may be gone again, or be of another type by now.
-                    let found = self.engine.key_type(key.0, &key.1, self.now.unix_ms());
-                    self.try_serve(id, found);
+                }
+                self.try_serve(id, found);
+            }
+        }
+    }
+
+    /// The next client whose turn it is.
+    fn next_served(&mut self) -> Option<ConnId> {
+        loop {
+            if self.waiting.ready.is_empty() && self.waiting.serving.is_none() {
+                // Serving one client may make another key ready (BLMOVE): those come behind.
+                let mut seen = BTreeSet::new();
+                for (db, key) in self.fx.take_ready().iter() {
+                    let key = (db, Box::from(key));
+                    if self.waiting.keys.contains_key(&key) && seen.insert(key.clone()) {
+                        self.waiting.ready.push_back(key);
+                    }
                 }
             }
+            let (key, from, last) = match self.waiting.serving.take() {
+                Some(serving) => serving,
+                // Those that begin to wait while it is served have to wait for the next time.
+                None => (self.waiting.ready.pop_front()?, 0, self.waiting.next_place),
+            };
+            let queue = self.waiting.keys.get(&key);
+            if let Some((place, id)) = queue.and_then(|q| q.range(from..last).next()) {
+                let (place, id) = (*place, *id);
+                self.waiting.serving = Some((key, place + 1, last));
+                return Some(id);
+            }
+        }
+    }
+
+    /// Whether clients are still being served that a command has made ready: no other command may come between.
+    pub(super) fn is_serving(&self) -> bool {
+        self.waiting.is_serving()
+    }
+
+    /// Goes on serving. When that is done, everybody may go on.
+    pub(super) fn serve_more(&mut self) {
+        self.serve_ready();
+        if !self.is_serving() {
+            self.resume_all();
         }
     }
 
@@ -428,6 +476,9 @@ impl Executor {
 
     /// Goes on with the commands that served clients had sent meanwhile. Not from within a command.
     pub(super) fn resume_unblocked(&mut self) {
+        if self.is_serving() {
+            return;
+        }
         while let Some(id) = self.unblocked.pop() {
             self.resume(id);
         }

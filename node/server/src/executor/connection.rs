@@ -69,6 +69,8 @@ pub struct Blocked {
     pub argv: OwnedArgv,
     /// Its keys, in its order.
     pub keys: Vec<Box<[u8]>>,
+    /// Its place among those that wait: they are served in this order.
+    pub place: u64,
     /// When it is answered with nothing, by the monotonic clock.
     pub deadline_ms: Option<u64>,
     /// The answer at the deadline, encoded; also says what it is blocked on.

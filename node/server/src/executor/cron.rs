@@ -32,7 +32,7 @@ impl Executor {
         if self.control.is_congested() || self.expire_more || self.evict_more {
             at = at.min(self.now.mono_ms() + 1);
         }
-        if !self.retrying.is_empty() {
+        if !self.retrying.is_empty() || self.is_serving() {
             at = self.now.mono_ms();
         }
         at.min(self.pause.map_or(u64::MAX, |p| p.until_ms))
@@ -44,7 +44,10 @@ impl Executor {
         self.stats.turns += 1;
         self.serve_copies();
         self.check_pause();
-        if !self.retrying.is_empty() {
+        if self.is_serving() {
+            self.serve_more();
+        }
+        if !self.retrying.is_empty() && !self.is_serving() {
             self.retry_some();
         }
         self.resume_unblocked();
@@ -82,7 +85,7 @@ impl Executor {
         }
         // What could go on just now has executed commands: their effects belong into the journal now, not
         // whenever something else begins a turn.
-        while !self.unblocked.is_empty() {
+        while !self.unblocked.is_empty() && !self.is_serving() {
             self.resume_unblocked();
         }
         if !self.fx.bytes().is_empty() && !self.gathers_effects() {

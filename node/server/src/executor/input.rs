@@ -142,7 +142,7 @@ impl Executor {
         let mut parser = std::mem::take(&mut c.parser);
         let mut at = 0;
         loop {
-            if self.control.is_congested() {
+            if self.control.is_congested() || self.is_serving() {
                 break;
             }
             let Some(c) = self.conns.get_mut(id) else {

@@ -37,8 +37,11 @@ impl Executor {
         if self.settings.import_mode {
             return false;
         }
-        // Copies do as their primary does.
-        if matches!(self.office, Office::Follower { .. }) || self.is_loading() {
+        // Copies do as their primary does, and during a pause nothing changes.
+        if matches!(self.office, Office::Follower { .. })
+            || self.is_loading()
+            || self.pause().is_some()
+        {
             return true;
         }
         let keys = match self.settings.eviction_tenacity {

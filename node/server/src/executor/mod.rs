@@ -417,7 +417,10 @@ impl Executor {
 
     /// Whether the driver should read from clients at all: not while messages to the control thread wait.
     pub fn takes_input(&self) -> bool {
-        self.ending == Ending::Running && !self.control.is_congested() && !self.behind
+        self.ending == Ending::Running
+            && !self.control.is_congested()
+            && !self.behind
+            && !self.is_serving()
     }
 
     /// 40 hex digits, others each time.
