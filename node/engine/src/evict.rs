@@ -166,6 +166,9 @@ pub(crate) struct Pool(Vec<Candidate>);
 
 const POOL_MAX: usize = 16;
 
+/// Samples taken in vain before there is nothing to be had.
+const ROUNDS_MAX: usize = 1000;
+
 impl Pool {
     /// Where a candidate of this score belongs; `None` if it is worse than all of a full pool.
     fn place_of(&self, score: u64) -> Option<usize> {
@@ -251,9 +254,9 @@ impl Engine {
     }
 
     fn best_victim(&mut self, how: &Eviction, now_ms: u64, rng: &mut Rng) -> Option<Candidate> {
-        // What was in the pool may be gone, and groups that were volatile may not be any more: some rounds are always enough
-        // where there is anything to find.
-        for _ in 0..64 {
+        // What was in the pool may be gone, and groups that were volatile may not be any more: those are not met twice. Only keys in
+        // hidden slots are met again and again.
+        for _ in 0..ROUNDS_MAX {
             let mut pool = std::mem::take(&mut self.evictable);
             for db in 0..self.dbs.len() {
                 self.sample(how, db as u16, now_ms, rng, &mut pool);
@@ -283,10 +286,28 @@ impl Engine {
         None
     }
 
-    /// Looks at some keys of one group of a database.
-    fn sample(&self, how: &Eviction, db: u16, now_ms: u64, rng: &mut Rng, pool: &mut Pool) {
+    /// Looks at some keys of a database, of as few groups as have so many.
+    fn sample(&mut self, how: &Eviction, db: u16, now_ms: u64, rng: &mut Rng, pool: &mut Pool) {
+        let mut seen = 0;
+        for _ in 0..how.samples {
+            seen += self.sample_group(how, db, now_ms, rng, pool);
+            if seen >= how.samples {
+                break;
+            }
+        }
+    }
+
+    /// Looks at some keys of one group of a database, and says at how many.
+    fn sample_group(
+        &mut self,
+        how: &Eviction,
+        db: u16,
+        now_ms: u64,
+        rng: &mut Rng,
+        pool: &mut Pool,
+    ) -> usize {
         let Some(space) = self.dbs.get(usize::from(db)) else {
-            return;
+            return 0;
         };
         let found = if how.volatile {
             space.volatile_group(rng)
@@ -294,20 +315,24 @@ impl Engine {
             space.random_group(rng)
         };
         let Some((slot, group)) = found.filter(|(slot, _)| !self.is_hidden(*slot as u16)) else {
-            return;
+            return 0;
         };
         let Some(table) = space.table(slot) else {
-            return;
+            return 0;
         };
-        let skip = rng.index(table.group_len(group).saturating_sub(how.samples) + 1);
+        let skip = if how.volatile {
+            // There may be few of them in the group: all count.
+            0
+        } else {
+            rng.index(table.group_len(group).saturating_sub(how.samples) + 1)
+        };
         let mut seen = 0;
         table.each_in_group(group, &mut |entry| {
             if how.volatile && entry.expire_at_ms() == NEVER {
                 return;
             }
             seen += 1;
-            // Of volatile keys there may be few: then all of them count.
-            if (!how.volatile && seen <= skip) || seen > skip + how.samples {
+            if seen <= skip || seen > skip + how.samples {
                 return;
             }
             let score = how.score(entry, now_ms);
@@ -321,13 +346,20 @@ impl Engine {
                 });
             }
         });
+        if how.volatile && seen == 0 {
+            // Those that it had are gone: it must not be drawn again.
+            if let Some(space) = self.dbs.get_mut(usize::from(db)) {
+                space.settle_group(slot, group);
+            }
+        }
+        seen.saturating_sub(skip).min(how.samples)
     }
 
     fn random_victim(&mut self, how: &Eviction, rng: &mut Rng) -> Option<Candidate> {
         // One database after the other has its turn.
         for _ in 0..self.dbs.len() {
             self.evict_db = (self.evict_db + 1) % self.dbs.len();
-            for _ in 0..64 {
+            for _ in 0..ROUNDS_MAX {
                 let mut pool = Pool::default();
                 self.sample(
                     &Eviction { samples: 1, ..*how },

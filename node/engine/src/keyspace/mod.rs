@@ -95,10 +95,18 @@ impl Db {
         None
     }
 
+    /// Looks when a group's first key really expires.
+    pub fn settle_group(&mut self, slot: usize, group: usize) {
+        if let Some(table) = self.tables.get_mut(slot).and_then(|t| t.as_deref_mut()) {
+            table.settle_group(group);
+            self.due.set(slot, table.due());
+        }
+    }
+
     /// The slot of a random key that has, or had lately, an expiry, and the group of its table.
     pub fn volatile_group(&self, rng: &mut Rng) -> Option<(usize, usize)> {
-        let slot = self.due.any(rng.unit())?;
-        let group = self.table(slot)?.volatile_group(rng.unit())?;
+        let slot = self.due.any(rng.index(self.tables.len()))?;
+        let group = self.table(slot)?.volatile_group(rng)?;
         Some((slot, group))
     }
 

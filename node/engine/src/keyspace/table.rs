@@ -493,9 +493,9 @@ impl Table {
         }
     }
 
-    /// A group that has, or had lately, keys that expire; drawn with `share`, a random number below 1.
-    pub fn volatile_group(&self, share: f64) -> Option<usize> {
-        self.due.as_ref()?.any(share)
+    /// A random group that has, or had lately, keys that expire.
+    pub fn volatile_group(&self, rng: &mut crate::rng::Rng) -> Option<usize> {
+        self.due.as_ref()?.any(rng.index(self.groups))
     }
 
     fn each_raw(&self, index: usize, see: &mut dyn FnMut(*mut Entry)) {

@@ -372,6 +372,7 @@ fn stats(ex: &Executor, out: &mut String) {
         "expired_keys_with_volatile_items_stale_perc" = "0.00",
         "evicted_keys" = e.evicted_keys,
         "evicted_clients" = 0,
+        "longest_background_step_usec" = s.longest_step_us,
         "keyspace_hits" = e.keyspace_hits,
         "keyspace_misses" = e.keyspace_misses,
         "pubsub_channels" = ex.channels.channels.len(),

@@ -221,7 +221,14 @@ impl MioDriver {
                 self.accept();
             }
             self.read_all();
-            self.executor.end_turn();
+            if self.executor.has_work_of_its_own() {
+                let before = self.clock.now();
+                self.executor.end_turn();
+                let took = self.clock.now().mono_us - before.mono_us;
+                self.executor.stats.note_step(took);
+            } else {
+                self.executor.end_turn();
+            }
             self.write_all();
             self.revive_stalled();
             if !self.executor.config_changed.is_empty() {

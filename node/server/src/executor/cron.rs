@@ -38,6 +38,15 @@ impl Executor {
         at.min(self.pause.map_or(u64::MAX, |p| p.until_ms))
     }
 
+    /// Whether the end of this turn does more than to finish what clients have asked for, so that its time is worth a look.
+    pub fn has_work_of_its_own(&self) -> bool {
+        self.expire_more
+            || self.evict_more
+            || self.persist.saving.is_some()
+            || self.snapshot.is_some()
+            || self.now.mono_ms() >= self.next_cron_ms
+    }
+
     /// Ends a turn: what is due is done, the effects of the turn become one journal entry, and whatever
     /// may leave is released.
     pub fn end_turn(&mut self) {

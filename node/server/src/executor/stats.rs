@@ -29,6 +29,9 @@ pub struct Stats {
     pub bytes_in: u64,
     /// Bytes sent.
     pub bytes_out: u64,
+    /// The longest end of a turn in which there was something to do that no client had asked for, in microseconds of
+    /// wall-clock time: expiry, eviction, freeing, a snapshot.
+    pub longest_step_us: u64,
     /// Commands that do not exist.
     pub unknown_commands: u64,
     /// Clients closed for too much input.
@@ -73,6 +76,11 @@ impl Stats {
             },
             ..Stats::new(self.per_command.len())
         };
+    }
+
+    /// The end of a turn with work of the server's own took so long.
+    pub fn note_step(&mut self, took_us: u64) {
+        self.longest_step_us = self.longest_step_us.max(took_us);
     }
 
     /// A command is executed.
