@@ -2,6 +2,7 @@
 
 use holdfast_engine::types::hash_value::{ALL_FIELDS, FieldTtl};
 use holdfast_engine::types::list_value::End;
+use holdfast_engine::types::listpack::Listpack;
 use holdfast_engine::types::stream_group::{Pending, StreamGroup};
 use holdfast_engine::types::stream_id::StreamId;
 use holdfast_engine::types::{HashValue, ListValue, SetValue, StreamValue, TypeLimits, ZsetValue};
@@ -244,6 +245,30 @@ proptest! {
         payload.extend_from_slice(&sum.to_le_bytes());
         if let Ok(v) = DumpCodec::default().decode(&payload) {
             content(&v);
+        }
+    }
+
+    /// A listpack from outside that is accepted can be walked both ways, and is counted right.
+    #[test]
+    fn damaged_listpacks(
+        items in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..70), 0..12),
+        damage in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..3),
+    ) {
+        let mut lp = Listpack::new();
+        items.iter().for_each(|item| lp.push_back(item));
+        let mut bytes = lp.as_bytes().to_vec();
+        for (at, byte) in damage {
+            let at = at.index(bytes.len());
+            bytes[at] = byte;
+        }
+        if let Ok(lp) = Listpack::from_bytes(bytes) {
+            let mut back = 0;
+            let mut at = lp.last();
+            while let Some(n) = at {
+                back += 1;
+                at = lp.prev(n);
+            }
+            prop_assert_eq!((lp.iter().count(), back), (lp.len(), lp.len()));
         }
     }
 

@@ -49,7 +49,9 @@ fn client_setinfo(ex: &mut Executor, id: ConnId, argv: &[&[u8]]) {
 }
 
 fn kind_of(c: &Connection) -> &'static str {
-    if c.is_subscriber() {
+    if c.follows {
+        "replica"
+    } else if c.is_subscriber() {
         "pubsub"
     } else {
         "normal"
@@ -59,6 +61,9 @@ fn kind_of(c: &Connection) -> &'static str {
 /// The letters of a client's state.
 fn flags_of(c: &Connection) -> String {
     let mut flags = String::new();
+    if c.follows {
+        flags.push('S');
+    }
     if c.is_subscriber() {
         flags.push('P');
     }

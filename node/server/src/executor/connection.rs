@@ -180,6 +180,8 @@ pub struct Connection {
     pub capa_redirect: bool,
     /// A slot migration's link to a source: its commands are effects, not requests.
     pub internal: bool,
+    /// It is sent the effects, or is about to be.
+    pub follows: bool,
     /// A transaction under way.
     pub multi: Option<Box<Multi>>,
     /// Watched keys, with whether each was there when it was watched.
@@ -237,6 +239,7 @@ impl Connection {
             import_source: false,
             capa_redirect: false,
             internal: false,
+            follows: false,
             multi: None,
             watched: BTreeMap::new(),
             watch_broken: false,

@@ -184,10 +184,8 @@ impl Executor {
         let mut doomed: Vec<(ConnId, bool)> = Vec::new();
         let (normal, pubsub) = (self.settings.output_normal, self.settings.output_pubsub);
         let replica = self.settings.output_replica;
-        let followers = &self.followers;
         for c in self.conns.iter_mut() {
-            let follows = followers.is_active() && followers.iter().any(|(id, _)| id == c.conn);
-            let limit = if follows {
+            let limit = if c.follows {
                 replica
             } else if c.is_subscriber() {
                 pubsub
@@ -203,7 +201,7 @@ impl Executor {
                 doomed.push((c.conn, true));
             } else if timeout_ms > 0
                 && !c.is_subscriber()
-                && !follows
+                && !c.follows
                 && matches!(c.state, State::Ready)
                 && now.saturating_sub(c.last_seen_ms) > timeout_ms
             {
@@ -223,11 +221,10 @@ impl Executor {
 
     /// Whether a connection's output is above its hard limit; it is closed at once then.
     pub fn check_output_limit(&mut self, id: ConnId) -> bool {
-        let follows = self.followers.is_active() && self.is_follower(id);
         let Some(c) = self.conns.get_mut(id) else {
             return false;
         };
-        let limit = if follows {
+        let limit = if c.follows {
             self.settings.output_replica
         } else if c.is_subscriber() {
             self.settings.output_pubsub

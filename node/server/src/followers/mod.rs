@@ -186,6 +186,7 @@ impl Executor {
         self.begin_stream();
         if let Some(c) = self.conns.get_mut(id) {
             c.reply = ReplyMode::Off;
+            c.follows = true;
         }
     }
 
@@ -237,6 +238,7 @@ impl Executor {
         self.pushed = true;
         if let Some(c) = self.conns.get_mut(id) {
             c.reply = ReplyMode::Off;
+            c.follows = true;
         }
         self.mark_dirty(id);
     }

@@ -67,7 +67,7 @@ impl Executor {
             send: Some(framing),
         };
         let at = self.journal.position().0;
-        let saving = match self.begin_snapshot(request, version, true, without_keys) {
+        let saving = match self.begin_snapshot(request, version, without_keys) {
             Ok(saving) => saving,
             Err(e) => {
                 tracing::warn!("BGSAVE for replication failed: {e}");

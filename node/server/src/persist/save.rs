@@ -31,8 +31,6 @@ pub struct Saving {
     /// Bytes in the sink at the end of the last step; what is more at the next came from writes.
     seen_bytes: usize,
     pub(crate) early_bytes: u64,
-    /// Written for nobody else: `SAVE`.
-    in_foreground: bool,
     given_bytes: bool,
 }
 
@@ -102,7 +100,7 @@ impl Executor {
         self.now.unix_us / 1_000_000
     }
 
-    fn begin_save(&mut self, in_foreground: bool) -> Result<(), String> {
+    fn begin_save(&mut self) -> Result<(), String> {
         self.persist.saves += 1;
         self.persist.last_try_s = self.now_s();
         let path = self.config.path(self.config.get("dbfilename"));
@@ -113,8 +111,7 @@ impl Executor {
             checksum: self.config.yes("rdbchecksum"),
             incremental_sync: self.config.yes("rdb-save-incremental-fsync"),
         };
-        let mut saving = self.begin_snapshot(request, RdbVersion::V80, false, false)?;
-        saving.in_foreground = in_foreground;
+        let saving = self.begin_snapshot(request, RdbVersion::V80, false)?;
         self.persist.saving = Some(saving);
         Ok(())
     }
@@ -134,11 +131,10 @@ impl Executor {
         &mut self,
         request: SaveRequest,
         version: RdbVersion,
-        for_replica: bool,
         without_keys: bool,
     ) -> Result<Saving, String> {
         let out = self.host.create_rdb(request).map_err(|e| e.to_string())?;
-        let writer = self.begin_rdb(version, for_replica, without_keys);
+        let writer = self.begin_rdb(version, without_keys);
         let keys_total = self.all_keys();
         let seen_bytes = writer.pending_bytes();
         let slots = match without_keys {
@@ -160,7 +156,6 @@ impl Executor {
             keys_done: 0,
             seen_bytes,
             early_bytes: 0,
-            in_foreground: false,
             given_bytes: false,
         })
     }
@@ -172,12 +167,7 @@ impl Executor {
     }
 
     /// A file with what stands before its keys.
-    pub(crate) fn begin_rdb(
-        &mut self,
-        version: RdbVersion,
-        for_replica: bool,
-        without_keys: bool,
-    ) -> RdbWriter {
+    pub(crate) fn begin_rdb(&mut self, version: RdbVersion, without_keys: bool) -> RdbWriter {
         let compress = self.config.yes("rdbcompression");
         let mut writer = RdbWriter::with_compression(version, compress);
         let mut number = |name: &str, n: u64| writer.aux(name, n.to_string().as_bytes());
@@ -192,7 +182,6 @@ impl Executor {
             let at = self.journal.position().to_string();
             writer.aux("repl-offset", at.as_bytes());
         }
-        let _ = for_replica;
         for code in &self.persist.functions {
             writer.function(code);
         }
@@ -255,7 +244,7 @@ impl Executor {
     /// # Errors
     /// What went wrong; it has been logged.
     pub(crate) fn save_now(&mut self) -> Result<(), String> {
-        let result = self.begin_save(true).and_then(|()| {
+        let result = self.begin_save().and_then(|()| {
             let delay = self.config.int("rdb-key-save-delay");
             let Some(saving) = &mut self.persist.saving else {
                 return Err("no save".into());
@@ -307,7 +296,7 @@ impl Executor {
     /// It cannot begin; that has been logged and counts as a failed save.
     pub(crate) fn begin_background_save(&mut self) -> Result<(), ()> {
         self.persist.scheduled = false;
-        match self.begin_save(false) {
+        match self.begin_save() {
             Ok(()) => {
                 tracing::info!("Background saving started by pid {}", std::process::id());
                 Ok(())
@@ -339,7 +328,6 @@ impl Executor {
         let Some(saving) = self.persist.saving.take() else {
             return;
         };
-        debug_assert!(!saving.in_foreground);
         // Done already, unless it failed before its end.
         self.engine.snapshot_abort(saving.id);
         let now_s = self.now_s();
