@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::call::{Block, Call, CmdError, CmdResult, DONE, Outcome, TimeoutReply, Wakes};
 use crate::glob;
 use crate::number::parse_f64;
+use crate::rng::Rng;
 
 /// An integer within a range, or this error (whether it is no integer or outside).
 pub fn int_in(
@@ -237,13 +238,18 @@ pub fn index_range(start: i64, stop: i64, len: usize) -> std::ops::Range<usize> 
 
 /// `count` distinct indexes below `len` (at most `len` of them), in ascending order, drawn evenly.
 pub fn distinct_indexes(call: &mut Call<'_>, len: usize, count: usize) -> Vec<usize> {
+    distinct_below(call.rng, len, count)
+}
+
+/// As [`distinct_indexes`], from a source of randomness.
+pub fn distinct_below(rng: &mut Rng, len: usize, count: usize) -> Vec<usize> {
     if count >= len {
         return (0..len).collect();
     }
     // Floyd's sampling: one draw for each index, no retries.
     let mut chosen = std::collections::BTreeSet::new();
     for top in len - count..len {
-        let pick = call.rng.index(top + 1);
+        let pick = rng.index(top + 1);
         if !chosen.insert(pick) {
             chosen.insert(top);
         }

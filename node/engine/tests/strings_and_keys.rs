@@ -482,8 +482,8 @@ fn large_values_are_freed_in_steps() {
     type Element = fn(u32) -> String;
     let fill: [(&str, Element); 4] = [
         ("RPUSH", |i| format!("element-{i}-{}", "x".repeat(100))),
-        ("SADD", |i| format!("m{i}")),
-        // Fields whose values have allocations of their own.
+        // Members, and values of fields, that have allocations of their own.
+        ("SADD", |i| format!("m{i}{}", "x".repeat(1100))),
         ("HSET", |i| format!("f{i} {}", "v".repeat(1100))),
         ("ZADD", |i| format!("{i} m{i}")),
     ];

@@ -162,11 +162,18 @@ pub(crate) fn piece(out: &mut Draft, v: ValueRef<'_>, from: usize) -> Option<usi
             return Some(fields.position());
         }
         ValueRef::Set(SetValue::Table(t)) => {
-            return elements(out, t.len(), from, |out, n| {
-                if let Some(m) = t.get(n) {
-                    string(out, m);
+            if from == 0 {
+                length(out, t.len() as u64);
+            }
+            let start = out.len();
+            let mut members = t.iter_from(from);
+            for _ in 0..PIECE_ELEMENTS {
+                string(out, members.next()?.key);
+                if out.len() - start > PIECE_BYTES {
+                    break;
                 }
-            });
+            }
+            return Some(members.position());
         }
         ValueRef::Zset(z @ ZsetValue::Ordered(_)) => {
             if from == 0 {
@@ -184,25 +191,4 @@ pub(crate) fn piece(out: &mut Draft, v: ValueRef<'_>, from: usize) -> Option<usi
         ValueRef::Stream(s) => return stream::piece(out, s, from),
     }
     None
-}
-
-/// A piece of a table: the count in front of the first one.
-fn elements(
-    out: &mut Draft,
-    len: usize,
-    from: usize,
-    mut put: impl FnMut(&mut Draft, usize),
-) -> Option<usize> {
-    if from == 0 {
-        length(out, len as u64);
-    }
-    let end = len.min(from + PIECE_ELEMENTS);
-    let start = out.len();
-    for n in from..end {
-        put(out, n);
-        if out.len() - start > PIECE_BYTES && n + 1 < len {
-            return Some(n + 1);
-        }
-    }
-    (end < len).then_some(end)
 }

@@ -218,7 +218,7 @@ pub(super) fn decode(b: &[u8]) -> Option<(Elem<'_>, usize)> {
 }
 
 /// What an allocator gives for so many bytes: multiples of 16 up to 128, then four sizes between one power of two and the next.
-fn size_class(bytes: usize) -> usize {
+pub(super) fn size_class(bytes: usize) -> usize {
     let step = match bytes {
         0..=128 => 16,
         _ => (bytes - 1).next_power_of_two() / 8,
@@ -557,7 +557,7 @@ impl Listpack {
 
     /// Bytes of memory that the elements take.
     pub fn memory(&self) -> usize {
-        self.buf.capacity()
+        size_class(self.buf.len())
     }
 
     /// Gives back memory that was kept for growth.

@@ -609,11 +609,11 @@ impl Segment {
         freed
     }
 
-    /// Bytes that the segment owns.
+    /// Bytes that the segment owns, without the room for more records: a copy has less of that.
     pub fn memory(&self) -> usize {
         self.tags.len() * 5
-            + self.data.capacity()
-            + self.large.capacity() * size_of::<Large>()
+            + self.data.len()
+            + self.large.len() * size_of::<Large>()
             + self.large.iter().map(|l| l.bytes.len()).sum::<usize>()
     }
 }

@@ -395,6 +395,15 @@ impl RecordTable {
         !self.segments.is_empty()
     }
 
+    /// What `DEBUG HTSTATS-KEY` says of the table.
+    pub fn describe(&self) -> String {
+        format!(
+            "Hash table 0 stats (main hash table):\n table size: {}\n number of entries: {}\n rehashing index: -1\n",
+            self.segments.iter().map(Segment::slots_len).sum::<usize>(),
+            self.len,
+        )
+    }
+
     /// Bytes that the table takes.
     pub fn memory(&self) -> usize {
         let index = self
@@ -402,7 +411,7 @@ impl RecordTable {
             .as_ref()
             .map_or(0, |e| 48 + e.index.len() * 13);
         size_of::<Self>()
-            + self.segments.capacity() * size_of::<Segment>()
+            + self.segments.len() * size_of::<Segment>()
             + self.segments.iter().map(Segment::memory).sum::<usize>()
             + self.directory.len() * 4
             + index

@@ -1,6 +1,7 @@
 //! The commands of sets.
 
 use super::SetValue;
+use super::listpack::Elem;
 use crate::args::{self, ScanArgs};
 use crate::spec::{Acl, Begin, Command, CommandSpec, Find, Flags, Group, Key, KeySpec};
 use crate::value::DataType;
@@ -428,14 +429,10 @@ fn spop(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
     };
     let len = set.len();
     let picks = match count {
-        None => vec![call.rng.index(len)],
-        Some(n) => args::distinct_indexes(call, len, n),
+        None => set.random(call.rng).into_iter().collect(),
+        Some(n) => set.sample(call.rng, n),
     };
-    let popped: Vec<Box<[u8]>> = picks
-        .iter()
-        .filter_map(|i| set.at(*i))
-        .map(|m| m.to_boxed())
-        .collect();
+    let popped: Vec<Box<[u8]>> = picks.iter().map(Elem::to_boxed).collect();
     match count {
         None => call.reply_bulk(popped.first().map_or(&b""[..], |m| m)),
         Some(_) => {
@@ -485,29 +482,25 @@ fn srandmember(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
         return DONE;
     };
     let Some((n, repeat)) = count else {
-        let member = set
-            .at(call.rng.index(set.len()))
-            .ok_or(CmdError::NO_SUCH_KEY)?;
+        let member = set.random(call.rng).ok_or(CmdError::NO_SUCH_KEY)?;
         call.reply_bulk(member.bytes(&mut None));
         return DONE;
     };
+    if !repeat {
+        let picks = set.sample(call.rng, n);
+        call.reply_array(picks.len());
+        for member in picks {
+            call.reply_bulk(member.bytes(&mut None));
+        }
+        return DONE;
+    }
     // A negative count draws with repetition, in random order.
-    let picks = if repeat {
-        None
-    } else {
-        Some(args::distinct_indexes(call, set.len(), n))
-    };
-    let total = picks.as_ref().map_or(n, Vec::len);
-    call.reply_array(total);
-    for i in 0..total {
+    call.reply_array(n);
+    for _ in 0..n {
         if call.reply.len() > reply_max {
             return Err(CmdError::REPLY_TOO_LONG);
         }
-        let index = match &picks {
-            Some(picks) => picks[i],
-            None => call.rng.index(set.len()),
-        };
-        let member = set.at(index).ok_or(CmdError::NO_SUCH_KEY)?;
+        let member = set.random(call.rng).ok_or(CmdError::NO_SUCH_KEY)?;
         call.reply_bulk(member.bytes(&mut None));
     }
     DONE

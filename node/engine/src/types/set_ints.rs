@@ -3,6 +3,8 @@
 //! The bytes are those of Valkey's intset, so that an RDB file carries them as they lie in memory:
 //! `| width in bytes: u32 LE | count: u32 LE | integers, little-endian, ascending |`.
 
+use super::listpack::size_class;
+
 /// Bytes of the header.
 const HEADER: usize = 8;
 
@@ -57,6 +59,19 @@ impl IntSet {
     /// The intset's bytes, as Valkey stores them.
     pub fn as_bytes(&self) -> &[u8] {
         &self.buf
+    }
+
+    /// Bytes of memory that the members take.
+    pub fn memory(&self) -> usize {
+        size_class(self.buf.len())
+    }
+
+    /// Room for so many more bytes: as much as an allocator would give anyway.
+    fn reserve(&mut self, more: usize) {
+        let len = self.buf.len();
+        if self.buf.capacity() - len < more {
+            self.buf.reserve_exact(size_class(len + more) - len);
+        }
     }
 
     fn width(&self) -> usize {
@@ -123,12 +138,14 @@ impl IntSet {
             let all: Vec<i64> = self.iter().collect();
             self.buf.truncate(HEADER);
             self.buf[0] = w as u8;
+            self.reserve(all.len() * w);
             for old in all {
                 self.buf.extend_from_slice(&old.to_le_bytes()[..w]);
             }
         }
         let w = self.width();
         let pos = HEADER + at * w;
+        self.reserve(w);
         self.buf
             .splice(pos..pos, v.to_le_bytes()[..w].iter().copied());
         self.fix_count();

@@ -1,9 +1,14 @@
-//! A set's value: an intset while all members are integers, a listpack while small, a hash table when large.
+//! A set's value: an intset while all members are integers, a listpack while small, a table of records when large.
 
-use super::hash_table::{Table, hash_bytes};
+use std::collections::BTreeSet;
+
 use super::limits::TypeLimits;
 use super::listpack::{Elem, Listpack, MAX_BYTES, format_int};
+use super::record_table::{self, Put, RecordTable};
 use super::set_ints::IntSet;
+use crate::args;
+use crate::keyspace::entry::NEVER;
+use crate::rng::Rng;
 use holdfast_resp::parse_i64;
 
 /// Most members of an intset, whatever the configuration says.
@@ -17,7 +22,7 @@ pub enum SetValue {
     /// Small form, in the order in which members came.
     Pack(Listpack),
     /// Large form.
-    Table(Table<Box<[u8]>>),
+    Table(Box<RecordTable>),
 }
 
 impl SetValue {
@@ -38,7 +43,7 @@ impl SetValue {
     }
 
     fn table_of(capacity: usize) -> Self {
-        SetValue::Table(Table::with_capacity(capacity.min(1 << 16)))
+        SetValue::Table(Box::new(RecordTable::with_capacity(capacity)))
     }
 
     /// A set from an intset that came from outside.
@@ -60,7 +65,7 @@ impl SetValue {
         let mut small = lp.len() <= limits.set_entries;
         for m in lp.iter() {
             small &= m.byte_len() <= limits.set_value;
-            if !table.put_in_table(m.to_boxed()) {
+            if !table.put_in_table(m.bytes(&mut None)) {
                 return Err("set listpack with a duplicate member");
             }
         }
@@ -95,18 +100,17 @@ impl SetValue {
         match self {
             SetValue::Ints(s) => parse_i64(member).is_some_and(|v| s.contains(v)),
             SetValue::Pack(lp) => lp.find(member, lp.first(), 1).is_some(),
-            SetValue::Table(t) => t.find(hash_bytes(member), |m| **m == *member).is_some(),
+            SetValue::Table(t) => t.get(member).is_some(),
         }
     }
 
     /// Takes the large form.
     fn make_table(&mut self, capacity: usize) {
-        let mut table = Table::with_capacity(capacity.max(self.len()).min(1 << 16));
+        let mut table = RecordTable::with_capacity(capacity.max(self.len()));
         for m in self.iter() {
-            let m = m.to_boxed();
-            table.insert(hash_bytes(&m), m);
+            table.put(m.bytes(&mut None), b"", NEVER);
         }
-        *self = SetValue::Table(table);
+        *self = SetValue::Table(Box::new(table));
     }
 
     /// Takes the large form now if about `hint` members are to come.
@@ -121,16 +125,11 @@ impl SetValue {
         }
     }
 
-    fn put_in_table(&mut self, member: Box<[u8]>) -> bool {
+    fn put_in_table(&mut self, member: &[u8]) -> bool {
         let SetValue::Table(t) = self else {
             unreachable!("the caller made a table");
         };
-        let hash = hash_bytes(&member);
-        if t.find(hash, |m| *m == member).is_some() {
-            return false;
-        }
-        t.insert(hash, member);
-        true
+        t.put(member, b"", NEVER) == Put::Added
     }
 
     /// Adds `member`; whether it is new.
@@ -163,7 +162,7 @@ impl SetValue {
                         return true;
                     }
                     self.make_table(0);
-                    self.put_in_table(member.into())
+                    self.put_in_table(member)
                 }
             },
             SetValue::Pack(lp) => {
@@ -178,9 +177,9 @@ impl SetValue {
                     return true;
                 }
                 self.make_table(0);
-                self.put_in_table(member.into())
+                self.put_in_table(member)
             }
-            SetValue::Table(_) => self.put_in_table(member.into()),
+            SetValue::Table(_) => self.put_in_table(member),
         }
     }
 
@@ -195,37 +194,72 @@ impl SetValue {
                 }
                 None => false,
             },
-            SetValue::Table(t) => match t.find(hash_bytes(member), |m| **m == *member) {
-                Some(at) => {
-                    t.remove(at);
-                    true
-                }
-                None => false,
-            },
+            SetValue::Table(t) => t.remove(member).is_some(),
         }
     }
 
-    /// The member at `index` in iteration order: what a random pick takes.
-    pub fn at(&self, index: usize) -> Option<Elem<'_>> {
+    /// The member at `index` of the small forms.
+    fn at(&self, index: usize) -> Option<Elem<'_>> {
         match self {
             SetValue::Ints(s) => (index < s.len()).then(|| Elem::Int(s.at(index))),
             SetValue::Pack(lp) => Some(lp.get(lp.seek(index)?)),
-            SetValue::Table(t) => t.get(index).map(|m| Elem::Str(m)),
+            SetValue::Table(_) => None,
         }
+    }
+
+    /// A member, each with the same probability.
+    pub fn random(&self, rng: &mut Rng) -> Option<Elem<'_>> {
+        match self {
+            SetValue::Table(t) => t.random(rng).map(|r| Elem::Str(r.key)),
+            _ => self.at(rng.index(self.len())),
+        }
+    }
+
+    /// So many distinct members, or all if there are fewer; in no particular order.
+    pub fn sample(&self, rng: &mut Rng, n: usize) -> Vec<Elem<'_>> {
+        let len = self.len();
+        if n >= len {
+            return self.iter().collect();
+        }
+        let SetValue::Table(t) = self else {
+            let picks = args::distinct_below(rng, len, n);
+            return picks.into_iter().filter_map(|i| self.at(i)).collect();
+        };
+        if n > len / 3 {
+            // Nearly all: one walk is less than so many draws.
+            let mut picks = args::distinct_below(rng, len, n).into_iter().peekable();
+            let all = t.iter().enumerate();
+            return all
+                .filter(|(i, _)| picks.next_if_eq(i).is_some())
+                .map(|(_, r)| Elem::Str(r.key))
+                .collect();
+        }
+        let mut seen = BTreeSet::new();
+        let mut members = Vec::with_capacity(n);
+        while members.len() < n {
+            let Some(record) = t.random(rng) else {
+                break;
+            };
+            if seen.insert(record.key) {
+                members.push(Elem::Str(record.key));
+            }
+        }
+        members
     }
 
     /// All members.
     pub fn iter(&self) -> Iter<'_> {
         match self {
+            SetValue::Ints(ints) => Iter::Ints(ints, 0),
             SetValue::Pack(lp) => Iter::Pack(lp.iter()),
-            _ => Iter::Indexed(self, 0),
+            SetValue::Table(t) => Iter::Table(t.iter()),
         }
     }
 
     /// One step of a scan: reports members, returns the next cursor (0: done).
     pub fn scan(&self, cursor: u64, mut report: impl FnMut(Elem<'_>)) -> u64 {
         match self {
-            SetValue::Table(t) => t.scan(cursor, |m| report(Elem::Str(m))),
+            SetValue::Table(t) => t.scan(cursor, |r| report(Elem::Str(r.key))),
             _ => {
                 self.iter().for_each(report);
                 0
@@ -263,20 +297,20 @@ impl SetValue {
         let SetValue::Table(t) = self else {
             return;
         };
-        if t.len() > limits.set_entries || t.iter().any(|m| m.len() > limits.set_value) {
+        if t.len() > limits.set_entries || t.iter().any(|r| r.key.len() > limits.set_value) {
             return;
         }
         let mut lp = Listpack::new();
-        t.iter().for_each(|m| lp.push_back(m));
+        t.iter().for_each(|r| lp.push_back(r.key));
         *self = SetValue::Pack(lp);
     }
 
     /// Bytes of memory that the value takes, roughly.
     pub fn memory(&self) -> usize {
         match self {
-            SetValue::Ints(s) => s.as_bytes().len() + 24,
-            SetValue::Pack(lp) => lp.byte_len() + 24,
-            SetValue::Table(t) => t.own_bytes() + t.iter().map(|m| m.len() + 8).sum::<usize>(),
+            SetValue::Ints(s) => s.memory(),
+            SetValue::Pack(lp) => lp.memory(),
+            SetValue::Table(t) => t.memory(),
         }
     }
 }
@@ -290,10 +324,12 @@ impl Default for SetValue {
 /// Iterator over a set's members.
 #[derive(Clone)]
 pub enum Iter<'a> {
+    /// Over integers, from an index on.
+    Ints(&'a IntSet, usize),
     /// Over a listpack.
     Pack(super::listpack::Iter<'a>),
-    /// Over the other forms, from an index on.
-    Indexed(&'a SetValue, usize),
+    /// Over the large form.
+    Table(record_table::Iter<'a>),
 }
 
 impl<'a> Iterator for Iter<'a> {
@@ -301,12 +337,13 @@ impl<'a> Iterator for Iter<'a> {
 
     fn next(&mut self) -> Option<Elem<'a>> {
         match self {
-            Iter::Pack(it) => it.next(),
-            Iter::Indexed(set, i) => {
-                let m = set.at(*i)?;
+            Iter::Ints(ints, i) => {
+                let here = (*i < ints.len()).then(|| Elem::Int(ints.at(*i)));
                 *i += 1;
-                Some(m)
+                here
             }
+            Iter::Pack(it) => it.next(),
+            Iter::Table(it) => it.next().map(|r| Elem::Str(r.key)),
         }
     }
 }
@@ -358,6 +395,13 @@ mod tests {
                 set.iter().map(|m| m.to_vec()).collect::<BTreeSet<_>>(),
                 model
             );
+            let mut rng = Rng::new(9);
+            for n in [0, 1, 3, set.len() / 3 + 1, set.len() - 1, set.len() + 5] {
+                let picks: BTreeSet<_> =
+                    set.sample(&mut rng, n).iter().map(|m| m.to_vec()).collect();
+                assert_eq!(picks.len(), n.min(set.len()));
+                assert!(picks.is_subset(&model));
+            }
             let (mut cursor, mut seen) = (0, BTreeSet::new());
             loop {
                 cursor = set.scan(cursor, |m| {
