@@ -96,6 +96,11 @@ impl Effects {
         self.wanted_events = classes;
     }
 
+    /// See [`set_wanted_events`](Self::set_wanted_events).
+    pub fn wanted_events(&self) -> EventClass {
+        self.wanted_events
+    }
+
     /// Whether there are keyspace events that nobody has taken.
     #[inline]
     pub fn has_events(&self) -> bool {

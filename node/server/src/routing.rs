@@ -7,7 +7,7 @@
 //! in as [`Query::owned`], and the table is then only asked where else to send the client.
 
 use holdfast_cluster_bus::{NodeId, SLOTS, SlotSet};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 
 /// A slot without an owner, in [`Routing::owners`].
@@ -47,6 +47,8 @@ pub struct Routing {
     pub role: MyRole,
     /// This node's primary, if it is a replica and knows it.
     pub primary: Option<NodeId>,
+    /// The nodes of this node's shard, itself included.
+    pub shard: BTreeSet<NodeId>,
     /// The cluster's state is ok.
     pub state_ok: bool,
     /// `cluster-allow-reads-when-down`.
@@ -169,6 +171,7 @@ impl Routing {
             me,
             role: MyRole::Primary,
             primary: None,
+            shard: BTreeSet::from([me]),
             state_ok: false,
             reads_when_down: false,
             pubsubshard_when_down: true,
@@ -177,6 +180,12 @@ impl Routing {
             endpoints,
             owners,
         }
+    }
+
+    /// Whether a slot belongs to another shard.
+    pub fn is_elsewhere(&self, slot: u16) -> bool {
+        self.owner(slot)
+            .is_some_and(|owner| !self.shard.contains(&owner.node))
     }
 
     /// The last slots of the runs of slots that one node owns, in order.

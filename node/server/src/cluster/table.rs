@@ -42,6 +42,8 @@ pub fn routing_of(bus: &Bus, options: &ClusterOptions) -> Routing {
         None if me.replica => (MyRole::Replica, me.primary),
         None => (MyRole::Primary, None),
     };
+    let siblings = nodes.iter().filter(|node| node.shard == bus.my_shard());
+    routing.shard.extend(siblings.map(|node| node.id));
     routing.state_ok = bus.is_ok();
     routing.reads_when_down = options.reads_when_down;
     routing.pubsubshard_when_down = options.pubsubshard_when_down;

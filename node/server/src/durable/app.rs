@@ -7,7 +7,7 @@ use super::load;
 use super::replica::Replica;
 use crate::control::member::MemberEvent;
 use crate::seam::{ExecutorGone, ExecutorHandle};
-use holdfast_engine::Engine;
+use holdfast_engine::{ApplyState, Engine};
 use holdfast_raft_log::disk::{Disk, OpenMode};
 use holdfast_raft_log::{App, Committed, EntryId, NodeId, ReadError, SnapshotInfo, SnapshotTask};
 use holdfast_slot_migration::{ShardId, ShardSlots};
@@ -127,7 +127,9 @@ impl Shard {
                     Err(e) => return Err(io::Error::other(e.to_string())),
                 };
                 for entry in &entries {
-                    match apply::apply(&mut engine, &mut replica, entry, (self.now_ms)()) {
+                    let mut state = ApplyState::default();
+                    let now_ms = (self.now_ms)();
+                    match apply::apply(&mut engine, &mut replica, entry, now_ms, &mut state) {
                         // Records that an earlier life applied were told of then.
                         Ok(Effect::Nothing | Effect::Record(_)) => {}
                         Ok(effect) => {

@@ -47,7 +47,8 @@ pub enum Fault {
     },
 }
 
-/// Applies one committed entry. `now_ms` is the unix time, for what is not decided by the entry (access times).
+/// Applies one committed entry. `now_ms` is the unix time, for what is not decided by the entry (access times). `state` is a
+/// fresh one; it lists what its owner wants to know of the changes.
 ///
 /// # Errors
 /// See [`Fault`]; the node must stop.
@@ -56,13 +57,14 @@ pub fn apply(
     replica: &mut Replica,
     entry: &Committed,
     now_ms: u64,
+    state: &mut ApplyState,
 ) -> Result<Effect, Fault> {
     Ok(match replica.on_committed(entry)? {
         Step::Nothing => Effect::Nothing,
         Step::Mine(upto) => Effect::Mine(upto),
         Step::Effects(effects) => {
             engine
-                .apply(&effects, &mut ApplyState::default(), now_ms)
+                .apply(&effects, state, now_ms)
                 .map_err(|error| Fault::Effects {
                     index: entry.index,
                     error: error.to_string(),

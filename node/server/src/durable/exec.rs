@@ -9,7 +9,7 @@ use crate::journal::JournalPos;
 use crate::seam::Office as ServingOffice;
 use bytes::Bytes;
 use holdfast_cluster_bus::SlotSet as BusSlots;
-use holdfast_engine::{Engine, SlotFilter, SlotSet, SnapshotId, SnapshotProgress};
+use holdfast_engine::{ApplyState, Engine, SlotFilter, SlotSet, SnapshotId, SnapshotProgress};
 use holdfast_raft_log::planted::planted;
 use holdfast_raft_log::{Committed, EntryId, Office};
 use holdfast_rdb::{RdbSink, RdbVersion};
@@ -72,7 +72,10 @@ impl Executor {
             let Some(journal) = self.journal.as_any().downcast_mut::<QuorumJournal>() else {
                 break;
             };
-            match apply::apply(&mut self.engine, journal.replica_mut(), entry, now_ms) {
+            let mut state = ApplyState::default();
+            state.fx.set_wanted_events(self.fx.wanted_events());
+            let replica = journal.replica_mut();
+            match apply::apply(&mut self.engine, replica, entry, now_ms, &mut state) {
                 Ok(Effect::Nothing) => {}
                 Ok(Effect::Mine(upto)) => durable = Some(upto),
                 Ok(Effect::Record(record)) => batch.records.push(record),
@@ -88,6 +91,7 @@ impl Executor {
             }
             entries.pop_front();
             self.settle_snapshot();
+            self.deliver_applied(&state.fx.take_events());
         }
         if let Some(upto) = durable {
             self.on_durable(upto);

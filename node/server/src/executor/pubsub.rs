@@ -3,7 +3,7 @@
 use super::{ConnId, Executor, HeldKind};
 use crate::journal::JournalPos;
 use crate::seam::Office;
-use holdfast_engine::{EventClass, glob};
+use holdfast_engine::{EventClass, EventList, glob, key_slot};
 use holdfast_resp::write;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -81,9 +81,19 @@ impl Executor {
                 behind = (last, HeldKind::Message);
             }
         }
+        let events = self.fx.take_events();
+        self.deliver_list(&events, behind);
+    }
+
+    /// Sends the keyspace events of a committed entry that another node has executed.
+    pub(crate) fn deliver_applied(&mut self, events: &EventList) {
+        self.deliver_list(events, FREE);
+    }
+
+    fn deliver_list(&mut self, events: &EventList, behind: (JournalPos, HeldKind)) {
         let wanted = self.settings.events;
         let mut channel = Vec::new();
-        for (db, event, key) in self.fx.take_events().iter() {
+        for (db, event, key) in events.iter() {
             for (to, word, name, message) in [
                 (EventClass::KEYSPACE, "keyspace", key, event.as_bytes()),
                 (EventClass::KEYEVENT, "keyevent", event.as_bytes(), key),
@@ -135,6 +145,43 @@ impl Executor {
             let start = c.out.buf.len();
             c.out.buf.extend_from_slice(&bytes);
             self.hold_reply(id, start, needs, kind);
+        }
+    }
+
+    /// Ends the subscriptions to shard channels whose slots belong to another shard now, and tells the subscribers.
+    pub(super) fn drop_moved_channels(&mut self) {
+        let Some(routing) = &self.routing else {
+            return;
+        };
+        let moved: Vec<Box<[u8]>> = self
+            .channels
+            .shard_channels
+            .keys()
+            .filter(|name| routing.is_elsewhere(key_slot(name)))
+            .cloned()
+            .collect();
+        for name in moved {
+            let ids = self.channels.shard_channels.remove(&name);
+            for id in ids.into_iter().flatten() {
+                let Some(c) = self.conns.get_mut(id) else {
+                    continue;
+                };
+                let Some(subs) = c.subs.as_mut() else {
+                    continue;
+                };
+                subs.shard_channels.remove(&name);
+                let left = subs.shard_channels.len();
+                if subs.is_empty() {
+                    c.subs = None;
+                }
+                let start = c.out.buf.len();
+                write::push(&mut c.out.buf, c.proto, 3);
+                write::bulk(&mut c.out.buf, b"sunsubscribe");
+                write::bulk(&mut c.out.buf, &name);
+                write::int(&mut c.out.buf, left as i64);
+                self.hold_reply(id, start, Default::default(), HeldKind::Free);
+                self.mark_dirty(id);
+            }
         }
     }
 

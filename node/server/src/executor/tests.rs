@@ -497,3 +497,103 @@ fn commands_in_pieces_are_put_together() {
     }
     assert_eq!(t.read(a), "+OK\n$5\nhello\n");
 }
+
+/// Keyspace events of a write leave when it is committed, in order with what else the subscriber is sent, and not at all
+/// when nobody can say whether it was.
+#[test]
+fn keyspace_events_wait_for_the_commit() {
+    let mut t = Test::new(true);
+    let (a, b) = (t.connect(), t.connect());
+    t.send(
+        b,
+        "CONFIG SET notify-keyspace-events Kg$x\nSUBSCRIBE __keyspace@0__:k\n",
+    );
+    t.read(b);
+    let event = |name: &str| {
+        format!(
+            "*3\n$7\nmessage\n$16\n__keyspace@0__:k\n${}\n{name}\n",
+            name.len()
+        )
+    };
+    t.send(a, "SET k v\n");
+    t.send(b, "PING\n");
+    assert_eq!(t.read(b), "", "not before the write's own reply");
+    t.commit_all();
+    t.ex.end_turn();
+    assert_eq!(t.read(b), event("set") + "*2\n$4\npong\n$0\n\n");
+    t.send(a, "MULTI\nSET k w\nDEL k\nEXEC\n");
+    assert_eq!(t.read(b), "");
+    t.commit_all();
+    t.ex.end_turn();
+    assert_eq!(t.read(b), event("set") + &event("del"));
+    t.send(a, "SET k x PX 10\n");
+    t.ex.on_office(Office::Follower { term: 2 });
+    t.ex.fail_held_writes();
+    t.send(b, "PING\n");
+    assert_eq!(t.read(b), "*2\n$4\npong\n$0\n\n");
+}
+
+/// A client that hears of its own command gets the reply first.
+#[test]
+fn messages_do_not_come_in_the_midst_of_a_reply() {
+    let mut t = Test::new(false);
+    let a = t.connect();
+    t.send(
+        a,
+        "HELLO 3\nCONFIG SET notify-keyspace-events El\nSUBSCRIBE __keyevent@0__:lpush\n",
+    );
+    t.read(a);
+    t.send(a, "MULTI\nLPUSH k v\nLLEN k\nEXEC\n");
+    assert_eq!(
+        t.read(a),
+        "+OK\n+QUEUED\n+QUEUED\n*2\n:1\n:1\n>3\n$7\nmessage\n$20\n__keyevent@0__:lpush\n$1\nk\n"
+    );
+}
+
+/// However many clients one command serves, a turn serves some of them only, and nobody's command comes in between.
+#[test]
+fn many_waiting_clients_are_served_in_steps() {
+    const CLIENTS: usize = 300;
+    let mut t = Test::new(false);
+    let waiting: Vec<ConnId> = (0..CLIENTS).map(|_| t.connect()).collect();
+    for id in &waiting {
+        t.send(*id, "BLPOP k 0\n");
+    }
+    let (a, b) = (t.connect(), t.connect());
+    let elements: String = (0..CLIENTS).map(|n| format!(" {n}")).collect();
+    t.send(a, &format!("RPUSH k{elements}\nLLEN k\n"));
+    assert_eq!(t.read(a), format!(":{CLIENTS}\n"));
+    assert_eq!(t.read(waiting[CLIENTS - 1]), "");
+    assert!(!t.ex.takes_input() && t.ex.next_deadline_ms() <= t.now.mono_ms());
+    t.send(b, "LPOP k\n");
+    t.pass(0);
+    t.pass(0);
+    assert!(t.ex.takes_input());
+    for (n, id) in waiting.iter().enumerate() {
+        let text = n.to_string();
+        let want = format!("*2\n$1\nk\n${}\n{text}\n", text.len());
+        assert_eq!(t.read(*id), want);
+    }
+    assert_eq!(t.read(a), ":0\n");
+    assert_eq!(t.read(b), "$-1\n");
+}
+
+#[test]
+fn a_pause_keeps_commands_for_later() {
+    let mut t = Test::new(false);
+    let (a, b) = (t.connect(), t.connect());
+    t.send(a, "SET k 1\nCLIENT PAUSE 100 WRITE\n");
+    t.read(a);
+    t.send(b, "GET k\nINCR k\nGET k\n");
+    assert_eq!(t.read(b), "$1\n1\n");
+    t.pass(50);
+    assert_eq!(t.read(b), "");
+    t.pass(50);
+    assert_eq!(t.read(b), ":2\n$1\n2\n");
+    t.send(a, "CLIENT PAUSE 1000\n");
+    t.read(a);
+    t.send(b, "PING\n");
+    assert_eq!(t.read(b), "");
+    t.pass(1000);
+    assert_eq!(t.read(b), "+PONG\n");
+}

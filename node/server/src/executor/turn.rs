@@ -29,6 +29,7 @@ impl Executor {
             ToExecutor::Routing(table) => {
                 self.engine.set_slot_run_ends(table.run_ends());
                 self.routing = Some(table);
+                self.drop_moved_channels();
                 self.retry_parked();
             }
             ToExecutor::Durable { upto } => self.on_durable(upto),
