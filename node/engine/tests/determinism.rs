@@ -85,6 +85,7 @@ fn command(rng: &mut Rng) -> String {
         format!("HPERSIST {a} FIELDS 2 g h"),
         format!("HGETDEL {a} FIELDS 2 f{n} g"),
         format!("HGETALL {a}"),
+        format!("SORT {a} BY nosort GET {{t}}1*->g GET {{t}}2*->h STORE {b}"),
         format!("ZADD {a} {n} m{n} 1 other"),
         format!("ZADD {a} XX INCR 1.5 other"),
         format!("ZINCRBY {a} 0.{n} m{n}"),

@@ -108,6 +108,9 @@ fn number(text: &[u8]) -> Option<f64> {
     parse_f64(text.split(|b| *b == 0).next().unwrap_or_default())
 }
 
+/// Elements named in one effect of a stored result.
+const RPUSH_BATCH: usize = 1024;
+
 fn sort_key(engine: &mut Engine, call: &mut Call<'_>, read_only: bool) -> CmdResult {
     let mut o = options(engine, call, read_only)?;
     let key = call.arg(1);
@@ -164,8 +167,14 @@ fn sort_key(engine: &mut Engine, call: &mut Call<'_>, read_only: bool) -> CmdRes
         }
         return DONE;
     };
+    // Fields whose time has passed are there for copies, which do not look at the clock: they are sent the result.
+    let by_field = |pattern: &[u8]| pattern.windows(2).any(|w| w == b"->");
+    let exactly = engine.expiring_hashes_len(call.db) > 0
+        && o.by.iter().chain(&o.get).any(|pattern| by_field(pattern));
     if output.is_empty() {
-        engine.delete_and_report(call, destination);
+        if engine.delete_and_report(call, destination) && exactly {
+            call.rewrite(&[b"DEL", destination]);
+        }
     } else {
         let limits = engine.limits();
         let mut list = ListValue::new();
@@ -177,6 +186,14 @@ fn sort_key(engine: &mut Engine, call: &mut Call<'_>, read_only: bool) -> CmdRes
         engine.set_value(call, destination, list.into_value(), Ttl::Clear);
         call.modified(destination, output.len() as u64);
         call.notify(EventClass::LIST, "sortstore", destination);
+        if exactly {
+            call.rewrite(&[b"DEL", destination]);
+            for batch in output.chunks(RPUSH_BATCH) {
+                let mut argv: Vec<&[u8]> = vec![b"RPUSH", destination];
+                argv.extend(batch.iter().map(|v| v.as_deref().unwrap_or_default()));
+                call.rewrite(&argv);
+            }
+        }
     }
     call.reply_len(output.len());
     DONE
