@@ -310,8 +310,9 @@ impl Executor {
         may_block: bool,
     ) {
         let before = self.fx.bytes().len();
-        // During a pause nothing changes, not even by expiry.
-        let keeps = self.pause.is_some() && !command.spec.flags.has(Flags::WRITE);
+        // During a pause nothing changes, not even by expiry, or by what `PFCOUNT` keeps.
+        let paused = self.pause.is_some() || self.paused_slots.is_some();
+        let keeps = paused && !command.spec.flags.has(Flags::WRITE);
         let mode = if matches!(self.office, Office::Follower { .. }) || keeps {
             Mode::Replica
         } else if self.settings.import_mode {
@@ -467,7 +468,8 @@ impl Executor {
     /// Decides who answers. `Err` means that somebody else does, and that the client has been told or waits.
     #[inline]
     fn check_route(&mut self, id: ConnId, entry: &'static Entry, argv: &[&[u8]]) -> Result<(), ()> {
-        if self.routing.is_none() && self.office == Office::Standalone {
+        let alone = self.routing.is_none() && self.office == Office::Standalone;
+        if alone && self.paused_slots.is_none() {
             return Ok(());
         }
         self.check_route_clustered(id, entry, argv)

@@ -196,3 +196,59 @@ fn the_log_of_finished_moves_is_as_long_as_configured() {
         shown(cluster) == 2
     });
 }
+
+/// No write is lost between the moment in which a key's value is sent and that of its deletion here, without slots either.
+fn keys_leave_under_writes(config: &[&str]) {
+    let mut cluster = Cluster::new();
+    let lines = [&["cluster-enabled no"], config].concat();
+    let (source, target) = (cluster.add_node(&lines), cluster.add_node(&lines));
+    cluster.start(source);
+    cluster.start(target);
+    cluster.wait("both to take writes", |c| {
+        [source, target]
+            .into_iter()
+            .all(|node| c.client(node).run("SET ready 1") != c.client(node).run("GET none"))
+    });
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    let port = cluster.port(target);
+    let (mut gone, written) = (0, std::sync::atomic::AtomicI64::new(0));
+    std::thread::scope(|scope| {
+        for _ in 0..3 {
+            let mut writer = cluster.client(source);
+            let (stop, written) = (&stop, &written);
+            scope.spawn(move || {
+                while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                    writer.run("INCR counter");
+                    written.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                }
+            });
+        }
+        let (mut here, mut there) = (cluster.client(source), cluster.client(target));
+        for _ in 0..100 {
+            let answer = here.ask(&format!("MIGRATE 127.0.0.1 {port} counter 0 5000"));
+            if answer == "OK" {
+                gone += there.ask("GETDEL counter").parse::<i64>().unwrap();
+            }
+        }
+        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+    });
+    let mut here = cluster.client(source);
+    let left = here.ask("GET counter").parse::<i64>().unwrap_or(0);
+    assert!(gone > 0);
+    assert_eq!(gone + left, written.into_inner());
+    // What is kept for the next time is closed when that does not come.
+    assert_eq!(
+        here.info("stats", "migrate_cached_sockets"),
+        Some("1".into())
+    );
+}
+
+#[test]
+fn a_server_by_itself_loses_no_write_to_migrate() {
+    keys_leave_under_writes(&["durability async"]);
+}
+
+#[test]
+fn a_durable_server_by_itself_loses_no_write_to_migrate() {
+    keys_leave_under_writes(&["durability quorum"]);
+}
