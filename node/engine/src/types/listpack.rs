@@ -121,7 +121,7 @@ pub(super) fn push_backlen(out: &mut Vec<u8>, len: usize) {
 }
 
 /// Appends an entry, backlen included.
-pub(super) fn encode(out: &mut Vec<u8>, s: &[u8]) {
+fn encode(out: &mut Vec<u8>, s: &[u8]) {
     let start = out.len();
     encode_value(out, s);
     let len = out.len() - start;
@@ -129,7 +129,7 @@ pub(super) fn encode(out: &mut Vec<u8>, s: &[u8]) {
 }
 
 /// Appends an entry without its backlen. Equal elements have equal bytes, and none is the beginning of another.
-fn encode_value(out: &mut Vec<u8>, s: &[u8]) {
+pub(super) fn encode_value(out: &mut Vec<u8>, s: &[u8]) {
     match parse_i64(s) {
         Some(v) => encode_int(out, v),
         None => {
@@ -283,11 +283,6 @@ impl Listpack {
     /// The listpack's bytes, as Valkey stores them.
     pub fn as_bytes(&self) -> &[u8] {
         &self.buf
-    }
-
-    /// The listpack's bytes.
-    pub(super) fn into_bytes(self) -> Vec<u8> {
-        self.buf
     }
 
     /// Size in bytes.

@@ -1,22 +1,24 @@
 //! A node of a stream: some entries packed into one allocation, delta-coded against the node's first entry.
 //!
-//! The bytes are the elements of Valkey's stream listpack, so that a file takes them as they are, without its head (length, count, live
-//! and deleted entries) and its end mark: those are kept beside, so that an append only appends.
+//! Elements are coded as in a listpack, but without their lengths behind them: those are only behind whole entries, for walks
+//! backwards. Files get Valkey's stream listpack made of it, and how long that is is kept, since it decides when a node is full.
 //!
 //! ```text
-//! first:  | number of fields | field … | 0 |
-//! then:   | flags | ms - first ms | seq - first seq | number of fields  | field | value | … | elements |   for each entry
-//!         | flags | ms - first ms | seq - first seq | value … | elements |          if it has the first one's fields
+//! first:  | number of fields | field … |
+//! then:   | flags u8 | ms - first ms | seq - first seq | number of fields | field | value | … | length |    for each entry
+//!         | flags u8 | ms - first ms | seq - first seq | value … | length |             if it has the first one's fields
 //! flags:  1 deleted, 2 the first one's fields
+//! length: bytes of the entry before it, 7 bits a byte, read from the end
 //! ```
 //!
-//! *Elements* is how many listpack elements the entry has before it: what a walk backwards needs. A deleted entry stays until
-//! its node goes, as in Valkey: which nodes there are decides what `MAXLEN ~` removes.
+//! A deleted entry stays until its node goes, as in Valkey: which nodes there are decides what `MAXLEN ~` removes.
 //!
 //! Positions are offsets of elements. What comes from outside becomes a node through [`Node::from_listpack`] only, which
 //! checks all that the rest relies on.
 
-use super::listpack::{Elem, Listpack, backlen_size, decode, encode, encode_int, push_backlen};
+use super::listpack::{
+    Elem, Listpack, backlen_size, decode, encode_int, encode_value, push_backlen,
+};
 use super::stream_id::StreamId;
 use holdfast_resp::parse_i64;
 
@@ -35,8 +37,9 @@ pub struct Node {
     buf: Vec<u8>,
     live: u32,
     deleted: u32,
-    /// Listpack elements in `buf`.
+    /// Elements of the listpack behind the counts of entries, and their bytes.
     elements: u32,
+    packed: u32,
     /// Where the entries begin.
     entries_at: u32,
     /// No entry before this position is live. So trimming entry by entry does not pass over the trimmed ones each time.
@@ -61,6 +64,8 @@ pub struct Entry<'a> {
 #[derive(Clone, Debug)]
 pub struct Fields<'a> {
     buf: &'a [u8],
+    /// Where the entry begins.
+    start: usize,
     /// Where the next name is, if names come from the first entry.
     names_at: Option<usize>,
     at: usize,
@@ -70,13 +75,13 @@ pub struct Fields<'a> {
 #[inline]
 fn elem(buf: &[u8], at: usize) -> (Elem<'_>, usize) {
     let (elem, n) = decode(&buf[at..]).expect("a node's element");
-    (elem, at + n + backlen_size(n))
+    (elem, at + n)
 }
 
 #[inline]
 fn int(buf: &[u8], at: usize) -> (i64, usize) {
     if let [v @ 0..=0x7f, ..] = buf[at..] {
-        return (i64::from(v), at + 2);
+        return (i64::from(v), at + 1);
     }
     match elem(buf, at) {
         (Elem::Int(v), next) => (v, next),
@@ -88,14 +93,14 @@ fn int(buf: &[u8], at: usize) -> (i64, usize) {
 #[inline]
 fn skip(buf: &[u8], at: usize) -> usize {
     match buf[at] {
-        0..=0x7f => at + 2,
-        b @ 0x80..=0xbf => at + 2 + usize::from(b & 0x3f),
-        0xc0..=0xdf => at + 3,
+        0..=0x7f => at + 1,
+        b @ 0x80..=0xbf => at + 1 + usize::from(b & 0x3f),
+        0xc0..=0xdf => at + 2,
         _ => elem(buf, at).1,
     }
 }
 
-/// The position of the element before.
+/// The position of the entry before.
 #[inline]
 fn skip_back(buf: &[u8], at: usize) -> usize {
     let (mut len, mut shift, mut p) = (0, 0, at);
@@ -109,16 +114,43 @@ fn skip_back(buf: &[u8], at: usize) -> usize {
     }
 }
 
-#[inline]
+/// Appends an integer as an element of a listpack.
 fn push_int(out: &mut Vec<u8>, v: i64) {
-    if let 0..=127 = v {
-        out.extend_from_slice(&[v as u8, 1]);
-        return;
-    }
     let start = out.len();
     encode_int(out, v);
     let n = out.len() - start;
     push_backlen(out, n);
+}
+
+/// Appends elements without their lengths, and counts what they take in a listpack.
+struct Writer<'a> {
+    buf: &'a mut Vec<u8>,
+    packed: usize,
+}
+
+impl Writer<'_> {
+    #[inline]
+    fn int(&mut self, v: i64) {
+        if let 0..=127 = v {
+            self.buf.push(v as u8);
+            self.packed += 2;
+            return;
+        }
+        self.counted(|buf| encode_int(buf, v));
+    }
+
+    #[inline]
+    fn value(&mut self, s: &[u8]) {
+        self.counted(|buf| encode_value(buf, s));
+    }
+
+    #[inline]
+    fn counted(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
+        let start = self.buf.len();
+        write(self.buf);
+        let n = self.buf.len() - start;
+        self.packed += n + backlen_size(n);
+    }
 }
 
 /// Bytes of an integer that is not negative, as an element.
@@ -138,17 +170,21 @@ impl Node {
     pub(super) fn new(pairs: &[&[u8]]) -> Node {
         let fields = pairs.len() / 2;
         let mut buf = Vec::new();
-        let bytes: usize = pairs.iter().map(|s| s.len() + 6).sum();
-        buf.reserve_exact(bytes + fields * 2 + 24);
-        push_int(&mut buf, fields as i64);
+        let bytes: usize = pairs.iter().map(|s| s.len() + 5).sum();
+        buf.reserve_exact(bytes + 20);
+        let mut out = Writer {
+            buf: &mut buf,
+            packed: int_bytes(0),
+        };
+        out.int(fields as i64);
         for pair in pairs.chunks_exact(2) {
-            encode(&mut buf, pair[0]);
+            out.value(pair[0]);
         }
-        push_int(&mut buf, 0);
         Node {
             live: 0,
             deleted: 0,
             elements: fields as u32 + 2,
+            packed: out.packed as u32,
             entries_at: buf.len() as u32,
             head: buf.len() as u32,
             buf,
@@ -167,7 +203,7 @@ impl Node {
 
     /// Bytes of the listpack.
     pub fn byte_len(&self) -> usize {
-        FRAME + int_bytes(self.live) + int_bytes(self.deleted) + self.buf.len()
+        FRAME + int_bytes(self.live) + int_bytes(self.deleted) + self.packed as usize
     }
 
     /// Bytes allocated.
@@ -179,32 +215,38 @@ impl Node {
     pub(super) fn append(&mut self, first: StreamId, id: StreamId, pairs: &[&[u8]]) {
         let fields = pairs.len() / 2;
         let same = self.has_fields(pairs);
-        let bytes: usize = pairs.iter().map(|s| s.len() + 6).sum();
-        let need = bytes + 48;
+        let bytes: usize = pairs.iter().map(|s| s.len() + 5).sum();
+        let need = bytes + 32;
         if self.buf.capacity() - self.buf.len() < need {
             let ahead = (self.buf.len() / 2).min(ROOM_MAX);
             self.buf.reserve_exact(need.max(ahead));
         }
-        let buf = &mut self.buf;
+        let start = self.buf.len();
         let (ms, seq) = id.delta(first);
         let mut elements = fields + 3;
-        buf.extend_from_slice(&[if same { SAME_FIELDS } else { 0 }, 1]);
-        push_int(buf, ms);
-        push_int(buf, seq);
+        let mut out = Writer {
+            buf: &mut self.buf,
+            packed: 0,
+        };
+        out.int(if same { SAME_FIELDS.into() } else { 0 });
+        out.int(ms);
+        out.int(seq);
         if same {
             for pair in pairs.chunks_exact(2) {
-                encode(buf, pair[1]);
+                out.value(pair[1]);
             }
         } else {
             elements += fields + 1;
-            push_int(buf, fields as i64);
+            out.int(fields as i64);
             for s in pairs {
-                encode(buf, s);
+                out.value(s);
             }
         }
-        push_int(buf, elements as i64);
+        self.packed += (out.packed + int_bytes(elements as u32)) as u32;
         self.elements += elements as u32 + 1;
         self.live += 1;
+        let n = self.buf.len() - start;
+        push_backlen(&mut self.buf, n);
     }
 
     /// Whether the first entry has these fields.
@@ -236,7 +278,7 @@ impl Node {
     #[inline]
     pub(super) fn entry(&self, first: StreamId, at: usize) -> Entry<'_> {
         let flags = self.buf[at];
-        let (ms, next) = int(&self.buf, at + 2);
+        let (ms, next) = int(&self.buf, at + 1);
         let (seq, next) = int(&self.buf, next);
         let (fields, body) = if flags & SAME_FIELDS != 0 {
             (int(&self.buf, 0).0, next)
@@ -268,14 +310,7 @@ impl Node {
     /// The position of the entry before one, down to `floor`.
     #[inline]
     fn before(&self, at: usize, floor: usize) -> Option<usize> {
-        if at <= floor {
-            return None;
-        }
-        let mut at = skip_back(&self.buf, at);
-        for _ in 0..int(&self.buf, at).0 {
-            at = skip_back(&self.buf, at);
-        }
-        Some(at)
+        (at > floor).then(|| skip_back(&self.buf, at))
     }
 
     /// The last entry before a position that may be live.
@@ -387,7 +422,31 @@ impl Node {
         out.extend_from_slice(&elements.to_le_bytes());
         push_int(out, i64::from(self.live));
         push_int(out, i64::from(self.deleted));
-        out.extend_from_slice(&self.buf);
+        let copy = |out: &mut Vec<u8>, from: usize, elements: usize| {
+            let mut at = from;
+            for _ in 0..elements {
+                let next = skip(&self.buf, at);
+                out.extend_from_slice(&self.buf[at..next]);
+                push_backlen(out, next - at);
+                at = next;
+            }
+            at
+        };
+        let names = int(&self.buf, 0).0 as usize;
+        let mut next = copy(out, 0, 1 + names);
+        push_int(out, 0);
+        while next < self.buf.len() {
+            let start = next;
+            let same = self.buf[start] & SAME_FIELDS != 0;
+            let head = copy(out, start, 3);
+            let elements = match same {
+                true => names,
+                false => 1 + 2 * int(&self.buf, head).0 as usize,
+            };
+            let end = copy(out, head, elements);
+            push_int(out, elements as i64 + 3);
+            next = end + backlen_size(end - start);
+        }
         out.push(0xff);
     }
 
@@ -407,31 +466,23 @@ impl Node {
         let counts = u32::try_from(live).ok().zip(u32::try_from(deleted).ok());
         let (live, deleted) = counts.ok_or("stream node with negative counts")?;
         let start = 6 + int_bytes(live) + int_bytes(deleted);
-        let mut buf = lp.into_bytes();
-        buf.pop();
-        buf.drain(..start);
-        buf.shrink_to_fit();
-        let mut node = Node {
-            buf,
-            live: 0,
-            deleted: 0,
-            elements: (elements - 2) as u32,
-            entries_at: 0,
-            head: 0,
-        };
+        let bytes = lp.as_bytes();
         let mut check = Check {
-            buf: &node.buf,
+            bytes: &bytes[start..bytes.len() - 1],
             at: 0,
+            buf: Vec::with_capacity(bytes.len()),
         };
         let fields = check.count()?;
         (0..fields).try_for_each(|_| check.skip())?;
+        let entries_at = check.buf.len();
         if check.int()? != 0 {
             return Err("stream node without the mark behind its fields");
         }
-        node.entries_at = check.at as u32;
+        check.buf.truncate(entries_at);
         let (mut found, mut found_deleted) = (0u32, 0u32);
         let mut previous = None;
-        while check.at < node.buf.len() {
+        while check.at < check.bytes.len() {
+            let start = check.buf.len();
             let flags = check.int()?;
             let delta = (check.int()?, check.int()?);
             let names = match flags {
@@ -442,9 +493,12 @@ impl Node {
             let own = if flags & 2 == 0 { names } else { fields };
             (0..names + own).try_for_each(|_| check.skip())?;
             let elements = 3 + own + if flags & 2 == 0 { names + 1 } else { 0 };
+            let end = check.buf.len();
             if check.int()? != elements as i64 {
                 return Err("stream entry with a wrong number of elements");
             }
+            check.buf.truncate(end);
+            push_backlen(&mut check.buf, end - start);
             let id = first.at_delta(delta);
             if id < first || previous.is_some_and(|p| id <= p) {
                 return Err("stream entries out of order");
@@ -462,25 +516,40 @@ impl Node {
         if found + found_deleted == 0 {
             return Err("stream node without entries");
         }
+        let packed = check.bytes.len() as u32;
+        let mut buf = check.buf;
+        buf.shrink_to_fit();
+        let mut node = Node {
+            buf,
+            live: 0,
+            deleted: 0,
+            elements: (elements - 2) as u32,
+            packed,
+            entries_at: entries_at as u32,
+            head: 0,
+        };
         (node.live, node.deleted, node.head) = (live, deleted, node.entries_at);
         node.advance_head(first);
         Ok(node)
     }
 }
 
-/// Reads elements that have been checked one by one, but not whether they are the right ones.
+/// Reads elements that have been checked one by one, but not whether they are the right ones, and keeps them without their lengths.
 struct Check<'a> {
-    buf: &'a [u8],
+    bytes: &'a [u8],
     at: usize,
+    buf: Vec<u8>,
 }
 
-impl Check<'_> {
-    fn next(&mut self) -> Result<Elem<'_>, &'static str> {
-        if self.at >= self.buf.len() {
-            return Err("stream node that ends within an entry");
-        }
-        let (elem, next) = elem(self.buf, self.at);
-        self.at = next;
+impl<'a> Check<'a> {
+    fn next(&mut self) -> Result<Elem<'a>, &'static str> {
+        let rest = self.bytes.get(self.at..).filter(|rest| !rest.is_empty());
+        let (elem, n) = rest
+            .and_then(decode)
+            .ok_or("stream node that ends within an entry")?;
+        self.buf
+            .extend_from_slice(&self.bytes[self.at..self.at + n]);
+        self.at += n + backlen_size(n);
         Ok(elem)
     }
 
@@ -499,7 +568,7 @@ impl Check<'_> {
     fn count(&mut self) -> Result<usize, &'static str> {
         usize::try_from(self.int()?)
             .ok()
-            .filter(|n| *n <= self.buf.len())
+            .filter(|n| *n <= self.bytes.len())
             .ok_or("stream entry with an impossible number of fields")
     }
 }
@@ -537,6 +606,7 @@ impl<'a> Entry<'a> {
         let buf = &self.node.buf;
         Fields {
             buf,
+            start: self.at,
             names_at: (self.flags & SAME_FIELDS != 0).then(|| int(buf, 0).1),
             at: self.body,
             left: self.fields,
@@ -550,10 +620,10 @@ impl Fields<'_> {
     pub(super) fn end(&self) -> usize {
         let each = if self.names_at.is_some() { 1 } else { 2 };
         let mut at = self.at;
-        for _ in 0..self.left * each + 1 {
+        for _ in 0..self.left * each {
             at = skip(self.buf, at);
         }
-        at
+        at + backlen_size(at - self.start)
     }
 }
 
