@@ -179,6 +179,12 @@ impl Engine {
         self.snapshots.step(id, budget_keys, &mut self.dbs)
     }
 
+    /// Bytes that the fullest sink of all running snapshots holds. Each step gives keys to all that have not got them, so
+    /// that none should be made while one of them is too full.
+    pub fn snapshots_pending(&self) -> usize {
+        self.snapshots.pending_bytes()
+    }
+
     /// The sink of a running snapshot.
     pub fn snapshot_sink(&mut self, id: SnapshotId) -> Option<&mut dyn SnapshotSink> {
         self.snapshots.sink(id)

@@ -276,6 +276,12 @@ impl Snapshots {
         Some(self.running.get_mut(at)?.sink.as_mut())
     }
 
+    /// Bytes in the sink that holds most. A step of one snapshot gives to the others, too.
+    pub fn pending_bytes(&self) -> usize {
+        let pending = self.running.iter().map(|s| s.sink.pending_bytes());
+        pending.max().unwrap_or(0)
+    }
+
     /// Ends a snapshot, whether it is done or not.
     pub fn end(&mut self, id: SnapshotId) -> Option<Box<dyn SnapshotSink>> {
         let at = self.position(id)?;

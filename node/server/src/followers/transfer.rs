@@ -19,6 +19,8 @@ pub(crate) struct Transfer {
     marked: bool,
     outcome: Option<Result<(), String>>,
     nudged_at_ms: u64,
+    /// When bytes could be handed to all of them, or there were none.
+    flowed_at_ms: u64,
 }
 
 impl Transfer {
@@ -104,11 +106,14 @@ impl Executor {
             marked,
             outcome: None,
             nudged_at_ms: self.now.mono_ms(),
+            flowed_at_ms: self.now.mono_ms(),
         });
     }
 
     pub(super) fn transfer_turn(&mut self) {
         let now = self.now.mono_ms();
+        let timeout_ms = self.config.size("repl-timeout") as u64 * 1000;
+        let mut stuck = Vec::new();
         let Some(t) = &mut self.followers.transfer else {
             return;
         };
@@ -131,8 +136,16 @@ impl Executor {
                     .is_none_or(|c| c.out.pending_bytes() < PENDING_BYTES_MAX)
             });
             if !room {
+                if now.saturating_sub(t.flowed_at_ms) > timeout_ms {
+                    // It keeps the others from their file, and the snapshot in memory.
+                    stuck.extend(t.to.iter().filter(|id| {
+                        let c = self.conns.get(**id);
+                        c.is_some_and(|c| c.out.pending_bytes() >= PENDING_BYTES_MAX)
+                    }));
+                }
                 break;
             }
+            t.flowed_at_ms = now;
             let Some(bytes) = t.saving.take_bytes() else {
                 empty = true;
                 break;
@@ -168,6 +181,10 @@ impl Executor {
             && let Some(t) = self.followers.transfer.take()
         {
             self.end_transfer(t, outcome);
+        }
+        for id in stuck {
+            tracing::warn!("Timeout sending the RDB file to a replica");
+            self.close_client(id, crate::executor::Close::Now);
         }
     }
 

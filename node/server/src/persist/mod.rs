@@ -316,7 +316,7 @@ impl Executor {
         let transfer = self.followers.transfer.as_ref().map(|t| t.can_step());
         match (saving, transfer) {
             (None, None) => None,
-            (Some(true), _) | (_, Some(true)) => Some(now),
+            (Some(true), _) | (_, Some(true)) if !save::is_full(&self.engine) => Some(now),
             _ => Some(now + POLL.as_millis() as u64),
         }
     }

@@ -15,6 +15,11 @@ const PENDING_BYTES_MAX: usize = 64 << 20;
 /// How long after a failure the next save by a `save` point is tried.
 const RETRY_S: u64 = 5;
 
+/// Whether so much waits to be taken that no snapshot may go on.
+pub(super) fn is_full(engine: &Engine) -> bool {
+    engine.snapshots_pending() > PENDING_BYTES_MAX
+}
+
 /// A save under way.
 pub struct Saving {
     id: SnapshotId,
@@ -52,7 +57,7 @@ impl Saving {
     pub(crate) fn feed(&mut self, engine: &mut Engine, allowed: u64) {
         self.hand_over();
         let mut steps = STEPS_A_TURN;
-        while self.can_step() && steps > 0 && self.keys_done < allowed {
+        while self.can_step() && steps > 0 && self.keys_done < allowed && !is_full(engine) {
             steps -= 1;
             let keys =
                 STEP_KEYS.min(usize::try_from(allowed - self.keys_done).unwrap_or(STEP_KEYS));
