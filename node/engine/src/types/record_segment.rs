@@ -609,10 +609,9 @@ impl Segment {
         freed
     }
 
-    /// Bytes that the segment owns, without the room for more records: a copy has less of that.
+    /// Bytes that the segment owns, without the room for more records and what removed ones still take: a copy has less of that.
     pub fn memory(&self) -> usize {
-        self.tags.len() * 5
-            + self.data.len()
+        self.tags.len() * 5 + self.data.len() - self.dead as usize
             + self.large.len() * size_of::<Large>()
             + self.large.iter().map(|l| l.bytes.len()).sum::<usize>()
     }
