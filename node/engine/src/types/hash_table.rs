@@ -1,6 +1,6 @@
-//! The hash table under large hashes, sets and sorted sets.
+//! The hash table under large sorted sets.
 //!
-//! Entries lie densely in one vector (so that iterating is a walk and a fair random pick is one index),
+//! Entries lie densely in one vector of [chunks](super::chunked) (so that iterating is a walk and a fair random pick is one index),
 //! chained into buckets by index:
 //!
 //! ```text
@@ -12,6 +12,8 @@
 //! heads and links move. [`Table::scan`] walks the buckets by reverse-binary cursor: an element that is
 //! there during the whole scan is reported at least once, across any resizing (the scheme is that of
 //! Pieter Noordhuis's `dictScan` in Redis). Hashing has a fixed seed: equal histories give equal orders.
+
+use super::chunked::Chunked;
 
 /// Buckets of the smallest table.
 const BUCKETS_MIN: usize = 8;
@@ -56,7 +58,7 @@ struct Slot<E> {
 /// See the module's documentation. The caller provides hashes and equality.
 #[derive(Debug, Clone)]
 pub struct Table<E> {
-    slots: Vec<Slot<E>>,
+    slots: Chunked<Slot<E>>,
     /// The table, or the old one while resizing.
     heads: Vec<u32>,
     /// The table being filled while resizing; else empty.
@@ -75,7 +77,7 @@ impl<E> Table<E> {
     /// An empty table with room for `n` entries.
     pub fn with_capacity(n: usize) -> Self {
         Table {
-            slots: Vec::with_capacity(n),
+            slots: Chunked::default(),
             heads: vec![0; n.next_power_of_two().max(BUCKETS_MIN)],
             new_heads: Vec::new(),
             moved: 0,
@@ -209,7 +211,6 @@ impl<E> Table<E> {
             && self.slots.len() * 8 < self.heads.len()
         {
             self.begin_resize(self.slots.len().next_power_of_two().max(BUCKETS_MIN));
-            self.slots.shrink_to(self.slots.len() * 2);
         }
         item
     }
@@ -258,7 +259,7 @@ impl<E> Table<E> {
     }
 
     /// All entries, in an order that follows from the table's history alone.
-    pub fn iter(&self) -> impl ExactSizeIterator<Item = &E> + Clone {
+    pub fn iter(&self) -> impl Iterator<Item = &E> + Clone {
         self.slots.iter().map(|s| &s.item)
     }
 

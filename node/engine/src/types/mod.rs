@@ -3,6 +3,7 @@
 pub mod bitfield_commands;
 pub mod bitmap_commands;
 pub mod bits;
+pub mod chunked;
 mod data_type;
 pub mod geo;
 pub mod geo_commands;

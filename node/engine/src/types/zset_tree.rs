@@ -9,8 +9,9 @@ const LEAF_MAX: usize = 64;
 /// Most children of an inner node.
 const INNER_MAX: usize = 32;
 
-/// One entry of the order.
+/// One entry of the order: 12 bytes, so that a leaf holds a third more of them than it would aligned.
 #[derive(Debug, Clone, Copy, PartialEq)]
+#[repr(C, packed(4))]
 pub struct Key {
     /// The score; never NaN.
     pub score: f64,

@@ -5,6 +5,7 @@
 //! rank comes down to ranks: [`ZsetValue::partition_point`] turns a bound into a rank,
 //! [`ZsetValue::range`] walks ranks.
 
+use super::chunked::Chunked;
 use super::hash_table::{Table, hash_bytes};
 use super::limits::TypeLimits;
 use super::listpack::{Elem, Listpack, MAX_BYTES};
@@ -15,7 +16,7 @@ use std::cmp::Ordering;
 /// The large form: members in a slab, found by hash and by order.
 #[derive(Debug, Clone, Default)]
 pub struct Ordered {
-    slab: Vec<Entry>,
+    slab: Chunked<Entry>,
     /// Unused entries of the slab.
     free: Vec<u32>,
     by_member: Table<u32>,
