@@ -77,7 +77,7 @@ pub use effects::{Effects, KeyList};
 pub use engine::{BadPayload, Engine, EngineConfig, EngineStats, Ttl, ValueCodec};
 pub use events::{EventClass, EventList};
 pub use evict::{AccessNote, Eviction, EvictionRank};
-pub use maintenance::{KeyInfo, ValueInfo};
+pub use maintenance::{KeyInfo, Reaper, ValueInfo};
 pub use rng::Rng;
 pub use slots::{SLOTS, SlotFilter, SlotSet, key_slot};
 pub use snapshot::{SnapshotId, SnapshotProgress, SnapshotSink};

@@ -15,14 +15,31 @@ use crate::snapshot::{SnapshotId, SnapshotProgress, SnapshotSink};
 use crate::types::{SetValue, ZsetValue};
 use crate::value::{Type, Value, ValueMut, ValueRef};
 
+/// Frees large values elsewhere: on a thread of its own.
+pub trait Reaper: Send {
+    /// Takes a value to be dropped.
+    ///
+    /// # Errors
+    /// It has too many already: the value comes back, and is freed here in small steps.
+    fn take(&mut self, value: Value) -> Result<(), Value>;
+
+    /// Values taken that are not freed yet.
+    fn pending(&self) -> usize;
+}
+
 /// What has been removed and is still to be freed.
 #[derive(Default)]
 pub(crate) struct Garbage {
+    /// Who takes large values.
+    reaper: Option<Box<dyn Reaper>>,
     /// Lists of hashes whose fields expire, of flushed slots.
     fields: Vec<SlotFields>,
     /// Large values.
     pub values: Vec<Value>,
 }
+
+/// Large values handed over in one step.
+const REAPED_AT_ONCE: usize = 100;
 
 impl Engine {
     /// Whether no database holds a key.
@@ -140,6 +157,18 @@ impl Engine {
     /// Frees what was flushed and what large values were deleted, about `budget` keys or elements at a time. Whether
     /// there is more.
     pub fn free_step(&mut self, budget: usize) -> bool {
+        if let Some(reaper) = &mut self.garbage.reaper {
+            for _ in 0..budget.min(REAPED_AT_ONCE) {
+                let Some(value) = self.garbage.values.pop() else {
+                    break;
+                };
+                if let Err(value) = reaper.take(value) {
+                    self.garbage.values.push(value);
+                    break;
+                }
+                self.stats.lazy_freed += 1;
+            }
+        }
         if let Some(value) = self.garbage.values.last_mut() {
             if !value.discard(budget.max(1)) {
                 self.garbage.values.pop();
@@ -164,9 +193,17 @@ impl Engine {
         self.garbage.values.push(value);
     }
 
+    /// Has large values freed elsewhere from now on.
+    pub fn set_reaper(&mut self, reaper: Box<dyn Reaper>) {
+        self.garbage.reaper = Some(reaper);
+    }
+
     /// Values set aside that are still to be freed.
     pub fn pending_free(&self) -> usize {
-        self.garbage.values.len() + self.snapshots.flushed_keys()
+        let reaper = self.garbage.reaper.as_ref();
+        self.garbage.values.len()
+            + self.snapshots.flushed_keys()
+            + reaper.map_or(0, |reaper| reaper.pending())
     }
 
     /// Begins a snapshot of the keys in these slots as they are now.

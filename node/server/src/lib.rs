@@ -26,6 +26,8 @@ pub mod persist;
 #[cfg(not(madsim))]
 pub mod process;
 #[cfg(not(madsim))]
+mod reaper;
+#[cfg(not(madsim))]
 mod rebuild;
 pub mod routing;
 pub mod seam;

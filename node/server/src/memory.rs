@@ -1,12 +1,12 @@
 //! The process's allocator, and how much it has given out.
 //!
-//! [`Counting`] hands everything on to mimalloc and counts what is in use, rounded up to what the allocator really sets aside: this is
-//! `used_memory`, and what `maxmemory` is compared with. Each thread counts for itself and adds to the common figure in steps, so
+//! [`Counting`] hands everything on to mimalloc and counts what is in use, rounded up to what the allocator really sets aside: this is,
+//! with what entries take of the engine's own pages, `used_memory`, and what `maxmemory` is compared with. Each thread counts for itself and adds to the common figure in steps, so
 //! that counting touches no cache line of another thread.
 
 use std::alloc::{GlobalAlloc, Layout};
 use std::cell::Cell;
-use std::sync::atomic::{AtomicIsize, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicIsize, Ordering};
 
 use mimalloc::MiMalloc;
 
@@ -18,7 +18,6 @@ pub struct Counting;
 const STEP: usize = 64 * 1024;
 
 static USED: AtomicIsize = AtomicIsize::new(0);
-static PEAK: AtomicUsize = AtomicUsize::new(0);
 
 thread_local! {
     static PENDING: Cell<isize> = const { Cell::new(0) };
@@ -100,16 +99,7 @@ pub fn used() -> usize {
     let _ = PENDING.try_with(|pending| {
         USED.fetch_add(pending.replace(0), Ordering::Relaxed);
     });
-    let used = usize::try_from(USED.load(Ordering::Relaxed)).unwrap_or(0);
-    if used > PEAK.load(Ordering::Relaxed) {
-        PEAK.store(used, Ordering::Relaxed);
-    }
-    used
-}
-
-/// The greatest figure that [`used`] has returned.
-pub fn peak() -> usize {
-    PEAK.load(Ordering::Relaxed)
+    usize::try_from(USED.load(Ordering::Relaxed)).unwrap_or(0)
 }
 
 #[cfg(test)]

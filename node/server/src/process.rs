@@ -7,6 +7,7 @@ use crate::executor::{Executor, Host};
 use crate::logging;
 use crate::persist::{LoadRequest, RdbIn, RdbOut, SaveRequest};
 use crate::seam::{ControlInbox, ControlOut, ExecutorHandle, ToExecutor};
+use holdfast_engine::Reaper;
 use holdfast_raft_log::disk::StdDisk;
 use std::ffi::OsString;
 use std::fs::File;
@@ -103,21 +104,12 @@ fn raise_file_limit(config: &mut Config) {
     }
 }
 
-/// Has the allocator give large blocks back to the system as soon as they are free, from the first thread on.
-///
-/// A witness holds little at any moment, but every entry passes through it. glibc keeps what it has freed, in a pool a
-/// thread, and takes ever larger blocks from there: 41 MiB for three shards
-/// under bulk writes, where it now uses 24.
-fn return_memory() {
-    #[cfg(all(target_os = "linux", target_env = "gnu"))]
-    {
-        const BYTES: libc::c_int = 128 << 10;
-        // SAFETY: no pointers are involved; an option that glibc does not take leaves things as they were.
-        unsafe {
-            libc::mallopt(libc::M_ARENA_MAX, 1);
-            libc::mallopt(libc::M_MMAP_THRESHOLD, BYTES);
-            libc::mallopt(libc::M_TRIM_THRESHOLD, BYTES);
-        }
+/// Has the kernel give us no huge pages (`disable-thp`): with them, memory comes and goes in pieces of 2 MiB, most of which may not be used.
+fn refuse_huge_pages() {
+    #[cfg(target_os = "linux")]
+    // SAFETY: no pointers are involved; a kernel that does not know it leaves things as they were.
+    unsafe {
+        libc::prctl(libc::PR_SET_THP_DISABLE, 1, 0, 0, 0);
     }
 }
 
@@ -136,8 +128,8 @@ fn start(mut config: Config) -> io::Result<()> {
         tracing::warn!("{warning}");
     }
     raise_file_limit(&mut config);
-    if config.yes("witness") {
-        return_memory();
+    if config.yes("disable-thp") {
+        refuse_huge_pages();
     }
     std::fs::create_dir_all(config.dir()).map_err(|e| {
         io::Error::new(
@@ -319,12 +311,12 @@ impl Host for StdHost {
         (self.used_memory(), resident)
     }
 
-    fn used_memory(&self) -> u64 {
-        crate::memory::used() as u64
+    fn reaper(&self) -> Option<Box<dyn Reaper>> {
+        Some(Box::new(crate::reaper::ReaperThread::start()?))
     }
 
-    fn peak_memory(&self) -> u64 {
-        crate::memory::peak() as u64
+    fn used_memory(&self) -> u64 {
+        crate::memory::used() as u64
     }
 
     fn cpu_seconds(&self) -> (f64, f64) {

@@ -1,7 +1,9 @@
 //! Memory for what the keyspace holds by the million: entries, and the groups of references to them.
 //!
 //! ```text
-//!  page (64 KiB, from the global allocator)
+//!  chunk (1 MiB, from the system): 16 pages
+//!
+//!  page (64 KiB)
 //!  ┌──────┬──────┬──────┬ … ┬──────┬ never used yet ┐    all pieces of a page have one size
 //!  └──────┴──────┴──────┴ … ┴──────┴────────────────┘    a free piece's first two bytes: where the next free one is
 //!
@@ -12,16 +14,18 @@
 //! - A reference takes 5 bytes. The directory of pages is one static array for the whole process, so that a reference can be followed
 //!   without knowing whose it is: one load that is nearly always in the first cache.
 //! - What is known of a page lies beside it, not in it: page headers would all fall on the same few cache lines.
-//! - An empty page goes back to the global allocator, but for a few that are kept.
+//! - The memory of an empty page goes back to the system, but for a few that are kept; its addresses stay reserved for the next need.
 //!
 //! # Soundness
-//! A page number is given to one [`Slabs`] at a time, under a lock; its slot in the directory is written by that one alone. Pieces are
+//! The numbers of a chunk's pages are given to one [`Slabs`] at a time, under a lock, until it is dropped; their slots in the directory are written by that one alone. Pieces are
 //! handed out once until they are freed. Whoever follows a [`Ref`] must hold one that has not been freed, of slabs that still live; this is what
 //! `entry.rs` and `table.rs` argue.
 
-use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
+use std::ffi::c_void;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicPtr, Ordering};
+
+use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap_anonymous, munmap};
 
 /// Bytes of a page.
 const PAGE: usize = 1 << 16;
@@ -34,7 +38,11 @@ const _: () = assert!(PAGE / UNIT == 1 << OFFSET_BITS);
 /// The longest piece.
 pub(crate) const PIECE_MAX: usize = 4096;
 
-/// Empty pages that are kept for the next need.
+/// Pages of a chunk.
+const CHUNK_PAGES: u32 = 16;
+const CHUNK: usize = PAGE * CHUNK_PAGES as usize;
+
+/// Empty pages whose memory is kept for the next need.
 const SPARE_PAGES: usize = 8;
 
 const NONE: u32 = u32::MAX;
@@ -43,7 +51,7 @@ const NO_PIECE: u16 = u16::MAX;
 static PAGES: [AtomicPtr<u8>; PAGES_MAX] =
     [const { AtomicPtr::new(std::ptr::null_mut()) }; PAGES_MAX];
 
-/// Page numbers that are free: those given back, and all from `next` on.
+/// The numbers of the pages of free chunks: the first number of each that was given back, and all from `next` on.
 struct Numbers {
     free: Vec<u32>,
     next: u32,
@@ -53,14 +61,6 @@ static NUMBERS: Mutex<Numbers> = Mutex::new(Numbers {
     free: Vec::new(),
     next: 0,
 });
-
-fn page_layout() -> Layout {
-    const { assert!(PAGE.is_power_of_two()) };
-    match Layout::from_size_align(PAGE, 16) {
-        Ok(layout) => layout,
-        Err(_) => unreachable!("a page of {PAGE} bytes"),
-    }
-}
 
 /// Where a piece is. Five bytes in memory.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -198,6 +198,11 @@ pub(crate) struct Slabs {
     /// First page with room of each class.
     room: Box<[u32; CLASSES]>,
     spare: Vec<u32>,
+    /// Empty pages without memory.
+    bare: Vec<u32>,
+    /// The first page of each chunk.
+    chunks: Vec<u32>,
+    /// Pages with memory.
     pages: usize,
     live_bytes: usize,
 }
@@ -208,6 +213,8 @@ impl Default for Slabs {
             blocks: Vec::new(),
             room: Box::new([NONE; CLASSES]),
             spare: Vec::new(),
+            bare: Vec::new(),
+            chunks: Vec::new(),
             pages: 0,
             live_bytes: 0,
         }
@@ -220,7 +227,7 @@ impl Slabs {
         self.live_bytes
     }
 
-    /// Bytes taken from the global allocator that are in no piece in use.
+    /// Bytes of pages that are in no piece in use.
     pub fn free_bytes(&self) -> usize {
         self.pages * PAGE - self.live_bytes
     }
@@ -290,7 +297,15 @@ impl Slabs {
 
     #[cold]
     fn new_page(&mut self, class: usize) -> u32 {
-        let number = self.spare.pop().unwrap_or_else(|| self.claim());
+        let number = self.spare.pop().unwrap_or_else(|| {
+            if self.bare.is_empty() {
+                self.new_chunk();
+            }
+            self.pages += 1;
+            self.bare
+                .pop()
+                .unwrap_or_else(|| unreachable!("a chunk without pages"))
+        });
         *self.page(number) = Page {
             class: class as u16,
             ..NO_PAGE
@@ -299,36 +314,46 @@ impl Slabs {
         number
     }
 
-    /// Takes a page from the global allocator and a number for it.
-    fn claim(&mut self) -> u32 {
-        // SAFETY: the layout is not of size zero.
-        let memory = unsafe { alloc(page_layout()) };
-        if memory.is_null() {
-            handle_alloc_error(page_layout());
-        }
-        let number = {
+    /// Takes a chunk from the system, and numbers for its pages.
+    fn new_chunk(&mut self) {
+        // SAFETY: a new mapping wherever the system likes.
+        let memory = unsafe {
+            mmap_anonymous(
+                std::ptr::null_mut(),
+                CHUNK,
+                ProtFlags::READ | ProtFlags::WRITE,
+                MapFlags::PRIVATE,
+            )
+        };
+        let memory = match memory {
+            Ok(memory) => memory.cast::<u8>(),
+            Err(error) => panic!("no memory for keys: {error}"),
+        };
+        let first = {
             let mut numbers = NUMBERS.lock().unwrap_or_else(|e| e.into_inner());
             numbers.free.pop().unwrap_or_else(|| {
-                numbers.next += 1;
-                numbers.next - 1
+                numbers.next += CHUNK_PAGES;
+                numbers.next - CHUNK_PAGES
             })
         };
+        let pages = first as usize..(first + CHUNK_PAGES) as usize;
         assert!(
-            (number as usize) < PAGES_MAX,
+            pages.end <= PAGES_MAX,
             "more than {PAGES_MAX} pages of entries"
         );
-        if let Some(place) = PAGES.get(number as usize) {
-            place.store(memory, Ordering::Relaxed);
+        for (i, place) in PAGES[pages].iter().enumerate() {
+            // SAFETY: within the mapping.
+            place.store(unsafe { memory.add(i * PAGE) }, Ordering::Relaxed);
         }
-        let block = number as usize / BLOCK;
+        let block = first as usize / BLOCK;
         if self.blocks.len() <= block {
             self.blocks.resize_with(block + 1, Box::default);
         }
         if self.blocks[block].is_empty() {
             self.blocks[block] = vec![NO_PAGE; BLOCK].into_boxed_slice();
         }
-        self.pages += 1;
-        number
+        self.chunks.push(first);
+        self.bare.extend((first..first + CHUNK_PAGES).rev());
     }
 
     #[cold]
@@ -340,18 +365,16 @@ impl Slabs {
         }
     }
 
+    /// Gives the memory of an empty page back to the system.
     fn give_back(&mut self, number: u32) {
+        let memory = PAGES[number as usize].load(Ordering::Relaxed);
+        // SAFETY: a page of ours without a piece in use. That the advice is not taken does no harm.
+        let _ = unsafe { madvise(memory.cast::<c_void>(), PAGE, Advice::LinuxDontNeed) };
         self.pages -= 1;
-        if let Some(place) = PAGES.get(number as usize) {
-            let memory = place.swap(std::ptr::null_mut(), Ordering::Relaxed);
-            // SAFETY: allocated by `claim` with this layout; no piece of the page is in use.
-            unsafe { dealloc(memory, page_layout()) };
-        }
-        let mut numbers = NUMBERS.lock().unwrap_or_else(|e| e.into_inner());
-        numbers.free.push(number);
+        self.bare.push(number);
     }
 
-    /// Gives the spare pages back, too (`MEMORY PURGE`).
+    /// Gives the memory of the spare pages back, too (`MEMORY PURGE`).
     pub fn purge(&mut self) {
         while let Some(number) = self.spare.pop() {
             self.give_back(number);
@@ -381,20 +404,20 @@ impl Slabs {
 }
 
 impl Drop for Slabs {
-    /// Whatever pieces are left are given up with their pages: nobody follows a reference after this.
+    /// Whatever pieces are left are given up with their chunks: nobody follows a reference after this.
     fn drop(&mut self) {
-        self.purge();
-        let used: Vec<u32> = (0u32..)
-            .zip(self.blocks.iter().flat_map(|b| {
-                b.iter()
-                    .copied()
-                    .chain(std::iter::repeat_n(NO_PAGE, BLOCK - b.len()))
-            }))
-            .filter(|(_, page)| page.live > 0)
-            .map(|(number, _)| number)
-            .collect();
-        for number in used {
-            self.give_back(number);
+        for first in self.chunks.drain(..) {
+            let pages = first as usize..(first + CHUNK_PAGES) as usize;
+            let memory = PAGES[pages.start].load(Ordering::Relaxed);
+            for place in &PAGES[pages] {
+                place.store(std::ptr::null_mut(), Ordering::Relaxed);
+            }
+            // SAFETY: mapped by `new_chunk` with this size, and not used any more.
+            if let Err(error) = unsafe { munmap(memory.cast::<c_void>(), CHUNK) } {
+                panic!("memory of keys cannot be given back: {error}");
+            }
+            let mut numbers = NUMBERS.lock().unwrap_or_else(|e| e.into_inner());
+            numbers.free.push(first);
         }
     }
 }

@@ -46,8 +46,9 @@ pub(super) struct Overview {
 
 impl Overview {
     pub fn of(ex: &Executor) -> Overview {
-        let (allocated, resident) = ex.host.memory();
+        let resident = ex.host.memory().1;
         let used = ex.used_memory();
+        let allocated = used + ex.engine.unused_bytes() as u64;
         let clients = ex
             .conns
             .iter()
@@ -59,7 +60,7 @@ impl Overview {
         let backlog = ex.backlog_bytes();
         Overview {
             used,
-            peak: ex.host.peak_memory().max(used),
+            peak: ex.memory_peak.max(used),
             startup,
             resident,
             allocated,

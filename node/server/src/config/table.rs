@@ -548,7 +548,7 @@ pub const DIRECTIVES: &[Directive] = &[
     acts("dbfilename", "", Kind::Str, "dump.rdb", PROTECTED),
     known("debug-context", "", Kind::Str, "", HIDDEN),
     acts("dir", "", Kind::Str, "", PROTECTED),
-    known("disable-thp", "", Kind::Bool, "yes", IMMUTABLE),
+    acts("disable-thp", "", Kind::Bool, "yes", IMMUTABLE),
     known(
         "dual-channel-replication-enabled",
         "",

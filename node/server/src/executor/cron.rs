@@ -139,6 +139,7 @@ impl Executor {
             self.expire_held();
         }
         self.check_clients();
+        self.memory_peak = self.memory_peak.max(self.used_memory());
         self.make_room();
         self.persistence_cron();
         self.followers_cron();

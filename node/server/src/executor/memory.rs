@@ -9,10 +9,9 @@ const EVICT_KEYS: u32 = 128;
 const FREE_STEPS_MAX: usize = 64;
 
 impl Executor {
-    /// Bytes in use: what the allocator has given out, without what the engine has taken for entries and does not need now.
+    /// Bytes in use: what the allocator has given out, and what entries take of the engine's own pages.
     pub fn used_memory(&self) -> u64 {
-        let unused = self.engine.unused_bytes() as u64;
-        self.host.used_memory().saturating_sub(unused)
+        self.host.used_memory() + self.engine.entry_bytes() as u64
     }
 
     /// Bytes of the replication backlog.

@@ -51,7 +51,9 @@ use blocking::Waiting;
 use dispatch::Depends;
 use holdfast_cluster_bus::{NodeId, SlotSet};
 use holdfast_engine::types::TypeLimits;
-use holdfast_engine::{Effects, Engine, EngineConfig, EventClass, Eviction, Rng, ValueCodec};
+use holdfast_engine::{
+    Effects, Engine, EngineConfig, EventClass, Eviction, Reaper, Rng, ValueCodec,
+};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::sync::Arc;
@@ -91,11 +93,6 @@ pub trait Host: Send {
         0
     }
 
-    /// The greatest number of bytes that the process has used.
-    fn peak_memory(&self) -> u64 {
-        0
-    }
-
     /// Processor time of the process so far, in the system and in itself, in seconds.
     fn cpu_seconds(&self) -> (f64, f64);
 
@@ -105,6 +102,11 @@ pub trait Host: Send {
     /// They cannot.
     fn can_listen(&self, _old: &Config, _new: &Config) -> Result<(), (&'static str, &'static str)> {
         Ok(())
+    }
+
+    /// Who frees large values elsewhere than in the executor.
+    fn reaper(&self) -> Option<Box<dyn Reaper>> {
+        None
     }
 
     /// Begins an RDB file.
@@ -193,6 +195,8 @@ pub struct Executor {
     pub now: Now,
     /// Bytes of memory in use before the first key.
     pub memory_at_start: u64,
+    /// The most bytes of memory in use that were seen at the end of a turn, ten times a second.
+    pub memory_peak: u64,
     /// 40 hex digits, another at each start.
     pub run_id: String,
     /// Held replies that were answered by an error, since the start.
@@ -275,11 +279,13 @@ impl Executor {
         let hash_seed = [rng.next_u64(), rng.next_u64()];
         let run_id = random_id(&mut rng);
         let followers = Followers::new(random_id(&mut rng));
-        let engine = Engine::new(engine_config(&config, &settings, hash_seed), codec);
+        let mut engine = Engine::new(engine_config(&config, &settings, hash_seed), codec);
+        if let Some(reaper) = host.reaper() {
+            engine.set_reaper(reaper);
+        }
         Ok(Executor {
-            memory_at_start: host
-                .used_memory()
-                .saturating_sub(engine.unused_bytes() as u64),
+            memory_at_start: host.used_memory(),
+            memory_peak: 0,
             engine,
             fx: Effects::new(),
             rng,
@@ -354,6 +360,9 @@ impl Executor {
     /// Returns the old one: dropping it may take long.
     pub fn replace_engine(&mut self, engine: Engine) -> Engine {
         let old = std::mem::replace(&mut self.engine, engine);
+        if let Some(reaper) = self.host.reaper() {
+            self.engine.set_reaper(reaper);
+        }
         if let Some(routing) = &self.routing {
             self.engine.set_slot_run_ends(routing.run_ends());
         }
