@@ -181,6 +181,11 @@ pub(super) const COMMANDS: &[ServerCommand] = &[
             since: "1.0.0",
             complexity: "O(N) when saving, where N is the total number of keys in all databases when saving data, otherwise O(1)",
             summary: "Synchronously saves the database(s) to disk and shuts down the server.",
+            args: "[({[(NOSAVE | SAVE)<save-selector>] [NOW@7.0.0] [FORCE@7.0.0] [SAFE@9.0.0] [FAILOVER@9.0.0]}<save-selector-block> | ABORT@7.0.0)<abort-selector>]",
+            history: &[
+                ("7.0.0", "Added the `NOW`, `FORCE` and `ABORT` modifiers."),
+                ("9.0.0", "Added the `SAFE` and `FAILOVER` modifiers."),
+            ],
             ..CommandSpec::EMPTY
         },
         shutdown as ServerFn,

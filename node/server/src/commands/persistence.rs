@@ -90,7 +90,11 @@ pub(super) const COMMANDS: &[ServerCommand] = &[
             since: "1.0.0",
             complexity: "O(1)",
             summary: "Asynchronously saves the database(s) to disk.",
-            args: "[(SCHEDULE | CANCEL)<operation>]",
+            args: "[(SCHEDULE@3.2.2 | CANCEL@8.1.0)<operation>]",
+            history: &[
+                ("3.2.2", "Added the `SCHEDULE` option."),
+                ("8.1.0", "Added the `CANCEL` option."),
+            ],
             ..CommandSpec::EMPTY
         },
         bgsave as ServerFn,

@@ -207,6 +207,7 @@ pub(super) const COMMANDS: &[ServerCommand] = &[
             since: "3.0.0",
             complexity: "O(1)",
             summary: "An internal command for configuring the replication stream.",
+            syscmd: true,
             ..CommandSpec::EMPTY
         },
         replconf as ServerFn,
@@ -244,6 +245,7 @@ pub(super) const COMMANDS: &[ServerCommand] = &[
             since: "1.0.0",
             complexity: "O(1)",
             summary: "Sets a server as a replica of another, or promotes it to being a primary.",
+            deprecated: Some(("5.0.0", "`REPLICAOF`")),
             args: "({host port:int}<host-port> | {NO ONE}<no-one>)<args>",
             ..CommandSpec::EMPTY
         },
