@@ -111,16 +111,16 @@ impl DataType for StreamValue {
     }
 
     fn discard(&mut self, elements: usize) -> bool {
+        let mut left = elements;
         while let Some((_, group)) = self.groups.0.last_mut() {
-            if group.discard(elements) {
+            if left == 0 || group.discard(left) {
                 return true;
             }
             self.groups.0.pop();
-            if elements < 2 || self.groups.0.len().is_multiple_of(64) {
-                return true;
-            }
+            // How much there was in a small group is not told.
+            left = left.saturating_sub(16);
         }
-        self.entries.discard(elements)
+        self.entries.discard(left.max(1))
     }
 
     /// As in Valkey, groups do not count.
