@@ -13,7 +13,7 @@ use std::net::TcpStream;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use holdfast_resp::Reply;
+use holdfast_resp::reply::Reply;
 use support::chart::{self, Series};
 use support::harness::client::encode;
 use support::harness::{Client, Cluster, NodeRef};
