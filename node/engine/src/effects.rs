@@ -7,6 +7,9 @@ use holdfast_resp::write;
 
 use crate::events::{EventClass, EventList};
 
+/// A buffer that one command has made larger than this is not kept.
+const KEEP_BYTES: usize = 1 << 20;
+
 /// Collects the effects of a turn of the executor. The server owns one, passes it to every call, and takes what has
 /// gathered at the end of the turn.
 #[derive(Debug, Default)]
@@ -176,6 +179,9 @@ impl Effects {
     pub fn clear_turn(&mut self) {
         debug_assert_eq!(self.depth, 0, "a turn ended inside a transaction");
         self.bytes.clear();
+        if self.bytes.capacity() > KEEP_BYTES {
+            self.bytes = Vec::new();
+        }
     }
 
     /// The stream begins anew (a new replica attaches, a new journal): the next effect selects its database again.

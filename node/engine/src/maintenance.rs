@@ -6,7 +6,7 @@ use crate::digest::ValueDigest;
 use crate::effects::Effects;
 use crate::engine::Engine;
 use crate::events::EventClass;
-use crate::keyspace::entry::Entry;
+use crate::keyspace::entry::{Entry, FREE_AT_ONCE};
 use crate::keyspace::field_index::SlotFields;
 use crate::keyspace::table::Table;
 use crate::keyspace::{Place, place};
@@ -190,7 +190,9 @@ impl Engine {
 
     /// Takes a value that is not needed any more, to be freed in steps.
     pub(crate) fn set_aside(&mut self, value: Value) {
-        self.garbage.values.push(value);
+        if value.as_ref().elements() > FREE_AT_ONCE {
+            self.garbage.values.push(value);
+        }
     }
 
     /// Has large values freed elsewhere from now on.

@@ -94,6 +94,9 @@ impl fmt::Display for ProtocolError {
 
 impl std::error::Error for ProtocolError {}
 
+/// Room for so many arguments is kept from one command to the next.
+const ARGS_KEEP: usize = 1024;
+
 #[derive(Clone, Copy, Debug)]
 struct Span {
     start: usize,
@@ -175,6 +178,10 @@ impl RequestParser {
         if self.finished {
             self.finished = false;
             self.args.clear();
+            // One command of very many arguments is no reason to keep room for the next.
+            if self.args.capacity() > ARGS_KEEP {
+                self.args = Vec::new();
+            }
             self.pos = 0;
             self.searched = 0;
         }

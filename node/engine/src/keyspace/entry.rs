@@ -39,8 +39,8 @@ pub(crate) const NEVER: u64 = u64::MAX;
 /// The longest string (and key) that an entry holds.
 pub(crate) const STR_BYTES_MAX: usize = (u32::MAX - 64) as usize;
 
-/// Collections of up to so many elements are freed where they are removed: some 10 µs.
-const FREE_AT_ONCE: usize = 256;
+/// Collections of up to so many elements are freed where they are removed: a few µs. As in Valkey, whose `lazyfreed_objects` counts the others.
+pub(crate) const FREE_AT_ONCE: usize = 64;
 /// Strings of up to so many bytes, too.
 const FREE_BYTES_AT_ONCE: usize = 1 << 16;
 

@@ -11,7 +11,7 @@
 //!                   └──────────┴──────────────────┘
 //! ```
 //!
-//! - A group has room for just about the entries that it has, some twenty; it is no chain and knows no overflow. With the directory a key
+//! - A group has room for just about the entries that it has, two dozen; it is no chain and knows no overflow. With the directory a key
 //!   takes less than 7 bytes, whatever the table's size, where buckets of a cache line take 11 to 14.
 //! - There is no rehash that an insertion could stumble into, no second table, no peak of memory: an insertion splits
 //!   at most one group, a removal merges at most one. Only the list of segments (8 bytes for 1024 groups) is ever moved.
@@ -37,16 +37,16 @@ use super::slabs::{PIECE_MAX, Ref, Slabs};
 const SEGMENT: usize = 1024;
 
 /// Average entries a group above which the table grows.
-const FILL_MAX: usize = 20;
+const FILL_MAX: usize = 24;
 /// Average entries a group below which the table shrinks.
-const FILL_MIN: usize = 7;
+const FILL_MIN: usize = 9;
 const _: () = assert!(
     FILL_MIN * 2 < FILL_MAX,
     "a split must not be undone by the next removal"
 );
 
 /// A group grows by room for so many entries.
-const GROW: usize = 3;
+const GROW: usize = 2;
 /// A group shrinks when so much of its room is not used.
 const SLACK_MAX: usize = 8;
 
@@ -100,7 +100,7 @@ impl Group {
         unsafe { self.at.address().add(self.cap).cast() }
     }
 }
-const _: () = assert!(GROUP_MAX < 1 << 12);
+const _: () = assert!(GROUP_MAX < 1 << 12 && GROW * size_of::<Entry>() >= size_of::<u64>());
 
 #[inline]
 fn tag_of(hash: u64) -> u8 {

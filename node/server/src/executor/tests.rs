@@ -597,3 +597,37 @@ fn a_pause_keeps_commands_for_later() {
     t.pass(1000);
     assert_eq!(t.read(b), "+PONG\n");
 }
+
+/// Who waits in a group is told when there is no such group any more, however the key was lost; a plain reader goes on waiting.
+#[test]
+fn readers_in_a_group_hear_of_the_end_of_their_stream() {
+    for end in [
+        "DEL s",
+        "SET s 1",
+        "FLUSHALL",
+        "RENAME s t",
+        "XGROUP DESTROY s g",
+    ] {
+        let mut t = Test::new(false);
+        let (a, b, c) = (t.connect(), t.connect(), t.connect());
+        t.send(c, "XGROUP CREATE s g $ MKSTREAM\n");
+        t.send(a, "XREADGROUP GROUP g x BLOCK 0 STREAMS s >\nPING\n");
+        t.send(b, "XREAD BLOCK 0 STREAMS s $\n");
+        assert_eq!((t.read(a), t.read(b)), (String::new(), String::new()));
+        t.send(c, &format!("{end}\n"));
+        let told = t.read(a);
+        let error = if end == "SET s 1" {
+            "-WRONGTYPE"
+        } else {
+            "-NOGROUP"
+        };
+        assert!(
+            told.starts_with(error) && told.ends_with("+PONG\n"),
+            "{end}: {told}"
+        );
+        assert_eq!(t.read(b), "", "{end}");
+        t.send(c, "DEL s\nXADD s 5-1 f v\n");
+        let entry = "*1\n*2\n$1\ns\n*1\n*2\n$3\n5-1\n*2\n$1\nf\n$1\nv\n";
+        assert_eq!(t.read(b), entry, "{end}");
+    }
+}

@@ -407,7 +407,7 @@ impl LocalCluster {
         let again = match self.shape.durability {
             Durability::Quorum => "the same command brings it back with its data",
             Durability::Async => {
-                "the same command brings it back, but empty: its data is in memory only"
+                "the same command brings it back, with what was last saved: writes are in memory until then"
             }
         };
         self.progress.line(&format!(
