@@ -485,7 +485,7 @@ fn large_values_are_freed_in_steps() {
         // Members, and values of fields, that have allocations of their own.
         ("SADD", |i| format!("m{i}{}", "x".repeat(1100))),
         ("HSET", |i| format!("f{i} {}", "v".repeat(1100))),
-        ("ZADD", |i| format!("{i} m{i}")),
+        ("ZADD", |i| format!("{i} m{i}{}", "x".repeat(1100))),
     ];
     for removal in [
         "DEL k",

@@ -716,7 +716,7 @@ fn zrandmember(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
             None => call.reply_null(),
             Some(zset) => {
                 let (member, _) = zset
-                    .at(call.rng.index(zset.len()))
+                    .at_rank(call.rng.index(zset.len()))
                     .ok_or(CmdError::NO_SUCH_KEY)?;
                 call.reply_bulk(member.bytes(&mut None));
             }
@@ -753,7 +753,7 @@ fn zrandmember(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
             Some(picks) => picks[i],
             None => call.rng.index(zset.len()),
         };
-        let (member, score) = zset.at(index).ok_or(CmdError::NO_SUCH_KEY)?;
+        let (member, score) = zset.at_rank(index).ok_or(CmdError::NO_SUCH_KEY)?;
         if with_scores && !flat {
             call.reply_array(2);
         }

@@ -8,6 +8,9 @@
 const LEAF_MAX: usize = 64;
 /// Most children of an inner node.
 const INNER_MAX: usize = 32;
+/// Nodes grow by so many entries at a time, so that few are unused.
+const LEAF_STEP: usize = 8;
+const INNER_STEP: usize = 4;
 
 /// One entry of the order: 12 bytes, so that a leaf holds a third more of them than it would aligned.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -48,6 +51,31 @@ impl Default for Tree {
     }
 }
 
+/// Inserts into a node that grows in steps.
+fn insert_at<T>(node: &mut Vec<T>, at: usize, item: T, step: usize) {
+    if node.len() == node.capacity() {
+        node.reserve_exact(step);
+    }
+    node.insert(at, item);
+}
+
+/// Cuts a node in two; the right half.
+fn split_off<T>(node: &mut Vec<T>, cut: usize, step: usize) -> Vec<T> {
+    let mut right = Vec::with_capacity((node.len() - cut).next_multiple_of(step));
+    right.extend(node.drain(cut..));
+    node.shrink_to(cut.next_multiple_of(step));
+    right
+}
+
+/// Removes from a node that shrinks in steps.
+fn remove_at<T>(node: &mut Vec<T>, at: usize, step: usize) -> T {
+    let item = node.remove(at);
+    if node.capacity() >= node.len() + 2 * step {
+        node.shrink_to(node.len().next_multiple_of(step));
+    }
+    item
+}
+
 impl Node {
     fn first(&self) -> Key {
         match self {
@@ -83,7 +111,7 @@ impl Node {
         match self {
             Node::Leaf(keys) => {
                 let at = keys.partition_point(before);
-                keys.insert(at, key);
+                insert_at(keys, at, key, LEAF_STEP);
                 if keys.len() <= LEAF_MAX {
                     return None;
                 }
@@ -93,9 +121,7 @@ impl Node {
                 } else {
                     LEAF_MAX / 2
                 };
-                let mut right = Vec::with_capacity(LEAF_MAX);
-                right.extend(keys.drain(cut..));
-                Some(Node::Leaf(right))
+                Some(Node::Leaf(split_off(keys, cut, LEAF_STEP)))
             }
             Node::Inner(children) => {
                 let i = children
@@ -107,7 +133,7 @@ impl Node {
                 child.min = child.node.first();
                 let right = split?.into_child();
                 child.count -= right.count;
-                children.insert(i + 1, right);
+                insert_at(children, i + 1, right, INNER_STEP);
                 if children.len() <= INNER_MAX {
                     return None;
                 }
@@ -116,21 +142,60 @@ impl Node {
                 } else {
                     INNER_MAX / 2
                 };
-                Some(Node::Inner(children.drain(cut..).collect()))
+                Some(Node::Inner(split_off(children, cut, INNER_STEP)))
+            }
+        }
+    }
+
+    fn set_id(&mut self, rank: u32, id: u32) {
+        match self {
+            Node::Leaf(keys) => keys[rank as usize].id = id,
+            Node::Inner(children) => {
+                let (i, rank) = locate(children, rank);
+                if rank == 0 {
+                    children[i].min.id = id;
+                }
+                children[i].node.set_id(rank, id);
+            }
+        }
+    }
+
+    /// Frees up to `left` leaves, the last ones first. Whether this node is empty.
+    fn discard(&mut self, left: &mut usize) -> bool {
+        let Node::Inner(children) = self else {
+            *left = left.saturating_sub(1);
+            return true;
+        };
+        while *left > 0
+            && let Some(last) = children.last_mut()
+        {
+            if last.node.discard(left) {
+                children.pop();
+            }
+        }
+        children.is_empty()
+    }
+
+    fn memory(&self) -> usize {
+        match self {
+            Node::Leaf(keys) => keys.capacity() * size_of::<Key>(),
+            Node::Inner(children) => {
+                children.capacity() * size_of::<Child>()
+                    + children.iter().map(|c| c.node.memory()).sum::<usize>()
             }
         }
     }
 
     fn remove(&mut self, rank: u32) -> Key {
         match self {
-            Node::Leaf(keys) => keys.remove(rank as usize),
+            Node::Leaf(keys) => remove_at(keys, rank as usize, LEAF_STEP),
             Node::Inner(children) => {
                 let (i, rank) = locate(children, rank);
                 let child = &mut children[i];
                 let key = child.node.remove(rank);
                 child.count -= 1;
                 if child.count == 0 {
-                    children.remove(i);
+                    remove_at(children, i, INNER_STEP);
                     return key;
                 }
                 child.min = child.node.first();
@@ -144,7 +209,7 @@ impl Node {
                         && children[left].node.size() + children[left + 1].node.size()
                             <= max * 3 / 4
                     {
-                        let right = children.remove(left + 1);
+                        let right = remove_at(children, left + 1, INNER_STEP);
                         children[left].merge(right);
                     }
                 }
@@ -158,8 +223,14 @@ impl Child {
     fn merge(&mut self, right: Child) {
         self.count += right.count;
         match (&mut self.node, right.node) {
-            (Node::Leaf(a), Node::Leaf(b)) => a.extend(b),
-            (Node::Inner(a), Node::Inner(b)) => a.extend(b),
+            (Node::Leaf(a), Node::Leaf(b)) => {
+                a.reserve_exact(b.len());
+                a.extend(b);
+            }
+            (Node::Inner(a), Node::Inner(b)) => {
+                a.reserve_exact(b.len());
+                a.extend(b);
+            }
             _ => unreachable!("all leaves are at one depth"),
         }
     }
@@ -212,6 +283,26 @@ impl Tree {
             }
         }
         key
+    }
+
+    /// Gives the entry of this rank another id, which must not change its place.
+    ///
+    /// # Panics
+    /// When `rank` is not below [`Tree::len`].
+    pub fn set_id(&mut self, rank: usize, id: u32) {
+        assert!(rank < self.len());
+        self.root.set_id(rank as u32, id);
+    }
+
+    /// Frees up to `n` leaves. The tree is then fit for nothing but more of this, and to be dropped. Whether there is more.
+    pub fn discard(&mut self, n: usize) -> bool {
+        let mut left = n.max(1);
+        !self.root.discard(&mut left)
+    }
+
+    /// Bytes that the nodes take.
+    pub fn memory(&self) -> usize {
+        self.root.memory()
     }
 
     /// How many entries `pred` holds for; it must hold for a prefix of the order.

@@ -1,32 +1,25 @@
-//! A sorted set's value: a listpack of member, score, member, score … in order while small; a hash table
-//! over a counted tree when large.
+//! A sorted set's value: a listpack of member, score, member, score … in order while small; members in an arena
+//! and a counted tree when large.
 //!
 //! The order is by score, then by member bytes. Everything that commands ask for by score, by member or by
 //! rank comes down to ranks: [`ZsetValue::partition_point`] turns a bound into a rank,
 //! [`ZsetValue::range`] walks ranks.
 
-use super::chunked::Chunked;
-use super::hash_table::{Table, hash_bytes};
 use super::limits::TypeLimits;
 use super::listpack::{Elem, Listpack, MAX_BYTES};
+use super::zset_members::Members;
 use super::zset_tree::{Key, Tree};
 use holdfast_resp::format_double;
 use std::cmp::Ordering;
 
-/// The large form: members in a slab, found by hash and by order.
+/// Records moved with each change while the members are being tidied.
+const STEP_MOVES: usize = 2;
+
+/// The large form: members found by hash and by order.
 #[derive(Debug, Clone, Default)]
 pub struct Ordered {
-    slab: Chunked<Entry>,
-    /// Unused entries of the slab.
-    free: Vec<u32>,
-    by_member: Table<u32>,
+    members: Members,
     by_score: Tree,
-}
-
-#[derive(Debug, Clone)]
-struct Entry {
-    member: Box<[u8]>,
-    score: f64,
 }
 
 /// The value of a sorted set key. Members are unique; no score is NaN.
@@ -74,97 +67,71 @@ fn order(a: (f64, &[u8]), b: (f64, &[u8])) -> Ordering {
         .then_with(|| a.1.cmp(b.1))
 }
 
+/// Whether an entry of the order is before a score and member. The member is read only if the scores are equal.
+fn is_before(members: &Members, key: &Key, score: f64, member: &[u8]) -> bool {
+    let here = key.score;
+    here < score || (here == score && members.member(key.id) < member)
+}
+
 impl Ordered {
     /// What `DEBUG HTSTATS-KEY` says of the index by member.
     pub fn describe_table(&self) -> String {
-        self.by_member.describe()
+        self.members.describe()
     }
 
-    fn find(&self, member: &[u8]) -> Option<(usize, u32)> {
-        let at = self.by_member.find(hash_bytes(member), |&id| {
-            *self.slab[id as usize].member == *member
-        })?;
-        Some((at, *self.by_member.get(at)?))
-    }
-
-    /// Ordering of a tree's entry against a score and member.
-    fn is_before(&self, key: &Key, score: f64, member: &[u8]) -> bool {
-        order(
-            (key.score, &self.slab[key.id as usize].member),
-            (score, member),
-        ) == Ordering::Less
-    }
-
-    fn rank(&self, score: f64, member: &[u8]) -> usize {
+    /// How many members come before the one with this id.
+    fn rank(&self, id: u32) -> usize {
+        let (score, member) = (self.members.score(id), self.members.member(id));
         self.by_score
-            .partition_point(|k| self.is_before(k, score, member))
+            .partition_point(|k| is_before(&self.members, k, score, member))
     }
 
-    fn link(&mut self, id: u32, score: f64) {
-        let Ordered { slab, by_score, .. } = self;
-        let member = &slab[id as usize].member;
-        by_score.insert(Key { score, id }, |k| {
-            order((k.score, &slab[k.id as usize].member), (score, member)) == Ordering::Less
-        });
+    fn link(&mut self, id: u32) {
+        let Ordered { members, by_score } = self;
+        let (score, member) = (members.score(id), members.member(id));
+        by_score.insert(Key { score, id }, |k| is_before(members, k, score, member));
     }
 
     /// Adds a member known to be absent.
-    fn add(&mut self, member: Box<[u8]>, score: f64) {
-        let hash = hash_bytes(&member);
-        let entry = Entry { member, score };
-        let id = match self.free.pop() {
-            Some(id) => {
-                self.slab[id as usize] = entry;
-                id
-            }
-            None => {
-                self.slab.push(entry);
-                u32::try_from(self.slab.len() - 1).expect("fewer than 2^32 members")
-            }
-        };
-        self.by_member.insert(hash, id);
-        self.link(id, score);
+    fn add(&mut self, member: &[u8], score: f64) {
+        let id = self.members.add(member, score);
+        self.link(id);
+        self.tidy();
     }
 
     fn update(&mut self, id: u32, score: f64) {
-        let old = &self.slab[id as usize];
-        let rank = self.rank(old.score, &old.member);
-        self.by_score.remove(rank);
-        self.slab[id as usize].score = score;
-        self.link(id, score);
-    }
-
-    fn release(&mut self, id: u32) {
-        self.slab[id as usize] = Entry {
-            member: Box::default(),
-            score: 0.0,
-        };
-        self.free.push(id);
-        if self.by_score.is_empty() {
-            *self = Ordered::default();
-        }
+        self.by_score.remove(self.rank(id));
+        self.members.set_score(id, score);
+        self.link(id);
+        self.tidy();
     }
 
     fn remove(&mut self, member: &[u8]) -> bool {
-        let Some((at, id)) = self.find(member) else {
+        let Some(id) = self.members.find(member) else {
             return false;
         };
-        let rank = self.rank(self.slab[id as usize].score, member);
-        self.by_score.remove(rank);
-        self.by_member.remove(at);
-        self.release(id);
+        self.remove_rank(self.rank(id));
         true
     }
 
     fn remove_rank(&mut self, rank: usize) {
         let key = self.by_score.remove(rank);
-        let member = std::mem::take(&mut self.slab[key.id as usize].member);
-        let at = self
-            .by_member
-            .find(hash_bytes(&member), |&id| id == key.id)
-            .expect("a member of the order is in the table");
-        self.by_member.remove(at);
-        self.release(key.id);
+        self.members.remove(key.id);
+        if self.by_score.is_empty() {
+            *self = Ordered::default();
+        }
+        self.tidy();
+    }
+
+    /// Goes on with tidying the members, if that is under way.
+    fn tidy(&mut self) {
+        for _ in 0..STEP_MOVES {
+            let Some((old, new)) = self.members.next_move() else {
+                return;
+            };
+            let rank = self.rank(old);
+            self.by_score.set_id(rank, new);
+        }
     }
 }
 
@@ -175,14 +142,13 @@ impl Default for ZsetValue {
 }
 
 impl ZsetValue {
-    /// Frees up to `n` members of a sorted set that will not be used again. Whether there is more.
+    /// Frees about `n` allocations of a sorted set that will not be used again. Whether there is more.
     pub fn discard(&mut self, n: usize) -> bool {
         match self {
             ZsetValue::Pack(_) => false,
             ZsetValue::Ordered(set) => {
-                let keep = set.slab.len().saturating_sub(n);
-                set.slab.truncate(keep);
-                keep > 0
+                // The order lies in leaves of some dozen members.
+                set.members.discard(n) || set.by_score.discard(n)
             }
         }
     }
@@ -218,12 +184,12 @@ impl ZsetValue {
             let score = score_of(s).ok_or("sorted set listpack with a malformed score")?;
             let member = m.to_boxed();
             small &= member.len() <= limits.zset_value;
-            if all.find(&member).is_some() {
+            if all.members.find(&member).is_some() {
                 return Err("sorted set listpack with a duplicate member");
             }
             sorted &= last.is_none_or(|(s, m)| order((s, &m), (score, &member)) == Ordering::Less);
-            last = Some((score, member.clone()));
-            all.add(member, score);
+            all.add(&member, score);
+            last = Some((score, member));
         }
         let all = ZsetValue::Ordered(Box::new(all));
         Ok(match (small, sorted) {
@@ -270,7 +236,7 @@ impl ZsetValue {
     pub fn score(&self, member: &[u8]) -> Option<f64> {
         match self {
             ZsetValue::Pack(lp) => Some(Self::pack_score(lp, lp.find(member, lp.first(), 2)?)),
-            ZsetValue::Ordered(o) => o.find(member).map(|(_, id)| o.slab[id as usize].score),
+            ZsetValue::Ordered(o) => o.members.find(member).map(|id| o.members.score(id)),
         }
     }
 
@@ -278,7 +244,7 @@ impl ZsetValue {
         if let ZsetValue::Pack(_) = self {
             let mut all = Ordered::default();
             for (m, s) in self.iter() {
-                all.add(m.to_boxed(), s);
+                all.add(m.bytes(&mut None), s);
             }
             *self = ZsetValue::Ordered(Box::new(all));
         }
@@ -332,14 +298,14 @@ impl ZsetValue {
         let ZsetValue::Ordered(o) = self else {
             unreachable!("just made so");
         };
-        match o.find(member) {
-            Some((_, id)) if o.slab[id as usize].score == score => Inserted::Same,
-            Some((_, id)) => {
+        match o.members.find(member) {
+            Some(id) if o.members.score(id) == score => Inserted::Same,
+            Some(id) => {
                 o.update(id, score);
                 Inserted::Updated
             }
             None => {
-                o.add(member.into(), score);
+                o.add(member, score);
                 Inserted::Added
             }
         }
@@ -385,8 +351,8 @@ impl ZsetValue {
                 Some(before / 2)
             }
             ZsetValue::Ordered(o) => {
-                let (_, id) = o.find(member)?;
-                Some(o.rank(o.slab[id as usize].score, member))
+                let id = o.members.find(member)?;
+                Some(o.rank(id))
             }
         }
     }
@@ -400,24 +366,13 @@ impl ZsetValue {
                 .count(),
             ZsetValue::Ordered(o) => o
                 .by_score
-                .partition_point(|k| pred(k.score, &o.slab[k.id as usize].member)),
+                .partition_point(|k| pred(k.score, o.members.member(k.id))),
         }
     }
 
     /// The member and score at `rank`.
     pub fn at_rank(&self, rank: usize) -> Option<(Elem<'_>, f64)> {
         self.range(rank..rank.checked_add(1)?, false).next()
-    }
-
-    /// The member at `index` in an arbitrary but fixed order: what a random pick takes.
-    pub fn at(&self, index: usize) -> Option<(Elem<'_>, f64)> {
-        match self {
-            ZsetValue::Pack(_) => self.at_rank(index),
-            ZsetValue::Ordered(o) => {
-                let e = &o.slab[*o.by_member.get(index)? as usize];
-                Some((Elem::Str(&e.member), e.score))
-            }
-        }
     }
 
     /// The members with ranks in `range`, in order or in reverse.
@@ -458,9 +413,8 @@ impl ZsetValue {
                 self.iter().for_each(|(m, s)| report(m, s));
                 0
             }
-            ZsetValue::Ordered(o) => o.by_member.scan(cursor, |&id| {
-                let e = &o.slab[id as usize];
-                report(Elem::Str(&e.member), e.score);
+            ZsetValue::Ordered(o) => o.members.scan(cursor, |id| {
+                report(Elem::Str(o.members.member(id)), o.members.score(id));
             }),
         }
     }
@@ -492,13 +446,7 @@ impl ZsetValue {
     pub fn memory(&self) -> usize {
         match self {
             ZsetValue::Pack(lp) => lp.byte_len() + 24,
-            ZsetValue::Ordered(o) => {
-                let members: usize = o.slab.iter().map(|e| e.member.len() + 8).sum();
-                members
-                    + o.slab.capacity() * size_of::<Entry>()
-                    + o.by_member.own_bytes()
-                    + o.by_score.len() * 20
-            }
+            ZsetValue::Ordered(o) => o.members.memory() + o.by_score.memory(),
         }
     }
 }
@@ -544,7 +492,7 @@ impl<'a> Iterator for Range<'a> {
             }
             Range::Ordered(o, keys) => {
                 let key = keys.next()?;
-                Some((Elem::Str(&o.slab[key.id as usize].member), key.score))
+                Some((Elem::Str(o.members.member(key.id)), key.score))
             }
         }
     }
@@ -610,7 +558,7 @@ mod tests {
                         .collect();
                     assert!(back.iter().eq(want[a..b].iter().rev()));
                     let picked: BTreeMap<_, _> = (0..zset.len())
-                        .map(|i| zset.at(i).unwrap())
+                        .map(|i| zset.at_rank(i).unwrap())
                         .map(|(m, s)| (m.to_vec(), s))
                         .collect();
                     assert_eq!(picked, model);
@@ -627,6 +575,65 @@ mod tests {
                 if range == 25 { "listpack" } else { "skiplist" }
             );
         }
+    }
+
+    #[test]
+    fn a_member_takes_less_than_in_valkey() {
+        let limits = TypeLimits::default();
+        for n in [200u32, 1_000, 10_000, 70_000] {
+            let mut zset = ZsetValue::new();
+            for i in 0..n {
+                // All over the order, not one behind the other.
+                let score = f64::from(i.wrapping_mul(2_654_435_761) >> 8);
+                zset.insert(format!("m:{i:010}").as_bytes(), score, &limits);
+            }
+            let each = zset.memory() as f64 / f64::from(n);
+            assert!(each < 60.0, "{n}: {each} bytes a member");
+        }
+    }
+
+    #[test]
+    fn the_order_follows_members_that_move() {
+        let limits = TypeLimits::default();
+        let (mut zset, mut model) = (ZsetValue::new(), BTreeMap::new());
+        for i in 0..9_000u32 {
+            // Equal scores: only the members tell the order.
+            let member = format!("{:08}", i.wrapping_mul(2_654_435_761) % 99_999_989).into_bytes();
+            zset.insert(&member, f64::from(i % 3), &limits);
+            model.insert(member, f64::from(i % 3));
+        }
+        let members: Vec<Vec<u8>> = model.keys().cloned().collect();
+        let full = zset.memory();
+        for (i, member) in members.iter().enumerate().filter(|(i, _)| i % 5 != 0) {
+            assert!(zset.remove(member));
+            model.remove(member);
+            if i % 1_000 == 1 {
+                let mut want: Vec<_> = model.iter().map(|(m, s)| (*s, m.clone())).collect();
+                want.sort_by(|a, b| order((a.0, &a.1), (b.0, &b.1)));
+                assert!(zset.iter().map(|(m, s)| (s, m.to_vec())).eq(want.clone()));
+                for (rank, (score, member)) in want.iter().enumerate() {
+                    assert_eq!(zset.rank(member), Some(rank));
+                    assert_eq!(zset.score(member), Some(*score));
+                }
+            }
+        }
+        assert!(zset.memory() * 2 < full, "{} of {full}", zset.memory());
+    }
+
+    #[test]
+    fn freed_in_steps() {
+        let limits = TypeLimits::default();
+        let mut zset = ZsetValue::new();
+        for i in 0..5_000u32 {
+            let member = format!("{i:0width$}", width = 10 + i as usize % 2 * 1_000);
+            zset.insert(member.as_bytes(), f64::from(i), &limits);
+        }
+        let mut steps = 0;
+        while zset.discard(10) {
+            steps += 1;
+        }
+        // The long members, the chunks, the leaves.
+        assert!((255..280).contains(&steps), "{steps}");
     }
 
     #[test]
