@@ -323,8 +323,8 @@ fn options<'a>(
 fn hits(zset: &ZsetValue, search: &Search, limit: usize) -> Vec<Hit> {
     let mut found = Vec::new();
     for (from, behind) in search.ranges() {
-        let start = zset.partition_point(|score, _| score < from);
-        let end = zset.partition_point(|score, _| score < behind);
+        let start = zset.partition_by_score(|score| score < from);
+        let end = zset.partition_by_score(|score| score < behind);
         for (member, score) in zset.range(start..end, false) {
             if limit > 0 && found.len() >= limit {
                 return found;

@@ -244,9 +244,9 @@ impl ScoreRange {
 
     fn ranks(&self, zset: &ZsetValue) -> Range<usize> {
         let start =
-            zset.partition_point(|s, _| s < self.min || (self.min_excluded && s == self.min));
+            zset.partition_by_score(|s| s < self.min || (self.min_excluded && s == self.min));
         let end =
-            zset.partition_point(|s, _| s < self.max || (!self.max_excluded && s == self.max));
+            zset.partition_by_score(|s| s < self.max || (!self.max_excluded && s == self.max));
         start..end.max(start)
     }
 }
@@ -318,8 +318,8 @@ impl<'a> LexRange<'a> {
     fn ranks(&self, zset: &ZsetValue) -> Range<usize> {
         let score_at = |rank: usize| zset.at_rank(rank).map(|(_, score)| score);
         if score_at(0) == score_at(zset.len().saturating_sub(1)) {
-            let start = zset.partition_point(|_, m| self.min.is_above(m));
-            let end = zset.partition_point(|_, m| self.max.admits(m));
+            let start = zset.partition_by_member(|m| self.min.is_above(m));
+            let end = zset.partition_by_member(|m| self.max.admits(m));
             return start..end.max(start);
         }
         // Not in the order of the members: only a walk gives the same everywhere.

@@ -2,7 +2,7 @@
 //! and a counted tree when large.
 //!
 //! The order is by score, then by member bytes. Everything that commands ask for by score, by member or by
-//! rank comes down to ranks: [`ZsetValue::partition_point`] turns a bound into a rank,
+//! rank comes down to ranks: [`ZsetValue::partition_by_score`] turns a bound into a rank,
 //! [`ZsetValue::range`] walks ranks.
 
 use super::limits::TypeLimits;
@@ -357,16 +357,22 @@ impl ZsetValue {
         }
     }
 
+    /// How many members have a score that `pred` holds for; it must hold for a prefix of the order. No member is read.
+    pub fn partition_by_score(&self, pred: impl Fn(f64) -> bool) -> usize {
+        match self {
+            ZsetValue::Pack(_) => self.iter().take_while(|(_, s)| pred(*s)).count(),
+            ZsetValue::Ordered(o) => o.by_score.partition_point(|k| pred(k.score)),
+        }
+    }
+
     /// How many members `pred` holds for; it must hold for a prefix of the order.
-    pub fn partition_point(&self, pred: impl Fn(f64, &[u8]) -> bool) -> usize {
+    pub fn partition_by_member(&self, pred: impl Fn(&[u8]) -> bool) -> usize {
         match self {
             ZsetValue::Pack(_) => self
                 .iter()
-                .take_while(|(m, s)| pred(*s, m.bytes(&mut None)))
+                .take_while(|(m, _)| pred(m.bytes(&mut None)))
                 .count(),
-            ZsetValue::Ordered(o) => o
-                .by_score
-                .partition_point(|k| pred(k.score, o.members.member(k.id))),
+            ZsetValue::Ordered(o) => o.by_score.partition_point(|k| pred(o.members.member(k.id))),
         }
     }
 
@@ -549,7 +555,7 @@ mod tests {
                         assert_eq!(zset.rank(m), Some(rank));
                         assert_eq!(zset.at_rank(rank).unwrap().1, *s);
                         let below = want.iter().filter(|w| w.0 < *s).count();
-                        assert_eq!(zset.partition_point(|score, _| score < *s), below);
+                        assert_eq!(zset.partition_by_score(|score| score < *s), below);
                     }
                     let (a, b) = (want.len() / 4, want.len() / 2);
                     let back: Vec<_> = zset
