@@ -104,6 +104,24 @@ fn raise_file_limit(config: &mut Config) {
     }
 }
 
+/// Has the allocator give large blocks back to the system as soon as they are free, from the first thread on.
+///
+/// A witness holds little at any moment, but every entry passes through it. glibc keeps what it has freed, in a pool a
+/// thread, and takes ever larger blocks from there: 41 MiB for three shards
+/// under bulk writes, where it now uses 24. (mimalloc, once tried here, kept 95.)
+fn return_memory() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    {
+        const BYTES: libc::c_int = 128 << 10;
+        // SAFETY: no pointers are involved; an option that glibc does not take leaves things as they were.
+        unsafe {
+            libc::mallopt(libc::M_ARENA_MAX, 1);
+            libc::mallopt(libc::M_MMAP_THRESHOLD, BYTES);
+            libc::mallopt(libc::M_TRIM_THRESHOLD, BYTES);
+        }
+    }
+}
+
 /// Has the kernel give us no huge pages (`disable-thp`): with them, memory comes and goes in pieces of 2 MiB, most of which may not be used.
 fn refuse_huge_pages() {
     #[cfg(target_os = "linux")]
@@ -130,6 +148,9 @@ fn start(mut config: Config) -> io::Result<()> {
     raise_file_limit(&mut config);
     if config.yes("disable-thp") {
         refuse_huge_pages();
+    }
+    if config.yes("witness") {
+        return_memory();
     }
     std::fs::create_dir_all(config.dir()).map_err(|e| {
         io::Error::new(

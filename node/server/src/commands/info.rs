@@ -241,7 +241,7 @@ fn memory(ex: &Executor, out: &mut String) {
         "mem_clients_normal" = m.clients,
         "mem_cluster_links" = 0,
         "mem_aof_buffer" = 0,
-        "mem_allocator" = "mimalloc",
+        "mem_allocator" = "libc",
         "mem_overhead_db_hashtable_rehashing" = 0,
         "active_defrag_running" = 0,
         "lazyfree_pending_objects" = ex.engine.pending_free(),
