@@ -95,7 +95,10 @@ unsafe impl GlobalAlloc for Counting {
 #[inline]
 pub fn used() -> usize {
     let _ = PENDING.try_with(|pending| {
-        USED.fetch_add(pending.replace(0), Ordering::Relaxed);
+        let bytes = pending.replace(0);
+        if bytes != 0 {
+            USED.fetch_add(bytes, Ordering::Relaxed);
+        }
     });
     usize::try_from(USED.load(Ordering::Relaxed)).unwrap_or(0)
 }
