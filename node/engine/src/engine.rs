@@ -4,6 +4,7 @@ use std::ptr::NonNull;
 use std::sync::OnceLock;
 
 use holdfast_resp::write;
+use smallvec::SmallVec;
 
 use crate::call::{Call, CmdError, Mode, Outcome};
 use crate::events::EventClass;
@@ -295,6 +296,21 @@ impl Engine {
         }
         outcome
     }
+
+    /// Has the memory of up to [`PREFETCH_MAX`](Self::PREFETCH_MAX) keys of a database fetched, of which commands are about to be executed. Changes nothing.
+    pub fn prefetch(&self, db: u16, keys: &[&[u8]]) {
+        if let Some(db) = self.dbs.get(usize::from(db)) {
+            let places: SmallVec<[Place; Self::PREFETCH_MAX]> = keys
+                .iter()
+                .take(Self::PREFETCH_MAX)
+                .map(|key| place(self.hasher, self.config.cluster, None, key))
+                .collect();
+            db.prefetch(&places);
+        }
+    }
+
+    /// Keys that [`prefetch`](Self::prefetch) takes at once.
+    pub const PREFETCH_MAX: usize = crate::keyspace::PREFETCH_MAX;
 
     /// Where a key of the call is to be found.
     #[inline]

@@ -157,6 +157,20 @@ impl RequestParser {
             .unwrap_or_default()
     }
 
+    /// Whether the command just parsed is an inline one, whose arguments lie in the parser.
+    #[inline]
+    pub fn is_inline(&self) -> bool {
+        self.inline
+    }
+
+    /// Forgets what it has seen: the next call of [`parse`](Self::parse) begins a command. For callers that have parsed ahead of
+    /// what they then could execute.
+    pub fn restart(&mut self) {
+        self.finished = true;
+        self.remaining = 0;
+        self.bulk_len = None;
+    }
+
     /// All arguments of the command just parsed, in order.
     #[inline]
     pub fn args<'a>(&'a self, buf: &'a [u8]) -> impl ExactSizeIterator<Item = &'a [u8]> + 'a {

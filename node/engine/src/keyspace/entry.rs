@@ -29,7 +29,7 @@ use std::fmt;
 use std::mem::ManuallyDrop;
 use std::ptr;
 
-use super::slabs::{PIECE_MAX, Ref, Slabs, piece_bytes};
+use super::slabs::{self, PIECE_MAX, Ref, Slabs, piece_bytes};
 use crate::types::{HashValue, ListValue, SetValue, StreamValue, ZsetValue};
 use crate::value::{StrRef, StrValue, Value, ValueMut, ValueRef};
 
@@ -294,14 +294,21 @@ impl Entry {
         }
     }
 
-    /// Asks the processor to fetch the entry's first bytes.
+    /// Asks the processor to fetch the entry's first bytes: the header and a key of usual length.
     #[inline]
     pub fn prefetch(&self) {
-        #[cfg(target_arch = "x86_64")]
-        // SAFETY: a hint; the address is of a piece that we own.
-        unsafe {
-            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-            _mm_prefetch::<_MM_HINT_T0>(self.at.address().cast());
+        // SAFETY: an entry owns its piece.
+        let base = unsafe { self.at.address() };
+        slabs::prefetch(base);
+        slabs::prefetch(base.wrapping_add(48));
+    }
+
+    /// Asks the processor to fetch what the entry points to, if its value lies elsewhere.
+    #[inline]
+    pub fn prefetch_value(&self) {
+        if self.kind() >= KIND_HEAP {
+            // SAFETY: payloads of these kinds begin with a pointer.
+            slabs::prefetch(unsafe { self.read_payload::<*const u8>() });
         }
     }
 

@@ -14,6 +14,7 @@ use entry::{Entry, NEVER};
 use field_index::{FieldIndex, SlotFields};
 use hash::KeyHasher;
 use slabs::Slabs;
+use smallvec::SmallVec;
 use table::Table;
 
 /// Where a key is to be looked for: computed once a command, used for every step of it.
@@ -22,6 +23,11 @@ pub(crate) struct Place {
     pub slot: u16,
     pub hash: u64,
 }
+
+/// With fewer keys than this the memory is in the cache anyway.
+const PREFETCH_MIN: usize = 2048;
+/// Keys that are prefetched at once, so that what comes does not drive out what has come.
+pub(crate) const PREFETCH_MAX: usize = 64;
 
 /// Slots are counted in groups, so that a slot can be drawn at random by its number of keys in 2 × 128 steps.
 const GROUP: usize = 128;
@@ -155,6 +161,21 @@ impl Db {
     /// The hash function of its keys.
     pub fn hasher(&self) -> KeyHasher {
         self.hasher
+    }
+
+    /// Has the memory on the way to these keys fetched, step by step for all of them, so that they wait for it together.
+    pub fn prefetch(&self, places: &[Place]) {
+        if self.keys < PREFETCH_MIN {
+            return;
+        }
+        let of = |place: &Place| Some((self.table(usize::from(place.slot))?, place.hash));
+        let tables = || places.iter().filter_map(of);
+        tables().for_each(|(table, hash)| table.prefetch_word(hash));
+        tables().for_each(|(table, hash)| table.prefetch_group(hash));
+        let entries: SmallVec<[&Entry; PREFETCH_MAX]> = tables()
+            .filter_map(|(table, hash)| table.prefetch_entry(hash))
+            .collect();
+        entries.iter().for_each(|entry| entry.prefetch_value());
     }
 
     #[inline]

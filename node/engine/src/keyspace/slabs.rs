@@ -109,6 +109,19 @@ impl Ref {
     }
 }
 
+/// Asks the processor to fetch the cache line at an address. A hint: the address need not be anybody's.
+#[inline]
+pub(crate) fn prefetch(address: *const u8) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: the instruction accesses nothing and cannot fail.
+    unsafe {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        _mm_prefetch::<_MM_HINT_T0>(address.cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = address;
+}
+
 /// Steps of sizes: up to `.0` bytes in steps of `.1`.
 const STEPS: [(usize, usize); 5] = [(256, 2), (512, 4), (1024, 8), (2048, 16), (PIECE_MAX, 32)];
 const CLASSES: usize = 128 + 64 * 4;

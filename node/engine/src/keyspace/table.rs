@@ -31,7 +31,7 @@ use super::entry::Entry;
 use super::hash::KeyHasher;
 #[cfg(test)]
 use super::slabs::piece_bytes;
-use super::slabs::{PIECE_MAX, Ref, Slabs};
+use super::slabs::{self, PIECE_MAX, Ref, Slabs};
 
 /// Groups in a segment of the directory.
 const SEGMENT: usize = 1024;
@@ -227,6 +227,35 @@ impl Table {
             }
         }
         None
+    }
+
+    /// Asks the processor to fetch the directory word of a hash: the first of the steps on the way to an entry, each of which
+    /// waits for memory if the one before was not asked for early enough.
+    #[inline]
+    pub fn prefetch_word(&self, hash: u64) {
+        let index = self.index(hash);
+        slabs::prefetch((&raw const self.segments[index / SEGMENT][index % SEGMENT]).cast());
+    }
+
+    /// The second step: tags and references.
+    #[inline]
+    pub fn prefetch_group(&self, hash: u64) {
+        let group = self.group(self.index(hash));
+        if group.len > 0 {
+            // SAFETY: a group with something in it owns a piece.
+            let at = unsafe { group.tags() };
+            (0..group.cap * SLOT)
+                .step_by(64)
+                .for_each(|line| slabs::prefetch(at.wrapping_add(line)));
+        }
+    }
+
+    /// The third step: the entry that has the hash's tag, which is most probably the one. Its fetching is under way.
+    #[inline]
+    pub fn prefetch_entry(&self, hash: u64) -> Option<&Entry> {
+        let entry = self.find(hash, |_| true)?;
+        entry.prefetch();
+        Some(entry)
     }
 
     /// The entry that has this hash and passes `is`.

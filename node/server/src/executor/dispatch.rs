@@ -38,6 +38,16 @@ fn bytes_of<'a>(argv: impl Iterator<Item = &'a [u8]>) -> usize {
 impl Executor {
     /// Executes a command of a client.
     pub(super) fn dispatch(&mut self, id: ConnId, argv: &[&[u8]]) {
+        self.dispatch_found(id, self.table.find(argv), argv);
+    }
+
+    /// [`Executor::dispatch`] with the command's row at hand.
+    pub(super) fn dispatch_found(
+        &mut self,
+        id: ConnId,
+        entry: Option<&'static Entry>,
+        argv: &[&[u8]],
+    ) {
         let Some(c) = self.conns.get_mut(id) else {
             return;
         };
@@ -55,8 +65,7 @@ impl Executor {
         self.depends = Depends::default();
         self.pushed = false;
         self.executing = Some(id);
-        let table = self.table;
-        match table.find(argv) {
+        match entry {
             Some(entry) => self.checked(id, entry, argv),
             None => self.unknown_command(id, argv),
         }

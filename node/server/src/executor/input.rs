@@ -1,11 +1,99 @@
 //! Connections come, send bytes and go.
 
 use super::{AcceptInfo, Close, ConnId, Connection, Executor, State};
-use holdfast_resp::{Limits, Parse, write};
+use crate::commands::{Entry, Table};
+use holdfast_engine::Engine;
+use holdfast_resp::{Limits, Parse, ProtocolError, RequestParser, write};
 use smallvec::SmallVec;
 
 /// A partly consumed query buffer is moved together when so much of it has been consumed.
 const QUERY_KEEP_BYTES: usize = 64 * 1024;
+
+/// Commands that are parsed before the first of them is executed, at most.
+const AHEAD_MAX: usize = 16;
+/// Arguments in them, beyond which no further command is parsed.
+const AHEAD_ARGS_MAX: usize = 48;
+
+/// Commands of one connection that have been parsed and are about to be executed.
+#[derive(Default)]
+struct Ahead<'a> {
+    /// The arguments of all, one after the other.
+    argv: SmallVec<[&'a [u8]; 64]>,
+    commands: SmallVec<[Parsed; AHEAD_MAX]>,
+}
+
+struct Parsed {
+    entry: Option<&'static Entry>,
+    /// Where its arguments end.
+    argv_end: usize,
+    /// Where it ends in the bytes.
+    end: usize,
+}
+
+impl<'a> Ahead<'a> {
+    /// Parses commands from `at` on. Returns what the parser said to what follows the last of them, if it is known yet.
+    fn parse(
+        &mut self,
+        parser: &mut RequestParser,
+        data: &'a [u8],
+        mut at: usize,
+        limits: &Limits,
+        table: &'static Table,
+    ) -> Option<Result<Parse, ProtocolError>> {
+        self.argv.clear();
+        self.commands.clear();
+        // What a client may send changes when it authenticates.
+        let max = if limits.authenticated { AHEAD_MAX } else { 1 };
+        while self.commands.len() < max && self.argv.len() < AHEAD_ARGS_MAX {
+            let rest = &data[at..];
+            match parser.parse(rest, limits) {
+                Ok(Parse::Command { consumed }) if !parser.is_inline() => {
+                    let begin = self.argv.len();
+                    self.argv
+                        .extend((0..parser.argc()).map(|i| parser.span(rest, i)));
+                    at += consumed;
+                    self.commands.push(Parsed {
+                        entry: table.find(&self.argv[begin..]),
+                        argv_end: self.argv.len(),
+                        end: at,
+                    });
+                }
+                other => return Some(other),
+            }
+        }
+        None
+    }
+
+    /// A command: its row, its arguments, and where it ends.
+    fn command(&self, i: usize) -> (Option<&'static Entry>, &[&'a [u8]], usize) {
+        let begin = i.checked_sub(1).map_or(0, |i| self.commands[i].argv_end);
+        let Parsed {
+            entry,
+            argv_end,
+            end,
+        } = self.commands[i];
+        (entry, &self.argv[begin..argv_end], end)
+    }
+
+    /// Has the memory of their keys fetched, if there are several.
+    fn prefetch(&self, engine: &Engine, db: u16) {
+        let mut keys: SmallVec<[&[u8]; Engine::PREFETCH_MAX]> = SmallVec::new();
+        for i in 0..self.commands.len() {
+            let (Some(entry), argv, _) = self.command(i) else {
+                continue;
+            };
+            // Keys that fit no rule are refused by the command itself.
+            let _ = entry.spec.each_key(argv, &mut |i, _| {
+                if keys.len() < Engine::PREFETCH_MAX {
+                    keys.extend(argv.get(i).copied());
+                }
+            });
+        }
+        if keys.len() > 1 {
+            engine.prefetch(db, &keys);
+        }
+    }
+}
 
 impl Executor {
     /// Takes a new connection.
@@ -135,53 +223,76 @@ impl Executor {
     }
 
     /// Executes the commands at the start of `data` and returns how many bytes they took.
+    ///
+    /// Several are parsed before the first is executed, so that the memory of all their keys can be fetched at once. What was parsed
+    /// and may not be executed now is parsed again later.
     fn process(&mut self, id: ConnId, data: &[u8]) -> usize {
         let Some(c) = self.conns.get_mut(id) else {
             return data.len();
         };
         let mut parser = std::mem::take(&mut c.parser);
+        let mut ahead = Ahead::default();
         let mut at = 0;
-        loop {
-            if self.control.is_congested() || self.is_serving() {
-                break;
-            }
+        'connection: while self.may_execute(id) {
             let Some(c) = self.conns.get_mut(id) else {
                 return data.len();
             };
-            if !c.is_ready() {
-                if c.close != Close::Open {
-                    at = data.len();
-                }
-                break;
-            }
             let limits = Limits {
                 bulk_bytes_max: self.settings.bulk_bytes_max,
                 authenticated: c.authenticated,
             };
-            let rest = &data[at..];
-            match parser.parse(rest, &limits) {
+            let db = c.db;
+            let end = ahead.parse(&mut parser, data, at, &limits, self.table);
+            ahead.prefetch(&self.engine, db);
+            for i in 0..ahead.commands.len() {
+                if i > 0 && !self.may_execute(id) {
+                    parser.restart();
+                    break 'connection;
+                }
+                let (entry, argv, end) = ahead.command(i);
+                at = end;
+                self.dispatch_found(id, entry, argv);
+            }
+            let Some(end) = end else { continue };
+            match end {
+                Ok(Parse::Incomplete { .. }) => break,
+                Ok(Parse::Empty { consumed }) => at += consumed,
+                _ if !ahead.commands.is_empty() && !self.may_execute(id) => {
+                    parser.restart();
+                    break;
+                }
                 Ok(Parse::Command { consumed }) => {
+                    let argv: SmallVec<[&[u8]; 16]> = parser.args(&data[at..]).collect();
                     at += consumed;
-                    let argv: SmallVec<[&[u8]; 16]> = parser.args(rest).collect();
                     self.dispatch(id, &argv);
                 }
-                Ok(Parse::Empty { consumed }) => at += consumed,
-                Ok(Parse::Incomplete { .. }) => break,
                 Err(e) => {
+                    let Some(c) = self.conns.get_mut(id) else {
+                        break;
+                    };
                     tracing::debug!("Protocol error ({e}) from client id={}", c.id);
                     write::error(&mut c.out.buf, format!("ERR {e}").as_bytes());
                     c.close_when(Close::AfterReplies);
                     self.stats.count_error("ERR");
-                    at = data.len();
                     break;
                 }
             }
         }
         if let Some(c) = self.conns.get_mut(id) {
             c.parser = parser;
+            if c.close != Close::Open {
+                at = data.len();
+            }
         }
         self.mark_dirty(id);
         at
+    }
+
+    /// Whether the next command of a connection may be executed now.
+    fn may_execute(&self, id: ConnId) -> bool {
+        !self.control.is_congested()
+            && !self.is_serving()
+            && self.conns.get(id).is_some_and(Connection::is_ready)
     }
 
     /// Whether the driver should read more of a connection: not while its unexecuted commands pile up.

@@ -205,6 +205,69 @@ fn async_replies_leave_at_once() {
     assert_eq!(t.read(a), "+OK\n$1\nv\n+PONG\n");
 }
 
+/// Commands are parsed ahead of being executed. What stops a connection in the midst of them (a wait, an inline command, a
+/// transaction, more arguments than are parsed ahead, an error) has the rest parsed again, whole or in pieces.
+#[test]
+fn a_pipeline_is_answered_alike_however_it_arrives() {
+    let multibulk = |line: &str| {
+        let words: Vec<&str> = line.split(' ').collect();
+        let args = words.iter().map(|w| format!("${}\r\n{w}\r\n", w.len()));
+        format!("*{}\r\n{}", words.len(), args.collect::<String>())
+    };
+    let many = format!("MSET {}", ["k v"; 60].join(" "));
+    let lines = [
+        "SET a 1",
+        "INCR a",
+        "BLPOP list 0",
+        "INCR a",
+        "MULTI",
+        "INCR a",
+        "EXEC",
+        &many,
+        "NOSUCH x",
+        "GET k",
+        "BLPOP list 0",
+        "CLIENT REPLY SKIP",
+        "INCR a",
+        "INCR a",
+    ];
+    let mut pipeline: String = lines.iter().map(|l| multibulk(l)).collect();
+    pipeline += "INCR a\r\n\r\n*0\r\n";
+    pipeline += &multibulk("INCR a").repeat(40);
+    pipeline += "*1\r\n!4\r\n";
+    pipeline += &multibulk("INCR a");
+    let run = |cut: usize| {
+        let mut t = Test::new(false);
+        let (a, b) = (t.connect(), t.connect());
+        let (first, second) = pipeline.as_bytes().split_at(cut);
+        for part in [first, second] {
+            t.ex.begin_turn(t.now);
+            t.ex.on_bytes(a, part);
+            t.ex.end_turn();
+        }
+        let before = t.read(a);
+        t.send(b, "RPUSH list x\n");
+        t.send(b, "RPUSH list y\n");
+        (before, t.read(a))
+    };
+    let expected = run(0);
+    assert_eq!(expected.0, "+OK\n:2\n", "it waits for the list");
+    let counted: String = (6..=47).map(|n| format!(":{n}\n")).collect();
+    let list = |x: &str| format!("*2\n$4\nlist\n$1\n{x}\n");
+    assert_eq!(
+        expected.1,
+        list("x")
+            + ":3\n+OK\n+QUEUED\n*1\n:4\n+OK\n"
+            + "-ERR unknown command 'NOSUCH', with args beginning with: 'x' \n$1\nv\n"
+            + &list("y")
+            + &counted
+            + "-ERR Protocol error: expected '$', got '!'\n"
+    );
+    for cut in 1..pipeline.len() {
+        assert_eq!(run(cut), expected, "cut at {cut}");
+    }
+}
+
 #[test]
 fn a_write_is_answered_when_it_is_committed() {
     let mut t = Test::new(true);
