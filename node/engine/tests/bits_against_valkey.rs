@@ -1,7 +1,7 @@
 //! Bitmaps, bit fields, HyperLogLogs and places beside a real `valkey-server`: the same commands must give the same replies,
 //! encodings and digest.
 //!
-//! Skipped, with a message, where there is no `valkey-server`, or one older than 9.0 (which has no polygons).
+//! Skipped, with a message, where there is no `valkey-server`, or one older than 9.1 (which has no polygons).
 
 mod common;
 
@@ -284,12 +284,11 @@ fn geo_command(rng: &mut Rng) -> String {
 }
 
 fn compare(command: fn(&mut Rng) -> String, seeds: u64, steps: u32) {
-    let Some(mut valkey) = Valkey::start() else {
-        println!("skipped: there is no valkey-server");
+    let Some(mut valkey) = Valkey::start(&[]) else {
         return;
     };
-    if valkey.run("COMMAND INFO msetex").contains("nil") {
-        println!("skipped: this valkey-server is older than 9.0");
+    if !valkey.is_at_least(9, 1) {
+        eprintln!("SKIPPED: this valkey-server is older than 9.1");
         return;
     }
     for seed in 0..seeds {

@@ -3,19 +3,16 @@
 //!
 //! Skipped, with a message, where there is no `valkey-server`.
 
-use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
-use std::process::{Child, Command, Stdio};
-use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+mod common;
 
+use common::valkey::Valkey;
 use holdfast_engine::effects::Effects;
 use holdfast_engine::{
     BadPayload, Call, Engine, EngineConfig, Mode, Outcome, Rng, TypeLimits, Value, ValueCodec,
     ValueRef,
 };
+use holdfast_resp::Proto;
 use holdfast_resp::reply::{self, Reply};
-use holdfast_resp::{Proto, write};
 
 const NOW_MS: u64 = 1_700_000_000_000;
 
@@ -45,105 +42,29 @@ fn limits() -> TypeLimits {
     }
 }
 
-/// One server at a time: the free port that one has found must not be found by another before it listens.
-static ALONE: Mutex<()> = Mutex::new(());
-
-/// A real server, ended when dropped.
-struct Valkey {
-    child: Child,
-    stream: TcpStream,
-    buf: Vec<u8>,
-    _alone: MutexGuard<'static, ()>,
+/// A server with our limits.
+fn start() -> Option<Valkey> {
+    let l = limits();
+    let options = [
+        ("hash-max-listpack-entries", l.hash_entries.to_string()),
+        ("hash-max-listpack-value", l.hash_value.to_string()),
+        ("set-max-intset-entries", l.set_intset_entries.to_string()),
+        ("set-max-listpack-entries", l.set_entries.to_string()),
+        ("set-max-listpack-value", l.set_value.to_string()),
+        ("zset-max-listpack-entries", l.zset_entries.to_string()),
+        ("zset-max-listpack-value", l.zset_value.to_string()),
+        ("list-max-listpack-size", l.list_size.to_string()),
+    ];
+    Valkey::start(&options.each_ref().map(|(name, value)| (*name, &**value)))
 }
 
-impl Drop for Valkey {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-impl Valkey {
-    fn start() -> Option<Self> {
-        let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
-        let port = TcpListener::bind("127.0.0.1:0")
-            .ok()?
-            .local_addr()
-            .ok()?
-            .port();
-        let l = limits();
-        let options = [
-            ("--port", port.to_string()),
-            ("--bind", "127.0.0.1".into()),
-            ("--save", String::new()),
-            ("--enable-debug-command", "yes".into()),
-            ("--dir", std::env::temp_dir().display().to_string()),
-            ("--hash-max-listpack-entries", l.hash_entries.to_string()),
-            ("--hash-max-listpack-value", l.hash_value.to_string()),
-            ("--set-max-intset-entries", l.set_intset_entries.to_string()),
-            ("--set-max-listpack-entries", l.set_entries.to_string()),
-            ("--set-max-listpack-value", l.set_value.to_string()),
-            ("--zset-max-listpack-entries", l.zset_entries.to_string()),
-            ("--zset-max-listpack-value", l.zset_value.to_string()),
-            ("--list-max-listpack-size", l.list_size.to_string()),
-        ];
-        let child = Command::new("valkey-server")
-            .args(
-                options
-                    .iter()
-                    .flat_map(|(name, value)| [*name, value.as_str()]),
-            )
-            .stdout(Stdio::null())
-            .spawn();
-        let Ok(child) = child else {
-            eprintln!("SKIPPED: there is no valkey-server to compare with");
-            return None;
-        };
-        for _ in 0..100 {
-            if let Ok(stream) = TcpStream::connect(("127.0.0.1", port)) {
-                stream
-                    .set_read_timeout(Some(Duration::from_secs(20)))
-                    .unwrap();
-                return Some(Valkey {
-                    child,
-                    stream,
-                    buf: Vec::new(),
-                    _alone: alone,
-                });
-            }
-            std::thread::sleep(Duration::from_millis(50));
-        }
-        panic!("valkey-server does not answer");
-    }
-
-    fn call(&mut self, argv: &[Vec<u8>]) -> Reply {
-        let mut out = Vec::new();
-        write::command(&mut out, argv);
-        self.stream.write_all(&out).unwrap();
-        self.read()
-    }
-
-    /// Within a transaction, where nothing blocks.
-    fn call_unblocked(&mut self, argv: &[Vec<u8>]) -> Reply {
-        self.call(&[b"MULTI".to_vec()]);
-        let queued = self.call(argv);
-        match self.call(&[b"EXEC".to_vec()]) {
-            Reply::Array(mut replies) => replies.remove(0),
-            _ => queued,
-        }
-    }
-
-    fn read(&mut self) -> Reply {
-        loop {
-            if let Some((reply, n)) = reply::parse(&self.buf).unwrap() {
-                self.buf.drain(..n);
-                return reply;
-            }
-            let mut chunk = [0; 65536];
-            let n = self.stream.read(&mut chunk).unwrap();
-            assert!(n > 0, "valkey-server closed the connection");
-            self.buf.extend_from_slice(&chunk[..n]);
-        }
+/// Executes within a transaction, where nothing blocks.
+fn call_unblocked(valkey: &mut Valkey, argv: &[Vec<u8>]) -> Reply {
+    valkey.call(&["MULTI"]);
+    let queued = valkey.call(argv);
+    match valkey.call(&["EXEC"]) {
+        Reply::Array(mut replies) => replies.remove(0),
+        _ => queued,
     }
 }
 
@@ -183,7 +104,7 @@ impl Ours {
 
     /// Prints what both hold of a key if it differs, for a test that fails.
     fn dump(&mut self, key: &str, valkey: &mut Valkey) {
-        let kind = valkey.call(&[b"TYPE".to_vec(), key.into()]);
+        let kind = valkey.call(&["TYPE", key]);
         let line: &[&str] = match kind.as_bytes() {
             Some(b"hash") => &["HGETALL", key],
             Some(b"list") => &["LRANGE", key, "0", "-1"],
@@ -565,13 +486,13 @@ fn show(argv: &[Vec<u8>]) -> String {
 }
 
 fn compare(seed: u64, rounds: usize, proto: Proto) {
-    let Some(mut valkey) = Valkey::start() else {
+    let Some(mut valkey) = start() else {
         return;
     };
     let mut ours = Ours::new();
     ours.proto = proto;
     if proto == Proto::Resp3 {
-        valkey.call(&[b"HELLO".to_vec(), b"3".to_vec()]);
+        valkey.call(&["HELLO", "3"]);
     }
     let mut draw = Draw {
         rng: Rng::new(seed),
@@ -587,8 +508,8 @@ fn compare(seed: u64, rounds: usize, proto: Proto) {
             let rest = rest
                 .strip_prefix(b"*2\r\n$6\r\nSELECT\r\n$1\r\n0\r\n")
                 .unwrap_or(rest);
-            valkey.stream.write_all(rest).unwrap();
-            let removed = valkey.read();
+            valkey.link.send(rest);
+            let removed = valkey.link.read();
             let popped = match &got {
                 Reply::Bulk(_) => 1,
                 Reply::Array(all) | Reply::Set(all) => all.len() as i64,
@@ -602,7 +523,7 @@ fn compare(seed: u64, rounds: usize, proto: Proto) {
             continue;
         }
         let mut want = match name.starts_with('B') {
-            true => valkey.call_unblocked(&argv),
+            true => call_unblocked(&mut valkey, &argv),
             false => valkey.call(&argv),
         };
         match name {
@@ -629,8 +550,7 @@ fn compare(seed: u64, rounds: usize, proto: Proto) {
         }
         assert_eq!(got, want, "seed {seed}, round {round}: {}", show(&argv));
         if round % 50 == 0 {
-            let (Reply::Simple(want) | Reply::Bulk(want)) =
-                valkey.call(&[b"DEBUG".to_vec(), b"DIGEST".to_vec()])
+            let (Reply::Simple(want) | Reply::Bulk(want)) = valkey.call(&["DEBUG", "DIGEST"])
             else {
                 panic!("no digest");
             };
@@ -653,7 +573,7 @@ fn compare(seed: u64, rounds: usize, proto: Proto) {
             for key in [
                 "h1", "h2", "h3", "s1", "s2", "s3", "z1", "z2", "z3", "y1", "y2",
             ] {
-                let want = valkey.call(&[b"OBJECT".to_vec(), b"ENCODING".to_vec(), key.into()]);
+                let want = valkey.call(&["OBJECT", "ENCODING", key]);
                 let (mut rng, mut reply, mut fx) = (Rng::new(0), Vec::new(), Effects::new());
                 let call = Call {
                     argv: &[],

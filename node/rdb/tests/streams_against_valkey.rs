@@ -3,136 +3,45 @@
 //!
 //! Skipped, with a message, where there is no `valkey-server`.
 
-use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+mod common;
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use common::valkey::{Link, Valkey};
 use holdfast_engine::types::TypeLimits;
 use holdfast_engine::{ApplyState, Call, Effects, Engine, EngineConfig, Mode, Outcome, Rng};
 use holdfast_rdb::DumpCodec;
+use holdfast_resp::Proto;
 use holdfast_resp::reply::{self, Reply};
-use holdfast_resp::{Proto, write};
 
 const NODE_BYTES: usize = 300;
 const NODE_ENTRIES: usize = 7;
 
-struct Link {
-    stream: TcpStream,
-    buf: Vec<u8>,
-}
-
-impl Link {
-    fn to(port: u16) -> Option<Link> {
-        let stream = TcpStream::connect(("127.0.0.1", port)).ok()?;
-        stream
-            .set_read_timeout(Some(Duration::from_secs(20)))
-            .unwrap();
-        Some(Link {
-            stream,
-            buf: Vec::new(),
-        })
-    }
-
-    fn more(&mut self) {
-        let mut chunk = [0; 65536];
-        let n = self.stream.read(&mut chunk).unwrap();
-        assert!(n > 0, "valkey-server closed the connection");
-        self.buf.extend_from_slice(&chunk[..n]);
-    }
-
-    fn read(&mut self) -> Reply {
-        loop {
-            if let Some((reply, n)) = reply::parse(&self.buf).unwrap() {
-                self.buf.drain(..n);
-                return reply;
-            }
-            self.more();
-        }
-    }
-
-    fn call(&mut self, argv: &[Vec<u8>]) -> Reply {
-        let mut out = Vec::new();
-        write::command(&mut out, argv);
-        self.stream.write_all(&out).unwrap();
-        self.read()
-    }
-
-    /// Becomes a replica: what is read from now on are effects.
-    fn follow(&mut self) {
-        self.stream.write_all(b"SYNC\r\n").unwrap();
-        loop {
-            while self.buf.first() == Some(&b'\n') {
-                self.buf.remove(0);
-            }
-            if let Some(end) = self.buf.iter().position(|b| *b == b'\n') {
-                let line = String::from_utf8(self.buf[1..end].to_vec()).unwrap();
-                let len: usize = line.trim().parse().expect("the length of a file");
-                while self.buf.len() < end + 1 + len {
-                    self.more();
-                }
-                self.buf.drain(..end + 1 + len);
-                return;
-            }
-            self.more();
-        }
-    }
-}
-
-struct Valkey {
-    child: Child,
-    link: Link,
+/// A server, and a replica of it.
+struct Watched {
+    valkey: Valkey,
     replica: Link,
 }
 
-impl Drop for Valkey {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-impl Valkey {
+impl Watched {
     fn start() -> Option<Self> {
-        let port = TcpListener::bind("127.0.0.1:0")
-            .ok()?
-            .local_addr()
-            .ok()?
-            .port();
-        let options = format!(
-            "--port {port} --bind 127.0.0.1 --save  --rdbcompression no --repl-diskless-sync no \
-             --stream-node-max-bytes {NODE_BYTES} --stream-node-max-entries {NODE_ENTRIES}"
-        );
-        let child = Command::new("valkey-server")
-            .args(options.split(' '))
-            .args(["--dir", &std::env::temp_dir().display().to_string()])
-            .args(["--dbfilename", &format!("streams-{port}.rdb")])
-            .stdout(Stdio::null())
-            .spawn();
-        let Ok(child) = child else {
-            eprintln!("SKIPPED: there is no valkey-server to compare with");
-            return None;
-        };
-        for _ in 0..100 {
-            if let (Some(link), Some(mut replica)) = (Link::to(port), Link::to(port)) {
-                replica.follow();
-                let file = std::env::temp_dir().join(format!("streams-{port}.rdb"));
-                let _ = std::fs::remove_file(file);
-                return Some(Valkey {
-                    child,
-                    link,
-                    replica,
-                });
-            }
-            std::thread::sleep(Duration::from_millis(50));
-        }
-        panic!("valkey-server does not answer");
+        let dir = tempfile::tempdir().expect("a directory");
+        let valkey = Valkey::start(&[
+            ("rdbcompression", "no"),
+            ("repl-diskless-sync", "no"),
+            ("stream-node-max-bytes", &NODE_BYTES.to_string()),
+            ("stream-node-max-entries", &NODE_ENTRIES.to_string()),
+            ("dir", &dir.path().to_string_lossy()),
+        ])?;
+        let mut replica = valkey.connect();
+        replica.follow();
+        Some(Watched { valkey, replica })
     }
 
     /// Executes, where nothing blocks, and gives the reply and the effects.
     fn call(&mut self, argv: &[Vec<u8>]) -> (Reply, Vec<String>) {
-        let reply = self.link.call(argv);
-        self.link.call(&argv_of("PUBLISH marker 1"));
+        let reply = self.valkey.call(argv);
+        self.valkey.call(&["PUBLISH", "marker", "1"]);
         let mut effects = Vec::new();
         loop {
             let line = shown(&self.replica.read());
@@ -492,10 +401,10 @@ fn without_tree(reply: &mut Reply) {
 
 #[test]
 fn replies_effects_and_payloads_are_valkeys() {
-    let Some(mut valkey) = Valkey::start() else {
+    let Some(mut valkey) = Watched::start() else {
         return;
     };
-    if valkey.call(&argv_of("COMMAND INFO msetex")).0 == Reply::Array(vec![Reply::Null]) {
+    if !valkey.valkey.is_at_least(9, 1) {
         eprintln!("SKIPPED: this valkey-server is older than 9.1, and counts otherwise");
         return;
     }
@@ -539,7 +448,7 @@ fn replies_effects_and_payloads_are_valkeys() {
 }
 
 /// Streams without groups have equal payloads; those with groups are read by each other.
-fn payloads(ours: &mut Ours, valkey: &mut Valkey, place: &str) {
+fn payloads(ours: &mut Ours, valkey: &mut Watched, place: &str) {
     for key in ["s1", "s2", "s3"] {
         let dump = argv_of(&format!("DUMP {key}"));
         let (own, theirs) = (ours.call(&dump).0, valkey.call(&dump).0);

@@ -1,15 +1,14 @@
 //! Files of a real Valkey are read, and files of ours are loaded by a real Valkey: judged by `DEBUG DIGEST`.
 
-use std::io::{BufRead, BufReader, Write};
-use std::net::{TcpListener, TcpStream};
-use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+mod common;
 
+use common::valkey::Valkey;
 use holdfast_engine::types::hash_value::ALL_FIELDS;
 use holdfast_engine::types::list_value::End;
 use holdfast_engine::types::{HashValue, ListValue, SetValue, TypeLimits, ZsetValue};
 use holdfast_engine::{Engine, EngineConfig, SlotFilter, StrValue, Value};
 use holdfast_rdb::{DumpCodec, Event, RdbError, RdbReader, RdbSink, RdbVersion};
+use holdfast_resp::reply::Reply;
 
 /// Written by Debian's valkey-server 8.0.1, with every encoding that it has for our types.
 const VALKEY_8: &[u8] = include_bytes!("data/valkey-8.0.1.rdb");
@@ -179,15 +178,6 @@ fn a_snapshot_loads_into_an_equal_engine() {
     }
 }
 
-struct Valkey(Child);
-
-impl Drop for Valkey {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
 #[test]
 fn a_real_valkey_loads_our_snapshot() {
     let mut source = filled();
@@ -197,54 +187,14 @@ fn a_real_valkey_loads_our_snapshot() {
         snapshot(&mut source, RdbVersion::V11),
     )
     .unwrap();
-    let port = TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port();
-    let child = Command::new("valkey-server")
-        .args([
-            "--port",
-            &port.to_string(),
-            "--bind",
-            "127.0.0.1",
-            "--save",
-            "",
-        ])
-        .args([
-            "--dbfilename",
-            "ours.rdb",
-            "--enable-debug-command",
-            "yes",
-            "--dir",
-        ])
-        .arg(dir.path())
-        .stdout(Stdio::null())
-        .spawn();
-    let Ok(child) = child else {
-        eprintln!("SKIPPED: there is no valkey-server to load our file");
+    let Some(mut valkey) = Valkey::start(&[
+        ("dbfilename", "ours.rdb"),
+        ("dir", &dir.path().to_string_lossy()),
+    ]) else {
         return;
     };
-    let _valkey = Valkey(child);
-    let mut line = String::new();
-    for _ in 0..100 {
-        std::thread::sleep(Duration::from_millis(50));
-        let Ok(mut stream) = TcpStream::connect(("127.0.0.1", port)) else {
-            continue;
-        };
-        stream
-            .set_read_timeout(Some(Duration::from_secs(10)))
-            .unwrap();
-        stream
-            .write_all(b"*2\r\n$5\r\nDEBUG\r\n$6\r\nDIGEST\r\n")
-            .unwrap();
-        line.clear();
-        BufReader::new(stream).read_line(&mut line).unwrap();
-        if line.starts_with('+') {
-            break;
-        }
-    }
-    assert_eq!(line.trim_end(), format!("+{}", hex(source.digest())));
+    let digest = Reply::Simple(hex(source.digest()).into());
+    assert_eq!(valkey.call(&["DEBUG", "DIGEST"]), digest);
 }
 
 #[test]

@@ -148,6 +148,13 @@ impl Node {
     }
 }
 
+impl valkey::Valkey {
+    /// As [`Node::run`].
+    pub fn run(&mut self, line: &str) -> String {
+        show(&self.call(&words(line)))
+    }
+}
+
 pub fn words(line: &str) -> Vec<Vec<u8>> {
     let mut parser = holdfast_resp::RequestParser::new();
     let text = format!("{line}\n");
