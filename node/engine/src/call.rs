@@ -200,6 +200,12 @@ impl<'a> Call<'a> {
         self.fx.touch(self.db, key);
     }
 
+    /// As [`modified`](Self::modified), for what is beside a key's content, as the groups of a stream: a `WATCH` stays whole.
+    pub fn modified_within(&mut self, key: &[u8], changes: u64) {
+        self.fx.add_dirty(changes);
+        self.fx.touch_within(self.db, key);
+    }
+
     /// Reports an event of a key of the selected database to those who listen for keyspace events. Report it where it
     /// happens: the order of reports is the order of the messages.
     #[inline]

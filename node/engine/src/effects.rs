@@ -25,6 +25,7 @@ pub struct Effects {
     pub(crate) explicit: bool,
     track_touched: bool,
     touched: KeyList,
+    touched_within: KeyList,
     track_ready: bool,
     ready: KeyList,
     flushed: Vec<Option<u16>>,
@@ -149,6 +150,11 @@ impl Effects {
         &self.touched
     }
 
+    /// Keys whose content is what it was, though what lies beside it is not: replies depend on them, `WATCH` does not.
+    pub fn touched_within(&self) -> &KeyList {
+        &self.touched_within
+    }
+
     /// Keys that got a value that a blocked client may wait for.
     pub fn ready(&self) -> &KeyList {
         &self.ready
@@ -162,6 +168,7 @@ impl Effects {
     /// Forgets the touched keys and the flushes: after the server has looked at them, for example after each command.
     pub fn clear_touched(&mut self) {
         self.touched.clear();
+        self.touched_within.clear();
         self.flushed.clear();
     }
 
@@ -255,6 +262,12 @@ impl Effects {
     pub(crate) fn touch(&mut self, db: u16, key: &[u8]) {
         if self.track_touched {
             self.touched.push(db, key);
+        }
+    }
+
+    pub(crate) fn touch_within(&mut self, db: u16, key: &[u8]) {
+        if self.track_touched {
+            self.touched_within.push(db, key);
         }
     }
 

@@ -457,9 +457,21 @@ impl Engine {
     }
 
     /// Counts a read that did not find its key.
-    pub(crate) fn count_miss(&mut self, call: &mut Call<'_>, key: &[u8]) {
+    fn count_miss(&mut self, call: &mut Call<'_>, key: &[u8]) {
         self.stats.keyspace_misses += 1;
         call.notify(EventClass::KEY_MISS, "keymiss", key);
+    }
+
+    /// The entry of a key for a command that asks about the key and not for its value: a hit or a miss, but no access.
+    pub(crate) fn asked(&mut self, call: &mut Call<'_>, key: &[u8]) -> Option<&Entry> {
+        let place = self.place(call, key);
+        let Some(at) = self.live_at(call, place, key) else {
+            self.count_miss(call, key);
+            return None;
+        };
+        self.stats.keyspace_hits += 1;
+        // SAFETY: found just now; counting is no use of the keyspace.
+        Some(unsafe { self.entry_at(at) })
     }
 
     /// The value of a key, to read, through a shared borrow: for commands that look at several keys at once.
@@ -495,6 +507,34 @@ impl Engine {
             None => Ok(None),
             Some(value) => T::from_ref(value).map(Some).ok_or(CmdError::WRONG_TYPE),
         }
+    }
+
+    /// As [`read`](Self::read), for a command that looks before it writes: an access, but neither a hit nor a miss.
+    ///
+    /// # Errors
+    /// `WRONGTYPE` if it is of another type.
+    pub fn look<T: DataType>(
+        &mut self,
+        call: &mut Call<'_>,
+        key: &[u8],
+    ) -> Result<Option<&T>, CmdError> {
+        match self.look_any(call, key) {
+            None => Ok(None),
+            Some(value) => T::from_ref(value).map(Some).ok_or(CmdError::WRONG_TYPE),
+        }
+    }
+
+    /// As [`look`](Self::look), for a value of any type.
+    pub(crate) fn look_any(&mut self, call: &mut Call<'_>, key: &[u8]) -> Option<ValueRef<'_>> {
+        let place = self.place(call, key);
+        let at = self.live_at(call, place, key)?;
+        let (how, note) = (self.config.eviction, !self.no_touch);
+        // SAFETY: found just now.
+        let entry = unsafe { self.entry_at(at) };
+        if note {
+            evict::accessed(&how, call, entry);
+        }
+        Some(entry.value())
     }
 
     /// As [`read`](Self::read) through a shared borrow; see [`peek_value`](Self::peek_value).

@@ -83,6 +83,13 @@ impl EventClass {
         })
     }
 
+    /// The letters with none hidden, so that [`parse`](Self::parse) gives the same classes again.
+    pub fn spelled_out(self) -> String {
+        let shown = self.to_string();
+        let hides = self.meets(Self::NEW) && !shown.contains('n');
+        if hides { shown + "n" } else { shown }
+    }
+
     /// Both sets.
     pub const fn and(self, other: EventClass) -> EventClass {
         EventClass(self.0 | other.0)
@@ -150,6 +157,9 @@ mod tests {
         let check = |given: &str, shown: &str| {
             let classes = EventClass::parse(given).map(|c| c.to_string());
             assert_eq!(classes.as_deref(), Some(shown), "{given}");
+            let spelled_out = EventClass::parse(given).map(EventClass::spelled_out);
+            let again = EventClass::parse(&spelled_out.unwrap_or_default());
+            assert_eq!(again, EventClass::parse(given), "{given}");
         };
         check("", "");
         check("KEA", "AKE");

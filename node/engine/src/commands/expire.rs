@@ -143,13 +143,8 @@ fn pexpireat(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
 
 /// `TTL` and its kin.
 fn reply_ttl(engine: &mut Engine, call: &mut Call<'_>, seconds: bool, absolute: bool) -> CmdResult {
-    let key = call.arg(1);
-    let place = engine.place(call, key);
-    let answer = match engine.live(call, place, key).map(|e| e.expiry()) {
-        None => {
-            engine.count_miss(call, key);
-            -2
-        }
+    let answer = match engine.asked(call, call.arg(1)).map(|e| e.expiry()) {
+        None => -2,
         Some(None) => -1,
         Some(Some(at)) => {
             let ms = if absolute {

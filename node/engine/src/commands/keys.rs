@@ -5,6 +5,7 @@ use crate::call::{Call, CmdError, CmdResult, DONE};
 use crate::engine::{BadPayload, Engine, Ttl};
 use crate::events::EventClass;
 use crate::evict::AccessNote;
+use crate::keyspace::entry::Entry;
 use crate::spec::{Acl, Command, CommandSpec, Flags, Group, Key, KeySpec};
 use crate::value::Value;
 use holdfast_resp::{format_i64, parse_i64, write};
@@ -26,13 +27,7 @@ fn exists(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
         .argv
         .iter()
         .skip(1)
-        .filter(|key| {
-            let found = engine.exists(call, key);
-            if !found {
-                engine.count_miss(call, key);
-            }
-            found
-        })
+        .filter(|key| engine.asked(call, key).is_some())
         .count();
     call.reply_len(count);
     DONE
@@ -53,15 +48,8 @@ fn touch(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
 }
 
 fn type_(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
-    let key = call.arg(1);
-    let place = engine.place(call, key);
-    match engine.live(call, place, key).map(|e| e.value().ty()) {
-        Some(ty) => call.reply_simple(ty.name()),
-        None => {
-            engine.count_miss(call, key);
-            call.reply_simple("none");
-        }
-    }
+    let ty = engine.asked(call, call.arg(1)).map(|e| e.value().ty());
+    call.reply_simple(ty.map_or("none", |ty| ty.name()));
     DONE
 }
 
@@ -144,6 +132,8 @@ fn copy(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
     let ttl = engine.expiry(call, from).map_or(Ttl::Clear, Ttl::At);
     if let Some(value) = engine.peek_value(call, from).map(|v| v.to_value()) {
         in_db(call, db, |call| {
+            // A key that is replaced is a new one.
+            engine.delete(call, to);
             engine.set_value(call, to, value, ttl);
             call.modified(to, 1);
             call.notify(EventClass::GENERIC, "copy_to", to);
@@ -291,10 +281,18 @@ fn object_help(_: &mut Engine, call: &mut Call<'_>) -> CmdResult {
     DONE
 }
 
-fn object_encoding(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
+/// The entry of the key that `OBJECT` is asked about. One that is not there counts as a miss, but is no event.
+fn inspected<'e>(engine: &'e mut Engine, call: &mut Call<'_>) -> Option<&'e Entry> {
     let key = call.arg(2);
-    let place = engine.place(call, key);
-    match engine.live(call, place, key).map(|e| e.encoding()) {
+    if engine.exists(call, key) {
+        return engine.asked(call, key);
+    }
+    engine.stats.keyspace_misses += 1;
+    None
+}
+
+fn object_encoding(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
+    match inspected(engine, call).map(|e| e.encoding()) {
         Some(encoding) => call.reply_bulk(encoding.as_bytes()),
         None => call.reply_null(),
     }
@@ -302,7 +300,7 @@ fn object_encoding(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
 }
 
 fn object_refcount(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
-    if engine.exists(call, call.arg(2)) {
+    if inspected(engine, call).is_some() {
         call.reply_int(1);
     } else {
         call.reply_null();
@@ -311,11 +309,9 @@ fn object_refcount(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
 }
 
 fn object_idletime(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
-    let key = call.arg(2);
-    let place = engine.place(call, key);
     let now_ms = call.now_ms;
     let lfu = engine.config().eviction.is_lfu();
-    match engine.live(call, place, key).map(|e| e.idle_s(now_ms)) {
+    match inspected(engine, call).map(|e| e.idle_s(now_ms)) {
         Some(_) if lfu => Err(CmdError::Static(
             "ERR An LFU maxmemory policy is selected, idle time not tracked. Please note that when switching \
              between policies at runtime LRU and LFU data will take some time to adjust.",
@@ -332,10 +328,8 @@ fn object_idletime(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
 }
 
 fn object_freq(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
-    let key = call.arg(2);
-    let place = engine.place(call, key);
     let (how, now_ms) = (engine.config().eviction, call.now_ms);
-    if let Some(entry) = engine.live(call, place, key) {
+    if let Some(entry) = inspected(engine, call) {
         if how.is_lfu() {
             let frequency = how.frequency(entry.access(), now_ms);
             call.reply_int(i64::from(frequency));

@@ -106,7 +106,9 @@ fn lcs(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
         Some(ValueRef::Str(s)) => Ok(s.text().to_vec()),
         Some(_) => Err(strings.clone()),
     };
-    let (a, b) = (text(1)?, text(2)?);
+    // Both are looked up before either is wrong.
+    let (a, b) = (text(1), text(2));
+    let (a, b) = (a?, b?);
     let (mut indexes, mut length, mut with_len, mut min_len) = (false, false, false, 0);
     let mut i = 3;
     while i < call.argv.len() {

@@ -395,9 +395,11 @@ fn getex(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
 
 fn delifeq(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
     let key = call.arg(1);
-    let equal = engine
-        .read_str(call, key)?
-        .is_some_and(|s| *s.text() == *call.argv[2]);
+    let equal = match engine.look_any(call, key) {
+        None => false,
+        Some(ValueRef::Str(s)) => *s.text() == *call.argv[2],
+        Some(_) => return Err(CmdError::WRONG_TYPE),
+    };
     if equal && engine.delete_and_report(call, key) {
         call.rewrite(&[b"DEL", key]);
     }

@@ -214,7 +214,7 @@ fn bitop(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
         ));
     }
     for key in keys {
-        engine.touch_key(call, key);
+        engine.read_str(call, key)?;
     }
     let mut texts = Vec::with_capacity(keys.len());
     for key in keys {

@@ -378,7 +378,7 @@ fn hsetnx(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
     let (key, field, value) = (call.arg(1), call.arg(2), call.arg(3));
     let (limits, now) = (engine.limits(), fields_now(call));
     let there = engine
-        .read::<HashValue>(call, key)?
+        .look::<HashValue>(call, key)?
         .is_some_and(|hash| hash.contains(field, now));
     if !there {
         let hash = engine.write_or_create(call, key, HashValue::new)?;
@@ -597,7 +597,7 @@ struct Old {
 
 fn read_old(engine: &mut Engine, call: &mut Call<'_>) -> Result<Old, CmdError> {
     let (field, now) = (call.arg(2), fields_now(call));
-    let hash = engine.read::<HashValue>(call, call.arg(1))?;
+    let hash = engine.look::<HashValue>(call, call.arg(1))?;
     Ok(Old {
         value: hash.and_then(|h| h.get(field, now)).map(|v| v.to_vec()),
         expire_at_ms: hash

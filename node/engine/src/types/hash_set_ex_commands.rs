@@ -247,7 +247,7 @@ fn hsetex(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
     let options = options(call, word, true)?;
     let pairs = pairs_at(call, word)?;
     let now = fields_now(call);
-    let hash = engine.read::<HashValue>(call, key)?;
+    let hash = engine.look::<HashValue>(call, key)?;
     let there = hash.is_some();
     let field_refused = |field: &[u8]| {
         let there = hash.is_some_and(|hash| hash.contains(field, now));

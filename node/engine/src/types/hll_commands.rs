@@ -6,7 +6,7 @@ use crate::engine::{Engine, Ttl};
 use crate::events::EventClass;
 use crate::evict;
 use crate::spec::{Acl, Command, CommandSpec, Flags, Group, Key, KeySpec};
-use crate::value::StrText;
+use crate::value::{StrText, ValueRef};
 use holdfast_resp::write;
 
 const NOT_HLL: CmdError =
@@ -24,10 +24,24 @@ fn read<'e>(
     call: &mut Call<'_>,
     key: &[u8],
 ) -> Result<Option<(StrText<'e>, Form)>, CmdError> {
-    let Some(value) = engine.read_str(call, key)? else {
-        return Ok(None);
+    of_value(engine.lookup_read(call, key))
+}
+
+/// As above, for a command that looks before it writes.
+fn look<'e>(
+    engine: &'e mut Engine,
+    call: &mut Call<'_>,
+    key: &[u8],
+) -> Result<Option<(StrText<'e>, Form)>, CmdError> {
+    of_value(engine.look_any(call, key))
+}
+
+fn of_value(value: Option<ValueRef<'_>>) -> Result<Option<(StrText<'_>, Form)>, CmdError> {
+    let text = match value {
+        None => return Ok(None),
+        Some(ValueRef::Str(s)) => s.text(),
+        Some(_) => return Err(CmdError::WRONG_TYPE),
     };
-    let text = value.text();
     let form = hll::form(&text).ok_or(NOT_HLL)?;
     Ok(Some((text, form)))
 }
@@ -54,7 +68,7 @@ fn pfadd(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
     let elements = call.argv.get(2..).unwrap_or_default();
     let registers = elements.iter().map(|e| hll::register_of(e));
     let bytes_max = engine.config().hll_sparse_bytes_max;
-    let updated = match read(engine, call, key)? {
+    let updated = match look(engine, call, key)? {
         Some((text, Form::Dense)) => {
             let mut raised: Vec<_> = registers
                 .filter(|(i, value)| hll::dense_get(&text, *i) < *value)
@@ -154,7 +168,7 @@ fn pfmerge(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
     let bytes_max = engine.config().hll_sparse_bytes_max;
     let keys = call.argv.get(1..).unwrap_or_default();
     let (raw, dense) = merged(engine, call, keys)?;
-    let mut bytes = match read(engine, call, key)? {
+    let mut bytes = match look(engine, call, key)? {
         Some((text, _)) => text.to_vec(),
         None => hll::empty(),
     };

@@ -325,7 +325,7 @@ fn pop(engine: &mut Engine, call: &mut Call<'_>, end: End, name: &str) -> CmdRes
         3 => Some(args::count(call, 2)?),
         _ => return Err(CmdError::wrong_arity(name)),
     };
-    if engine.read::<ListValue>(call, key)?.is_none() {
+    if engine.look::<ListValue>(call, key)?.is_none() {
         match count {
             None => call.reply_null(),
             Some(_) => call.reply_null_array(),
@@ -457,7 +457,7 @@ fn linsert(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
         () => return Err(CmdError::SYNTAX),
     };
     let limits = engine.limits();
-    let Some(list) = engine.read::<ListValue>(call, key)? else {
+    let Some(list) = engine.look::<ListValue>(call, key)? else {
         call.reply_int(0);
         return DONE;
     };
@@ -479,7 +479,7 @@ fn lrem(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
     let (key, element) = (call.arg(1), call.arg(3));
     let count = args::negatable_int(call, 2)?;
     let limits = engine.limits();
-    let Some(list) = engine.read::<ListValue>(call, key)? else {
+    let Some(list) = engine.look::<ListValue>(call, key)? else {
         call.reply_int(0);
         return DONE;
     };
@@ -555,10 +555,13 @@ fn ltrim(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
             list.remove(0, range.start);
             list.shrink(&limits);
         }
-        // The key counts as touched even if nothing goes.
         let event = (EventClass::LIST, "ltrim");
         let empty = list.is_empty();
-        engine.removed_from(call, key, event, empty, removed as u64);
+        if removed > 0 {
+            engine.removed_from(call, key, event, empty, removed as u64);
+        } else {
+            call.notify(event.0, event.1, key);
+        }
     }
     call.reply_ok();
     DONE

@@ -212,35 +212,39 @@ fn rpoplpush(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
 
 fn move_element(engine: &mut Engine, call: &mut Call<'_>, from: End, to: End) -> CmdResult {
     let (source, destination) = (call.arg(1), call.arg(2));
-    if engine.read::<ListValue>(call, source)?.is_none() {
+    let limits = engine.limits();
+    let Some(list) = engine.look::<ListValue>(call, source)? else {
         call.reply_null();
         return DONE;
-    }
-    // The destination's type is looked at before anything changes.
-    engine.read::<ListValue>(call, destination)?;
-    let limits = engine.limits();
-    let element = if source == destination {
-        let list = engine
-            .write::<ListValue>(call, source)?
-            .ok_or(CmdError::NO_SUCH_KEY)?;
-        let element = list.pop(from).ok_or(CmdError::NO_SUCH_KEY)?;
-        list.prepare(element.len(), 1, &limits);
-        list.push(to, &element, &limits);
-        list.shrink(&limits);
-        call.modified(source, 1);
+    };
+    let last = list.len().saturating_sub(1);
+    let (at, backwards) = match from {
+        End::Left => (0, false),
+        End::Right => (last, true),
+    };
+    let element = list.iter_from(at, backwards).next();
+    let element = element.ok_or(CmdError::NO_SUCH_KEY)?.to_boxed();
+    if source == destination {
+        if let Some(list) = engine.write::<ListValue>(call, source)? {
+            list.pop(from);
+            list.prepare(element.len(), 1, &limits);
+            list.push(to, &element, &limits);
+            list.shrink(&limits);
+        }
+        call.notify(EventClass::LIST, push_event(to), destination);
         let (class, event) = pop_event(from);
         call.notify(class, event, source);
-        element
+        call.modified(source, 1);
     } else {
-        let element = take(engine, call, source, from)?;
+        // Pushed first, as listeners hear of it first.
         let list = engine.write_or_create(call, destination, ListValue::new)?;
         list.prepare(element.len(), 1, &limits);
         list.push(to, &element, &limits);
+        call.notify(EventClass::LIST, push_event(to), destination);
         // Counted once, with the pop; the destination is named for WATCH and the gate.
         call.modified(destination, 0);
-        element
-    };
-    call.notify(EventClass::LIST, push_event(to), destination);
+        take(engine, call, source, from)?;
+    }
     call.reply_bulk(&element);
     DONE
 }
@@ -277,7 +281,7 @@ fn wait_for_source(
     timeout: Option<Duration>,
 ) -> Result<Option<CmdResult>, CmdError> {
     let source = call.arg(1);
-    Ok(match engine.read::<ListValue>(call, source)? {
+    Ok(match engine.look::<ListValue>(call, source)? {
         Some(_) => None,
         None => Some(args::block(call, &[source], timeout, TimeoutReply::Null)),
     })
@@ -320,7 +324,7 @@ fn first_list<'k>(
     keys: &[&'k [u8]],
 ) -> Result<Option<&'k [u8]>, CmdError> {
     for key in keys {
-        if engine.read::<ListValue>(call, key)?.is_some() {
+        if engine.look::<ListValue>(call, key)?.is_some() {
             return Ok(Some(key));
         }
     }

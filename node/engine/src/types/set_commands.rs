@@ -356,13 +356,13 @@ fn smove(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
     let (source, destination, member) = (call.arg(1), call.arg(2), call.arg(3));
     let limits = engine.limits();
     let Some(there) = engine
-        .read::<SetValue>(call, source)?
+        .look::<SetValue>(call, source)?
         .map(|s| s.contains(member))
     else {
         call.reply_int(0);
         return DONE;
     };
-    engine.read::<SetValue>(call, destination)?;
+    engine.look::<SetValue>(call, destination)?;
     if there && source != destination {
         if let Some(set) = engine.write::<SetValue>(call, source)? {
             set.remove(member);
@@ -420,7 +420,7 @@ fn spop(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
         3 => Some(args::count(call, 2)?),
         _ => return Err(CmdError::SYNTAX),
     };
-    let Some(set) = engine.read::<SetValue>(call, key)? else {
+    let Some(set) = engine.look::<SetValue>(call, key)? else {
         match count {
             None => call.reply_null(),
             Some(_) => call.reply_set(0),
@@ -442,6 +442,10 @@ fn spop(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
     }
     if popped.is_empty() {
         return DONE;
+    }
+    if count.is_some() && popped.len() == len {
+        // Taken whole, it has been read.
+        engine.touch_key(call, key);
     }
     if popped.len() < len
         && let Some(set) = engine.write::<SetValue>(call, key)?
@@ -513,7 +517,7 @@ fn sets_of<'e>(
     keys: &[&[u8]],
 ) -> Result<Vec<Option<&'e SetValue>>, CmdError> {
     for key in keys {
-        engine.touch_key(call, key);
+        engine.read::<SetValue>(call, key)?;
     }
     let engine = &*engine;
     keys.iter()

@@ -485,7 +485,7 @@ fn xsetid(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
         entries.max_deleted_id = max_deleted;
     }
     call.notify(EventClass::STREAM, "xsetid", key);
-    call.modified(key, 1);
+    call.modified_within(key, 1);
     call.reply_ok();
     DONE
 }

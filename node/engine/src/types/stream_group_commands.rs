@@ -145,16 +145,16 @@ fn group_options(call: &Call<'_>, creates: bool) -> Result<(bool, i64), CmdError
 fn create(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
     let (make_stream, entries_read) = group_options(call, true)?;
     let (key, name, id) = (call.arg(2), call.arg(3), call.arg(4));
-    let last = match engine.write::<StreamValue>(call, key)? {
-        Some(stream) => stream.entries.last_id,
-        None if make_stream => StreamId::MIN,
-        None => return Err(KEY_MUST_EXIST),
-    };
+    let last = engine.write::<StreamValue>(call, key)?;
+    let last = last.map(|stream| stream.entries.last_id);
+    if last.is_none() && !make_stream {
+        return Err(KEY_MUST_EXIST);
+    }
     if call.argv.len() > 8 {
         return Err(subcommand_syntax(call));
     }
     let id = match id {
-        b"$" => last,
+        b"$" => last.unwrap_or(StreamId::MIN),
         id => parse_strict(id)?,
     };
     let stream = engine.write_or_create(call, key, StreamValue::new)?;
@@ -167,7 +167,10 @@ fn create(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
         ));
     }
     call.notify(EventClass::STREAM, "xgroup-create", key);
-    call.modified(key, 1);
+    match last {
+        None => call.modified(key, 1),
+        Some(_) => call.modified_within(key, 1),
+    }
     call.reply_ok();
     DONE
 }
@@ -185,7 +188,7 @@ fn set_id(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
     };
     group.entries_read = entries_read;
     call.notify(EventClass::STREAM, "xgroup-setid", key);
-    call.modified(key, 1);
+    call.modified_within(key, 1);
     call.reply_ok();
     DONE
 }
@@ -197,7 +200,7 @@ fn destroy(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
     if let Some(group) = removed {
         engine.set_aside(StreamValue::of_group(group).into_value());
         call.notify(EventClass::STREAM, "xgroup-destroy", key);
-        call.modified(key, 1);
+        call.modified_within(key, 1);
         // Those who wait in this group are to hear that it is gone.
         call.signal_ready(key);
     }
@@ -219,7 +222,7 @@ fn create_consumer(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
 /// What is reported of a new consumer.
 pub(super) fn note_consumer_created(call: &mut Call<'_>, key: &[u8]) {
     call.notify(EventClass::STREAM, "xgroup-createconsumer", key);
-    call.modified(key, 1);
+    call.modified_within(key, 1);
 }
 
 fn delete_consumer(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
@@ -228,7 +231,7 @@ fn delete_consumer(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
     let removed = group.remove_consumer(consumer);
     if removed.is_some() {
         call.notify(EventClass::STREAM, "xgroup-delconsumer", key);
-        call.modified(key, 1);
+        call.modified_within(key, 1);
     }
     call.reply_len(removed.unwrap_or(0));
     DONE
@@ -236,6 +239,7 @@ fn delete_consumer(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
 
 fn xack(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
     let (key, name) = (call.arg(1), call.arg(2));
+    engine.touch_key(call, key);
     let stream = engine.write::<StreamValue>(call, key)?;
     let Some(group) = stream.and_then(|s| s.groups.get_mut(name)) else {
         call.reply_int(0);
@@ -246,7 +250,7 @@ fn xack(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
     let ids = ids.iter().filter_map(|id| parse_strict(id).ok());
     let done = ids.filter(|id| group.acknowledge(*id)).count();
     if done > 0 {
-        call.modified(key, done as u64);
+        call.modified_within(key, done as u64);
     }
     call.reply_len(done);
     DONE
@@ -455,6 +459,7 @@ impl Claim {
 fn xclaim(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
     let (key, name, consumer) = (call.arg(1), call.arg(2), call.arg(3));
     let now_ms = call.now_ms as i64;
+    engine.touch_key(call, key);
     let stream = engine.write::<StreamValue>(call, key)?;
     let Some((entries, group)) = stream.and_then(|s| Some((&s.entries, s.groups.get_mut(name)?)))
     else {
@@ -488,7 +493,7 @@ fn xclaim(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
                 propagate_claim(call, (key, name), group, id_text, &pending);
                 moved_on = false;
                 group.acknowledge(id);
-                call.modified(key, 1);
+                call.modified_within(key, 1);
             }
             continue;
         };
@@ -521,11 +526,11 @@ fn xclaim(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
         claimed += 1;
         propagate_claim(call, (key, name), group, id_text, &pending);
         moved_on = false;
-        call.modified(key, 1);
+        call.modified_within(key, 1);
     }
     if moved_on {
         propagate_group_id(call, (key, name), group);
-        call.modified(key, 1);
+        call.modified_within(key, 1);
     }
     reply::insert_array(call.reply, header, claimed);
     DONE
@@ -553,6 +558,7 @@ fn xautoclaim(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
         }
         i += 1;
     }
+    engine.touch_key(call, key);
     let stream = engine.write::<StreamValue>(call, key)?;
     let Some((entries, group)) = stream.and_then(|s| Some((&s.entries, s.groups.get_mut(name)?)))
     else {
@@ -585,7 +591,7 @@ fn xautoclaim(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
         let Some(entry) = entries.get(id) else {
             propagate_claim(call, (key, name), group, id.text().as_ref(), &pending);
             group.acknowledge(id);
-            call.modified(key, 1);
+            call.modified_within(key, 1);
             deleted.push(id);
             count -= 1;
             continue;
@@ -608,7 +614,7 @@ fn xautoclaim(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
         claimed_len += 1;
         count -= 1;
         propagate_claim(call, (key, name), group, id.text().as_ref(), &pending);
-        call.modified(key, 1);
+        call.modified_within(key, 1);
     }
     let resume = next(group, cursor).map_or(StreamId::MIN, |(id, _)| id);
     call.reply_array(3);

@@ -217,6 +217,10 @@ fn xread(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
             id => parse_strict(id)?,
         });
     }
+    // As in Valkey each is looked up once for its type and once to be read, and counts for both.
+    for key in read.keys {
+        engine.touch_key(call, key);
+    }
     let start = call.reply.len();
     let mut served = 0;
     for (key, after) in read.keys.iter().zip(after) {
@@ -308,6 +312,9 @@ fn xreadgroup(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
             },
         });
     }
+    for key in read.keys {
+        engine.touch_key(call, key);
+    }
     // What is done is propagated in parts of its own.
     call.rewrite_as_nothing();
     let start = call.reply.len();
@@ -353,7 +360,7 @@ fn xreadgroup(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
                 history(call, entries, group, reader, from, read.most());
             }
         }
-        call.modified(key, 1);
+        call.modified_within(key, 1);
     }
     if served == 0 {
         return read.wait(call, Vec::new(), Wakes::OnAnyChange);

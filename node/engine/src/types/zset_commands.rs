@@ -596,7 +596,7 @@ fn pop(engine: &mut Engine, call: &mut Call<'_>, end: Where) -> CmdResult {
         3 => Some(args::count(call, 2)?),
         _ => return Err(CmdError::SYNTAX),
     };
-    if engine.read::<ZsetValue>(call, key)?.is_none() || count == Some(0) {
+    if engine.look::<ZsetValue>(call, key)?.is_none() || count == Some(0) {
         call.reply_array(0);
         return DONE;
     }
@@ -628,7 +628,7 @@ fn first_zset<'k>(
     keys: &[&'k [u8]],
 ) -> Result<Option<&'k [u8]>, CmdError> {
     for key in keys {
-        if engine.read::<ZsetValue>(call, key)?.is_some() {
+        if engine.look::<ZsetValue>(call, key)?.is_some() {
             return Ok(Some(key));
         }
     }

@@ -410,7 +410,7 @@ fn remove(engine: &mut Engine, call: &mut Call<'_>, by: By) -> CmdResult {
     let key = call.arg(1);
     let wanted = Wanted::parse(call, by, 2, 3)?;
     let Some(ranks) = engine
-        .read::<ZsetValue>(call, key)?
+        .look::<ZsetValue>(call, key)?
         .map(|z| wanted.ranks(z, false))
     else {
         call.reply_int(0);

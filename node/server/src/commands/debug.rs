@@ -164,6 +164,7 @@ fn debug(ex: &mut Executor, id: ConnId, argv: &[&[u8]]) {
             | b"dict-resizing"
             | b"client-enforce-reply-list"
             | b"quicklist-packed-threshold"
+            | b"replybuffer"
             | b"hashtable-can-abort-shrink"
             | b"set-disable-deny-scripts"
             | b"replicate",

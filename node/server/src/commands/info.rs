@@ -371,7 +371,7 @@ fn stats(ex: &Executor, out: &mut String) {
         "expired_keys" = e.expired_keys,
         "expired_keys_with_volatile_items_stale_perc" = "0.00",
         "evicted_keys" = e.evicted_keys,
-        "evicted_clients" = 0,
+        "evicted_clients" = s.evicted_clients,
         "longest_background_step_usec" = s.longest_step_us,
         "keyspace_hits" = e.keyspace_hits,
         "keyspace_misses" = e.keyspace_misses,

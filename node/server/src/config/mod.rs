@@ -13,6 +13,7 @@ pub use settings::{Allowed, OutputLimit, Settings};
 pub use table::{DIRECTIVES, Directive, HIDDEN, IMMUTABLE, Kind, MULTI, PROTECTED, SENSITIVE};
 pub use values::{parse_memory, quote, split_args, split_bytes};
 
+use holdfast_engine::EventClass;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -422,6 +423,15 @@ impl Config {
         Ok(ids.into_iter().map(|id| DIRECTIVES[id].name).collect())
     }
 
+    /// A value as `CONFIG GET` shows it.
+    fn shown(&self, id: usize) -> String {
+        let value = &self.values[id];
+        match (&DIRECTIVES[id].kind, EventClass::parse(value)) {
+            (Kind::EventClasses, Some(classes)) => classes.to_string(),
+            _ => value.clone(),
+        }
+    }
+
     /// `CONFIG GET`: names and values that match any of the patterns, sorted by name.
     pub fn matching(&self, patterns: &[&[u8]]) -> Vec<(String, String)> {
         let mut found = std::collections::BTreeMap::new();
@@ -429,7 +439,7 @@ impl Config {
             if !pattern.iter().any(|c| b"[*?".contains(c)) {
                 let name = String::from_utf8_lossy(pattern).to_ascii_lowercase();
                 if let Some(id) = lookup(&name) {
-                    found.insert(name, self.values[id].clone());
+                    found.insert(name, self.shown(id));
                 }
                 continue;
             }
@@ -442,7 +452,7 @@ impl Config {
                     if !name.is_empty()
                         && holdfast_engine::glob::matches_nocase(pattern, name.as_bytes())
                     {
-                        found.insert(name.to_string(), self.values[id].clone());
+                        found.insert(name.to_string(), self.shown(id));
                     }
                 }
             }

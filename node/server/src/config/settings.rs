@@ -67,8 +67,26 @@ pub struct Settings {
     pub events: EventClass,
     /// `maxmemory`, in bytes; 0 is no limit.
     pub memory_bytes_max: u64,
+    /// `maxmemory-clients`, in bytes; 0 is no limit.
+    pub client_bytes_max: usize,
     /// `maxmemory-eviction-tenacity`, 0 to 100.
     pub eviction_tenacity: u32,
+}
+
+/// Below this no client could do anything.
+const CLIENT_BYTES_MIN: usize = 128 * 1024;
+
+/// `maxmemory-clients`: bytes, or a part of `maxmemory`.
+fn client_bytes_max(c: &Config) -> usize {
+    let bytes = match c.get("maxmemory-clients").strip_suffix('%') {
+        None => c.size("maxmemory-clients"),
+        Some(percent) => c.size("maxmemory") / 100 * percent.parse().unwrap_or(0),
+    };
+    if bytes == 0 {
+        0
+    } else {
+        bytes.max(CLIENT_BYTES_MIN)
+    }
 }
 
 /// Who may use something dangerous.
@@ -151,6 +169,7 @@ impl Settings {
             replica_lag_max_s: c.size("min-replicas-max-lag") as u64,
             events: EventClass::parse(c.get("notify-keyspace-events")).unwrap_or_default(),
             memory_bytes_max: c.size("maxmemory") as u64,
+            client_bytes_max: client_bytes_max(c),
             eviction_tenacity: c.size("maxmemory-eviction-tenacity") as u32,
         }
     }

@@ -796,7 +796,7 @@ pub const DIRECTIVES: &[Directive] = &[
         "0",
         NONE,
     ),
-    known("maxmemory-clients", "", Kind::MemoryOrPercent, "0", NONE),
+    acts("maxmemory-clients", "", Kind::MemoryOrPercent, "0", NONE),
     acts(
         "maxmemory-eviction-tenacity",
         "",

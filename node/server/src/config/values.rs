@@ -250,7 +250,7 @@ pub fn canonical(d: &Directive, words: &[&str], old: &str) -> Result<String, Str
         Kind::Save => save(words),
         Kind::OutputLimits => output_limits(words, old),
         Kind::EventClasses => EventClass::parse(single()?)
-            .map(|classes| classes.to_string())
+            .map(|classes| classes.spelled_out())
             .ok_or_else(|| "Invalid event class character. Use 'Ag$lshzxeKEtmdn'.".into()),
     }
 }

@@ -210,6 +210,8 @@ pub struct Connection {
     pub bytes_out: u64,
     /// Position behind its last write, for `WAIT`.
     pub last_write: crate::journal::JournalPos,
+    /// What it took of memory when it was last looked at, as far as it counts for `maxmemory-clients`.
+    pub(super) noted_bytes: usize,
     /// The driver has been told to look at it this turn.
     pub(crate) dirty: bool,
     /// It is in the executor's list of those with held replies.
@@ -254,6 +256,7 @@ impl Connection {
             bytes_in: 0,
             bytes_out: 0,
             last_write: Default::default(),
+            noted_bytes: 0,
             dirty: false,
             holding: false,
         }
@@ -263,6 +266,29 @@ impl Connection {
     #[inline]
     pub fn is_ready(&self) -> bool {
         matches!(self.state, State::Ready) && self.close == Close::Open && !self.is_full()
+    }
+
+    /// Length of the query buffer as Valkey would tell it, which keeps nothing in front of a large argument that is on its way.
+    pub(crate) fn query_len(&self) -> usize {
+        const LARGE: usize = 32 * 1024;
+        match self.parser.awaited_bulk() {
+            Some((at, len)) if len >= LARGE => self.query.len().saturating_sub(at),
+            _ => self.query.len(),
+        }
+    }
+
+    /// Makes room for so many bytes, and for a large argument that is on its way: for all of it in the end, but only as its bytes
+    /// really come.
+    pub(super) fn make_query_room(&mut self, bytes: usize) {
+        let Some((at, len)) = self.parser.awaited_bulk() else {
+            return;
+        };
+        let have = self.query.len();
+        let rest = (at + len + 2).saturating_sub(have);
+        if have + bytes > self.query.capacity() || bytes == 0 {
+            let room = rest.min(have.max(32 * 1024));
+            self.query.reserve_exact(room.max(bytes));
+        }
     }
 
     /// Asks for the connection to be closed, no later than `when` says.

@@ -51,6 +51,8 @@ impl Executor {
     /// may leave is released.
     pub fn end_turn(&mut self) {
         self.stats.turns += 1;
+        // Before anything that evicts keys.
+        self.evict_clients();
         self.serve_copies();
         self.check_pause();
         if self.is_serving() {

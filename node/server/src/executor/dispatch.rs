@@ -227,6 +227,10 @@ impl Executor {
         if self.pause.is_some() && self.is_paused(id, entry) {
             return self.park(id, argv.iter().map(|a| Box::from(*a)).collect());
         }
+        // Clients before keys: what they are owed may be what memory is full of.
+        if self.settings.client_bytes_max > 0 && self.is_evicted(id) {
+            return;
+        }
         if self.settings.memory_bytes_max > 0
             && !self.make_room()
             && self.has_flags(id, entry, Flags::DENYOOM)
@@ -409,7 +413,8 @@ impl Executor {
     /// The keys touched since they were last looked at depend on the position behind the effects so far.
     pub(super) fn gate_touched(&mut self) {
         let last = JournalPos(self.journal.position().0 + self.fx.bytes().len() as u64);
-        for (db, key) in self.fx.touched().iter() {
+        let within = self.fx.touched_within().iter();
+        for (db, key) in self.fx.touched().iter().chain(within) {
             self.gate.on_write(db, key, last);
         }
         if !self.fx.flushed().is_empty() {
@@ -429,7 +434,7 @@ impl Executor {
     /// Breaks the watches of keys that were changed, and forgets the changes.
     pub(super) fn note_touched(&mut self) {
         if self.fx.touched().is_empty() && self.fx.flushed().is_empty() {
-            return;
+            return self.fx.clear_touched();
         }
         self.note_lost_keys();
         if !self.watchers.is_empty() {
@@ -663,29 +668,7 @@ impl Executor {
 
     /// Whether a key is there and has not expired. Changes nothing.
     pub(crate) fn key_exists(&mut self, db: u16, key: &[u8]) -> bool {
-        self.peek(db, &[b"exists", key]) == b":1\r\n"
-    }
-
-    /// The encoded reply of a reading command of the engine, for ourselves. Changes nothing.
-    fn peek(&mut self, db: u16, argv: &[&[u8]]) -> Vec<u8> {
-        let mut reply = Vec::new();
-        let Some(command) = holdfast_engine::Engine::command(argv[0]) else {
-            return reply;
-        };
-        let mut call = Call {
-            argv,
-            db,
-            slot: None,
-            proto: Proto::Resp2,
-            now_ms: self.now.unix_ms(),
-            mode: Mode::Replica,
-            may_block: false,
-            rng: &mut self.rng,
-            reply: &mut reply,
-            fx: &mut self.fx,
-        };
-        self.engine.execute(command, &mut call);
-        reply
+        self.engine.key_type(db, key, self.now.unix_ms()).is_some()
     }
 
     /// What the engine knows of a key, if it is there.

@@ -132,6 +132,9 @@ impl Executor {
         self.unwatch(id);
         self.migrate_on_closed(id);
         self.forget_follower(id);
+        if let Some(c) = self.conns.get(id) {
+            self.clients_bytes -= c.noted_bytes;
+        }
         self.conns.remove(id);
     }
 
@@ -152,8 +155,10 @@ impl Executor {
                 c.query.extend_from_slice(&data[used..]);
             }
         } else {
+            c.make_query_room(data.len());
             c.query.extend_from_slice(data);
             self.resume(id);
+            self.mark_dirty(id);
         }
         self.check_query_limit(id);
     }
@@ -182,13 +187,7 @@ impl Executor {
         } else if used > 0 {
             c.query.drain(..used);
         }
-        if let Some((at, len)) = c.parser.awaited_bulk() {
-            // A large argument is on its way: make room once, but only as its bytes really come.
-            let want = (at + len + 2)
-                .saturating_sub(c.query.len())
-                .min(c.query.len().max(32 * 1024));
-            c.query.reserve(want);
-        }
+        c.make_query_room(0);
     }
 
     /// Goes on with everybody whose commands had to wait because the queue to the control thread was full.

@@ -5,8 +5,10 @@ use crate::seam::Office;
 
 /// Keys evicted in one go at `maxmemory-eviction-tenacity 10`, the default: about half a millisecond, as in Valkey.
 const EVICT_KEYS: u32 = 128;
-/// Values set aside to be freed that are freed at once when there is nothing left to evict.
-const FREE_STEPS_MAX: usize = 64;
+/// Steps, and flushed keys or elements in each, that are freed before anything is evicted: some 100 µs.
+const FREE_FIRST: (usize, usize) = (16, 64);
+/// The same when there is nothing left to evict.
+const FREE_LAST: (usize, usize) = (64, 1000);
 
 impl Executor {
     /// Bytes in use: what the allocator has given out, and what entries take of the engine's own pages.
@@ -48,6 +50,8 @@ impl Executor {
             tenacity @ 11..100 => EVICT_KEYS << ((tenacity - 10) / 8).min(12),
             _ => u32::MAX,
         };
+        // What is gone already is freed before anything else has to go.
+        self.free_down_to(max, FREE_FIRST);
         let mut room = false;
         let mut found = true;
         for _ in 0..keys.max(1) {
@@ -62,16 +66,21 @@ impl Executor {
             }
         }
         if !found {
-            for _ in 0..FREE_STEPS_MAX {
-                if self.used_memory() <= max || !self.engine.free_step(1000) {
-                    break;
-                }
-            }
+            self.free_down_to(max, FREE_LAST);
             room = self.used_memory() <= max;
         }
         self.note_background_writes();
         self.evict_more = found && !room;
         room || found
+    }
+
+    /// Frees what was flushed or set aside while memory is above this.
+    fn free_down_to(&mut self, max: u64, (steps, keys): (usize, usize)) {
+        for _ in 0..steps {
+            if self.used_memory() <= max || !self.engine.free_step(keys) {
+                break;
+            }
+        }
     }
 
     /// Goes on with an eviction that was too long for one turn.

@@ -11,6 +11,7 @@
 //! The driver may sleep until [`Executor::next_deadline_ms`].
 
 mod blocking;
+mod client_memory;
 mod connection;
 mod cron;
 mod dispatch;
@@ -214,6 +215,8 @@ pub struct Executor {
     /// Messages for that client, which may not come in the midst of its reply.
     self_pushes: Vec<SelfPush>,
     watchers: BTreeMap<(u16, Box<[u8]>), BTreeSet<ConnId>>,
+    /// What all clients take of memory, as noted; only with `maxmemory-clients`.
+    clients_bytes: usize,
     waiting: Waiting,
     started: Now,
     /// Directives that `CONFIG SET` has changed; the driver takes what concerns it.
@@ -321,6 +324,7 @@ impl Executor {
             executing: None,
             self_pushes: Vec::new(),
             watchers: BTreeMap::new(),
+            clients_bytes: 0,
             waiting: Waiting::default(),
             started: now,
             config_changed: Vec::new(),
@@ -416,6 +420,9 @@ impl Executor {
         codec.0.ignore_checksum = self.persist.ignore_checksums;
         self.engine.set_codec(Box::new(codec));
         *self.engine.config_mut() = new;
+        if self.settings.client_bytes_max > 0 {
+            self.note_memory_of_all();
+        }
         self.update_tracking();
     }
 

@@ -38,6 +38,8 @@ pub struct Stats {
     pub query_limit_disconnections: u64,
     /// Clients closed for too much output.
     pub output_limit_disconnections: u64,
+    /// Clients closed because all together took too much memory.
+    pub evicted_clients: u64,
     /// Error replies by their code.
     pub errors: BTreeMap<String, u64>,
     /// Error replies.

@@ -1,0 +1,105 @@
+//! `maxmemory-clients`: while the clients' buffers together take more than that, the largest client is closed.
+//!
+//! What each takes is noted at the end of a turn in which it was looked at; only when the sum of the notes is too large are all clients
+//! looked at, and closed as far as it is.
+
+use super::{Close, ConnId, Connection, Executor};
+
+/// About what a watched key or a subscription takes beside the key or channel itself.
+const NODE_BYTES: usize = 64;
+
+impl Connection {
+    /// Bytes that this client takes: its buffers, what it has queued, watches and listens to.
+    pub(crate) fn memory(&self) -> usize {
+        let subscriptions = self.subs.as_ref().map_or(0, |s| {
+            s.channels.len() + s.patterns.len() + s.shard_channels.len()
+        });
+        let multi = self.multi.as_ref().map_or(0, |m| {
+            m.bytes + m.queue.len() * size_of::<super::OwnedArgv>()
+        });
+        size_of::<Connection>()
+            + self.query.capacity()
+            + self.out.buf.capacity()
+            + multi
+            + (self.watched.len() + subscriptions) * NODE_BYTES
+    }
+
+    /// Whether it is closed when clients take too much.
+    fn is_evictable(&self) -> bool {
+        !self.no_evict && !self.follows && !self.internal && self.close != Close::Now
+    }
+}
+
+impl Executor {
+    /// Notes what the clients take that were looked at in this turn, and closes the largest ones if it is too much.
+    pub(super) fn evict_clients(&mut self) {
+        let max = self.settings.client_bytes_max;
+        if max == 0 {
+            return;
+        }
+        for at in 0..self.dirty.len() {
+            let id = self.dirty[at];
+            // What is above its output limit goes first, and makes room.
+            self.check_output_limit(id);
+            self.note_memory(id);
+        }
+        if self.clients_bytes > max {
+            self.close_largest(max);
+        }
+    }
+
+    /// Notes what a client takes that is about to execute a command, and closes the largest clients if it is too much. Whether this
+    /// is one of them.
+    pub(super) fn is_evicted(&mut self, id: ConnId) -> bool {
+        self.note_memory(id);
+        let max = self.settings.client_bytes_max;
+        if self.clients_bytes > max {
+            self.close_largest(max);
+        }
+        let state = self.conns.get(id).map(|c| c.close);
+        state.is_none_or(|close| close == Close::Now)
+    }
+
+    /// Notes what all clients take: the limit is another one.
+    pub(super) fn note_memory_of_all(&mut self) {
+        let ids: Vec<ConnId> = self.conns.iter().map(|c| c.conn).collect();
+        ids.into_iter().for_each(|id| self.note_memory(id));
+    }
+
+    fn note_memory(&mut self, id: ConnId) {
+        if let Some(c) = self.conns.get_mut(id) {
+            let bytes = if c.is_evictable() { c.memory() } else { 0 };
+            let before = std::mem::replace(&mut c.noted_bytes, bytes);
+            self.clients_bytes = self.clients_bytes + bytes - before;
+        }
+    }
+
+    #[cold]
+    fn close_largest(&mut self, max: usize) {
+        // What has been written since it was noted does not count.
+        self.note_memory_of_all();
+        if self.clients_bytes <= max {
+            return;
+        }
+        let all = self.conns.iter().filter(|c| c.is_evictable());
+        let mut clients: Vec<(usize, ConnId)> = all.map(|c| (c.noted_bytes, c.conn)).collect();
+        clients.sort_unstable_by_key(|(bytes, id)| (std::cmp::Reverse(*bytes), id.index));
+        for (bytes, id) in clients {
+            if self.clients_bytes <= max {
+                break;
+            }
+            if let Some(c) = self.conns.get(id) {
+                let (id, addr) = (c.id, c.info.peer);
+                tracing::info!("Evicting client: id={id} addr={addr:?} tot-mem={bytes}");
+            }
+            self.stats.evicted_clients += 1;
+            self.close_client(id, Close::Now);
+            if let Some(c) = self.conns.get_mut(id) {
+                // It is room that is wanted now, not at the end of the turn.
+                c.out = Default::default();
+                c.query = Vec::new();
+            }
+            self.note_memory(id);
+        }
+    }
+}
