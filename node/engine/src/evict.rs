@@ -152,6 +152,20 @@ pub(crate) fn created(how: &Eviction, now_ms: u64, entry: &mut Entry) {
     }
 }
 
+/// Notes what a file says of accesses to a key, as far as the policy in force wants to know.
+#[inline]
+pub(crate) fn noted(how: &Eviction, note: Option<AccessNote>, now_ms: u64, entry: &mut Entry) {
+    match note {
+        Some(AccessNote::IdleSeconds(idle)) if !how.is_lfu() => {
+            entry.touch(now_ms.saturating_sub(idle.saturating_mul(1000)));
+        }
+        Some(AccessNote::Frequency(frequency)) if how.is_lfu() => {
+            entry.set_access(counted(frequency, now_ms));
+        }
+        _ => created(how, now_ms, entry),
+    }
+}
+
 /// A key that may have to go.
 struct Candidate {
     score: u64,
@@ -190,19 +204,13 @@ impl Pool {
 impl Engine {
     /// Sets what is noted of accesses to a key, as a dump or a file tells it; nothing if the policy in force notes something else.
     pub fn set_access(&mut self, db: u16, key: &[u8], note: AccessNote, now_ms: u64) {
-        let lfu = self.config.eviction.is_lfu();
+        let how = self.config.eviction;
         let place = place(self.hasher, self.config.cluster, None, key);
         let space = self.dbs.get_mut(usize::from(db));
         let Some(entry) = space.and_then(|db| db.find_mut(place, key)) else {
             return;
         };
-        match note {
-            AccessNote::IdleSeconds(idle) if !lfu => {
-                entry.touch(now_ms.saturating_sub(idle.saturating_mul(1000)));
-            }
-            AccessNote::Frequency(frequency) if lfu => entry.set_access(counted(frequency, now_ms)),
-            _ => {}
-        }
+        noted(&how, Some(note), now_ms, entry);
     }
 
     /// What a key's entry tells of accesses under the policy in force: for `RESTORE` and files.

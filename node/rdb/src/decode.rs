@@ -30,6 +30,16 @@ impl From<&'static str> for Stop {
     }
 }
 
+/// What a string turned out to be.
+pub(crate) enum Text<'a> {
+    /// These bytes.
+    Bytes(&'a [u8]),
+    /// The digits of this integer.
+    Int(i64),
+    /// What has been unpacked.
+    Unpacked,
+}
+
 /// Bytes at hand and how far they are read.
 pub(crate) struct Input<'a> {
     pub bytes: &'a [u8],
@@ -95,24 +105,35 @@ impl<'a> Input<'a> {
         }
     }
 
-    /// A string in any of its encodings.
-    pub fn string(&mut self) -> Result<Vec<u8>, Stop> {
+    /// A string in any of its encodings, without an allocation of its own: what was compressed is in `unpacked` then.
+    pub fn text(&mut self, unpacked: &mut Vec<u8>) -> Result<Text<'a>, Stop> {
         Ok(match self.length_or_encoding()? {
             Ok(n) => {
                 let n = self.string_length(n)?;
-                self.take(n)?.to_vec()
+                Text::Bytes(self.take(n)?)
             }
-            Err(0) => (self.byte()? as i8).to_string().into_bytes(),
-            Err(1) => i16::from_le_bytes(self.array()?).to_string().into_bytes(),
-            Err(2) => i32::from_le_bytes(self.array()?).to_string().into_bytes(),
+            Err(0) => Text::Int(i64::from(self.byte()? as i8)),
+            Err(1) => Text::Int(i64::from(i16::from_le_bytes(self.array()?))),
+            Err(2) => Text::Int(i64::from(i32::from_le_bytes(self.array()?))),
             Err(3) => {
                 let n = self.length()?;
                 let packed = self.string_length(n)?;
                 let n = self.length()?;
                 let len = self.string_length(n)?;
-                lzf::decompress(self.take(packed)?, len)?
+                lzf::decompress(self.take(packed)?, len, unpacked)?;
+                Text::Unpacked
             }
             Err(e) => return Err(Stop::Bad(format!("unknown string encoding {e}"))),
+        })
+    }
+
+    /// A string in any of its encodings.
+    pub fn string(&mut self) -> Result<Vec<u8>, Stop> {
+        let mut unpacked = Vec::new();
+        Ok(match self.text(&mut unpacked)? {
+            Text::Bytes(bytes) => bytes.to_vec(),
+            Text::Int(value) => value.to_string().into_bytes(),
+            Text::Unpacked => unpacked,
         })
     }
 

@@ -26,6 +26,6 @@ mod ziplist;
 pub use draft::{Draft, Packer};
 pub use dump::DumpCodec;
 pub use format::{RdbVersion, crc64};
-pub use reader::{Event, Fault, RdbError, RdbReader, ReadOptions, STRING_BYTES_MAX};
+pub use reader::{BatchSize, Event, Fault, RdbError, RdbReader, ReadOptions, STRING_BYTES_MAX};
 pub use sink::RdbSink;
 pub use writer::RdbWriter;

@@ -9,52 +9,57 @@
 /// Most bytes that one byte of input can stand for: three bytes copy at most 264.
 pub(crate) const RATIO_MAX: usize = 88;
 
-/// Restores `len` bytes, or says what is wrong. Never gives back more than `len`.
-pub(crate) fn decompress(input: &[u8], len: usize) -> Result<Vec<u8>, &'static str> {
+/// Makes `out` the `len` bytes that were compressed, or says what is wrong. Never makes more of them than `len`.
+pub(crate) fn decompress(input: &[u8], len: usize, out: &mut Vec<u8>) -> Result<(), &'static str> {
     if len > input.len().saturating_mul(RATIO_MAX) {
         return Err("compressed string claims an impossible length");
     }
-    let mut out = Vec::with_capacity(len);
-    let mut rest = input.iter();
-    let mut byte = |what| rest.next().map(|b| usize::from(*b)).ok_or(what);
+    out.clear();
+    out.reserve_exact(len);
     const SHORT: &str = "compressed string ends early";
-    let mut literals = 0;
-    loop {
-        if literals > 0 {
-            out.push(byte(SHORT)? as u8);
-            literals -= 1;
-        } else {
-            let Ok(ctrl) = byte("") else {
-                break;
-            };
-            if ctrl < 32 {
-                literals = ctrl + 1;
-            } else {
-                let mut n = ctrl >> 5;
-                if n == 7 {
-                    n += byte(SHORT)?;
-                }
-                let back = ((ctrl & 31) << 8) + byte(SHORT)? + 1;
-                let from = out
-                    .len()
-                    .checked_sub(back)
-                    .ok_or("compressed string refers before its start")?;
-                if out.len() + n + 2 > len {
-                    return Err("compressed string is longer than it says");
-                }
-                for i in from..from + n + 2 {
-                    out.push(out[i]);
-                }
+    const LONG: &str = "compressed string is longer than it says";
+    let mut rest = input;
+    while let Some((ctrl, behind)) = rest.split_first() {
+        rest = behind;
+        let ctrl = usize::from(*ctrl);
+        if ctrl < 32 {
+            let (literals, behind) = rest.split_at_checked(ctrl + 1).ok_or(SHORT)?;
+            if out.len() + literals.len() > len {
+                return Err(LONG);
             }
+            out.extend_from_slice(literals);
+            rest = behind;
+            continue;
         }
-        if out.len() > len {
-            return Err("compressed string is longer than it says");
+        let mut byte = || {
+            let (byte, behind) = rest.split_first().ok_or(SHORT)?;
+            rest = behind;
+            Ok::<_, &str>(usize::from(*byte))
+        };
+        let mut n = (ctrl >> 5) + 2;
+        if n == 9 {
+            n += byte()?;
+        }
+        let back = ((ctrl & 31) << 8) + byte()? + 1;
+        let from = out
+            .len()
+            .checked_sub(back)
+            .ok_or("compressed string refers before its start")?;
+        if out.len() + n > len {
+            return Err(LONG);
+        }
+        if back >= n {
+            out.extend_from_within(from..from + n);
+        } else {
+            for i in from..from + n {
+                out.push(out[i]);
+            }
         }
     }
     if out.len() != len {
         return Err("compressed string is shorter than it says");
     }
-    Ok(out)
+    Ok(())
 }
 
 /// How far back a reference may reach.
@@ -160,16 +165,22 @@ impl Compressor {
 mod tests {
     use super::*;
 
+    fn unpack(input: &[u8], len: usize) -> Result<Vec<u8>, &'static str> {
+        let mut out = vec![1, 2, 3];
+        decompress(input, len, &mut out)?;
+        Ok(out)
+    }
+
     #[test]
     fn literals_and_references() {
         // 3 literals, then 4 bytes from 3 back, then 10 bytes from 1 back.
         let input = [2, b'a', b'b', b'c', (2 << 5), 2, 7 << 5, 1, 0];
-        assert_eq!(decompress(&input, 17).unwrap(), b"abcabcaaaaaaaaaaa");
-        assert!(decompress(&input, 16).is_err());
-        assert!(decompress(&input, 18).is_err());
-        assert!(decompress(&input[..7], 17).is_err());
-        assert!(decompress(&[1 << 5, 5], 3).is_err());
-        assert!(decompress(&[0], usize::MAX).is_err());
+        assert_eq!(unpack(&input, 17).unwrap(), b"abcabcaaaaaaaaaaa");
+        assert!(unpack(&input, 16).is_err());
+        assert!(unpack(&input, 18).is_err());
+        assert!(unpack(&input[..7], 17).is_err());
+        assert!(unpack(&[1 << 5, 5], 3).is_err());
+        assert!(unpack(&[0], usize::MAX).is_err());
     }
 
     #[test]
@@ -189,7 +200,7 @@ mod tests {
                 Some(packed) => {
                     assert!(packed.len() + 4 <= text.len());
                     let packed = packed.to_vec();
-                    assert_eq!(decompress(&packed, text.len()).unwrap(), text);
+                    assert_eq!(unpack(&packed, text.len()).unwrap(), text);
                 }
                 None => assert!(len < 40 || letters > 3, "{len} bytes of {letters}"),
             }

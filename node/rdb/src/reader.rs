@@ -1,11 +1,12 @@
 //! Reading an RDB file from bytes that come in chunks of any size.
 
-use crate::decode::{Decoded, Decoder, Input, Stop, refuse};
+use crate::decode::{Decoded, Decoder, Input, Stop, Text, refuse};
 use crate::format::{
     Checksum, FOREIGN_TYPES, FOREIGN_VERSIONS, NEWEST_VERSION, kind, op, readable,
 };
-use holdfast_engine::Value;
 use holdfast_engine::types::TypeLimits;
+use holdfast_engine::{AccessNote, LoadBatch, LoadHead, Value};
+use holdfast_resp::format_i64;
 
 /// Longest string that is believed unless [`RdbReader::with_limits`] says otherwise.
 pub const STRING_BYTES_MAX: usize = 512 << 20;
@@ -151,6 +152,8 @@ pub enum Event {
     },
     /// A key with a collection that has no elements; it is to be left out.
     EmptyKey(Vec<u8>),
+    /// Only of [`RdbReader::poll_batch`]: there is enough in the batch.
+    Batch,
     /// Something that a module has written, passed over: the module's name.
     Module(String),
     /// The file is whole and its checksum right (or absent, before version 5 or when the writer left it out).
@@ -183,6 +186,8 @@ pub struct RdbReader {
     /// Bytes of `buf` that must be there before trying again is worth it.
     need: usize,
     sum: Checksum,
+    /// Bytes of `buf` that are in the sum: many at a time are summed up faster than piece by piece.
+    summed: usize,
     version: u32,
     state: State,
     db: u32,
@@ -192,6 +197,17 @@ pub struct RdbReader {
     stored_sum: Option<u64>,
     /// What is being read, for whoever reports an error.
     doing: &'static str,
+    /// A key and a string, unpacked.
+    scratch: [Vec<u8>; 2],
+}
+
+/// How much a batch is to hold.
+#[derive(Debug, Clone, Copy)]
+pub struct BatchSize {
+    /// Keys.
+    pub keys: usize,
+    /// Bytes of the file that they come from.
+    pub bytes: u64,
 }
 
 /// What is said of a key before it comes.
@@ -231,6 +247,7 @@ impl RdbReader {
             offset: 0,
             need: 0,
             sum: Checksum::new(),
+            summed: 0,
             version: 0,
             state: State::Header,
             db: 0,
@@ -239,18 +256,29 @@ impl RdbReader {
             failed: false,
             stored_sum: None,
             doing: "start",
+            scratch: Default::default(),
         }
     }
 
     /// Takes the next bytes of the file.
     pub fn feed(&mut self, bytes: &[u8]) {
         if self.at > 0 {
+            self.sum_up();
+            self.summed = 0;
             self.buf.drain(..self.at);
             self.offset += self.at as u64;
             self.need = self.need.saturating_sub(self.at);
             self.at = 0;
         }
         self.buf.extend_from_slice(bytes);
+    }
+
+    /// Sums up what has been read. The checksum covers all that comes before it.
+    fn sum_up(&mut self) {
+        if self.options.checksum && !matches!(self.state, State::Done) {
+            self.sum.update(&self.buf[self.summed..self.at]);
+        }
+        self.summed = self.at;
     }
 
     /// Offset in the file up to which all is read.
@@ -317,6 +345,9 @@ impl RdbReader {
     /// The reader stays failed.
     pub fn poll(&mut self) -> Result<Option<Event>, RdbError> {
         loop {
+            if matches!(self.state, State::Footer) {
+                self.sum_up();
+            }
             match self.state {
                 State::Done => return Ok(None),
                 _ if self.failed => {
@@ -345,10 +376,6 @@ impl RdbReader {
             let at = input.at;
             match step {
                 Ok(event) => {
-                    // The checksum covers all that comes before it.
-                    if !matches!(self.state, State::Done) {
-                        self.sum.update(&self.buf[self.at..at]);
-                    }
                     self.at = at;
                     if event.is_some() {
                         return Ok(event);
@@ -365,6 +392,136 @@ impl RdbReader {
             }
         }
     }
+}
+
+/// Batches.
+impl RdbReader {
+    /// As [`poll`](Self::poll), but keys go into a batch, until there is enough in it: then [`Event::Batch`] is returned. The batch
+    /// is to be taken care of before any other event, too.
+    ///
+    /// # Errors
+    /// As of [`poll`](Self::poll).
+    pub fn poll_batch(
+        &mut self,
+        batch: &mut LoadBatch,
+        size: BatchSize,
+    ) -> Result<Option<Event>, RdbError> {
+        let from = self.offset();
+        loop {
+            if matches!(self.state, State::Record) && !self.failed && self.buf.len() >= self.need {
+                self.read_strings(batch, size, from);
+            }
+            if batch.len() >= size.keys || self.offset() - from >= size.bytes {
+                return Ok(Some(Event::Batch));
+            }
+            match self.poll()? {
+                Some(Event::Key {
+                    db,
+                    key,
+                    expire_at_ms,
+                    idle_s,
+                    frequency,
+                    value,
+                }) => batch.push(
+                    &LoadHead {
+                        db,
+                        key: &key,
+                        expire_at_ms,
+                        access: access_note(idle_s, frequency),
+                    },
+                    value,
+                ),
+                other => return Ok(other),
+            }
+        }
+    }
+
+    /// Reads keys with strings, as long as such come and are all there. Whatever else comes is left where it is.
+    fn read_strings(&mut self, batch: &mut LoadBatch, size: BatchSize, from: u64) {
+        let mut input = Input {
+            bytes: &self.buf,
+            at: self.at,
+            string_max: self.options.string_bytes_max,
+        };
+        let end =
+            usize::try_from((from + size.bytes).saturating_sub(self.offset)).unwrap_or(usize::MAX);
+        while batch.len() < size.keys
+            && input.at < end
+            && read_string(
+                &mut input,
+                self.db,
+                self.attributes,
+                &mut self.scratch,
+                batch,
+            )
+            .is_ok()
+        {
+            self.at = input.at;
+            self.attributes = Attributes::default();
+        }
+        if self
+            .scratch
+            .iter()
+            .any(|s| s.capacity() > SCRATCH_BYTES_MAX)
+        {
+            self.scratch = Default::default();
+        }
+    }
+}
+
+/// What is unpacked into stays for the next string, unless it is larger.
+const SCRATCH_BYTES_MAX: usize = 1 << 20;
+
+fn access_note(idle_s: Option<u64>, frequency: Option<u8>) -> Option<AccessNote> {
+    let frequency = frequency.map(AccessNote::Frequency);
+    frequency.or(idle_s.map(AccessNote::IdleSeconds))
+}
+
+/// Reads a key with a string, with what is said of it in front. What is wrong, or no such thing, is for others to say.
+fn read_string(
+    input: &mut Input<'_>,
+    db: u32,
+    mut attributes: Attributes,
+    [key_scratch, scratch]: &mut [Vec<u8>; 2],
+    batch: &mut LoadBatch,
+) -> Result<(), Stop> {
+    loop {
+        match input.byte()? {
+            kind::STRING => break,
+            op::EXPIRETIME_MS => {
+                attributes.expire_at_ms = Some(milliseconds(input.u64_le()?));
+            }
+            op::IDLE => attributes.idle_s = Some(input.length()?),
+            op::FREQ => attributes.frequency = Some(input.byte()?),
+            _ => return Err("not a string".into()),
+        }
+    }
+    let number;
+    let key: &[u8] = match input.text(key_scratch)? {
+        Text::Bytes(bytes) => bytes,
+        Text::Int(n) => {
+            number = format_i64(n);
+            number.as_bytes()
+        }
+        Text::Unpacked => key_scratch,
+    };
+    let head = LoadHead {
+        db,
+        key,
+        expire_at_ms: attributes.expire_at_ms,
+        access: access_note(attributes.idle_s, attributes.frequency),
+    };
+    match input.text(scratch)? {
+        Text::Bytes(bytes) => batch.push_str(&head, bytes),
+        Text::Int(value) => batch.push_int(&head, value),
+        Text::Unpacked => batch.push_str(&head, scratch),
+    }
+    Ok(())
+}
+
+/// A time before 1970 is long past.
+fn milliseconds(at: u64) -> u64 {
+    u64::try_from(at as i64).unwrap_or(0)
 }
 
 /// The parts of a reader that a step changes.
@@ -551,9 +708,7 @@ impl Draft<'_> {
             }
             op::EXPIRETIME_MS => {
                 *self.doing = "read-expire";
-                // A time before 1970 is long past.
-                self.attributes.expire_at_ms =
-                    Some(u64::try_from(input.u64_le()? as i64).unwrap_or(0));
+                self.attributes.expire_at_ms = Some(milliseconds(input.u64_le()?));
                 return Ok(None);
             }
             op::EOF => {

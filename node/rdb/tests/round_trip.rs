@@ -6,8 +6,8 @@ use holdfast_engine::types::listpack::Listpack;
 use holdfast_engine::types::stream_group::{Pending, StreamGroup};
 use holdfast_engine::types::stream_id::StreamId;
 use holdfast_engine::types::{HashValue, ListValue, SetValue, StreamValue, TypeLimits, ZsetValue};
-use holdfast_engine::{StrValue, Value};
-use holdfast_rdb::{DumpCodec, Event, RdbReader, RdbVersion, RdbWriter};
+use holdfast_engine::{Engine, EngineConfig, LoadBatch, LoadMode, StrValue, Value};
+use holdfast_rdb::{BatchSize, DumpCodec, Event, RdbReader, RdbVersion, RdbWriter};
 use proptest::prelude::*;
 
 /// What a value holds, in a form to compare: sets and hashes sorted.
@@ -199,6 +199,62 @@ proptest! {
             prop_assert_eq!((a.0, &a.1, a.2), (b.0, &b.1, b.2));
             prop_assert_eq!(content(&a.3), content(&b.3));
             prop_assert_eq!(encoding(&a.3), encoding(&b.3));
+        }
+    }
+
+    #[test]
+    fn batches_hold_what_single_keys_do(
+        keys in keys(), chunk in 1usize..5000, compress in any::<bool>(), size in 1usize..20, damage in prop::option::of(any::<prop::sample::Index>())
+    ) {
+        let mut w = RdbWriter::with_compression(RdbVersion::V80, compress);
+        for (db, key, expire, value) in &keys {
+            w.key(*db, key, *expire, value.as_ref());
+        }
+        w.finish();
+        let mut bytes = w.take();
+        if let Some(at) = damage {
+            let at = at.index(bytes.len());
+            bytes[at] ^= 4;
+        }
+        let engine = || Engine::new(EngineConfig::default(), Box::new(DumpCodec::default()));
+        let (mut single, mut many) = (engine(), engine());
+        let one_by_one = read(&bytes, chunk);
+        let mut r = RdbReader::default();
+        let mut batch = LoadBatch::new(many.placer());
+        let mode = LoadMode { now_ms: 0, merge: true };
+        let size = BatchSize { keys: size, bytes: 1000 };
+        let mut load = |batch: &mut LoadBatch| {
+            // Damage may have put a key into a database that is not there.
+            let _ = many.load(batch, mode);
+        };
+        let mut error = None;
+        'all: for part in bytes.chunks(chunk) {
+            r.feed(part);
+            loop {
+                match r.poll_batch(&mut batch, size) {
+                    Ok(None) => break,
+                    Ok(Some(_)) => {
+                        prop_assert!(batch.len() <= size.keys);
+                        load(&mut batch);
+                    }
+                    Err(e) => {
+                        error = Some(e);
+                        break 'all;
+                    }
+                }
+            }
+        }
+        load(&mut batch);
+        let error = error.or_else(|| r.end_of_input().err());
+        match one_by_one {
+            Ok(all) => {
+                prop_assert_eq!(error, None);
+                for (db, key, expire, value) in all {
+                    single.load_key(db as u16, &key, expire, value);
+                }
+                prop_assert_eq!(single.digest(), many.digest());
+            }
+            Err(e) => prop_assert_eq!(error, Some(e)),
         }
     }
 

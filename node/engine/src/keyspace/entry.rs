@@ -45,7 +45,7 @@ pub(crate) const FREE_AT_ONCE: usize = 64;
 const FREE_BYTES_AT_ONCE: usize = 1 << 16;
 
 /// Strings are kept in the entry while all of it takes at most so many bytes.
-const INLINE_MAX: usize = 1024;
+pub(crate) const INLINE_MAX: usize = 1024;
 /// Strings that are changed in place leave the entry earlier, to get room to grow.
 const INLINE_RAW_MAX: usize = 256;
 
@@ -236,45 +236,98 @@ impl Entry {
         }
     }
 
-    fn fresh(slabs: &mut Slabs, key: &[u8], kind: u8, str_len: usize, version: u32) -> Entry {
+    #[inline]
+    fn fresh(
+        slabs: &mut Slabs,
+        key: &[u8],
+        (kind, str_len): (u8, usize),
+        version: u32,
+        until: u64,
+    ) -> Entry {
         assert!(key.len() <= STR_BYTES_MAX, "a key of {} bytes", key.len());
         let shape = Shape {
             kind,
-            expires: false,
+            expires: until != NEVER,
             key_len: key.len(),
             str_len,
         };
-        Entry::allocate(slabs, shape, key, NEVER, version as u16, [0; 3])
+        Entry::allocate(slabs, shape, key, until, version as u16, [0; 3])
     }
 
     /// An entry with a string of these bytes.
     #[inline]
     pub fn new_str(slabs: &mut Slabs, key: &[u8], bytes: &[u8], version: u32) -> Entry {
+        Entry::new_str_until(slabs, key, bytes, version, NEVER)
+    }
+
+    /// An entry with a string of these bytes, and an expiry that whoever puts it into a table takes note of.
+    #[inline]
+    pub fn new_str_until(
+        slabs: &mut Slabs,
+        key: &[u8],
+        bytes: &[u8],
+        version: u32,
+        until: u64,
+    ) -> Entry {
         if HEADER + 8 + key.len() + bytes.len() > INLINE_MAX {
-            let mut entry = Entry::fresh(slabs, key, KIND_HEAP, 0, version);
-            entry.write_payload(Heap::new(bytes.to_vec()));
-            return entry;
+            return Entry::new_heap(slabs, key, bytes.to_vec(), version, until);
         }
-        let entry = Entry::fresh(slabs, key, KIND_STR, bytes.len(), version);
+        let entry = Entry::fresh(slabs, key, (KIND_STR, bytes.len()), version, until);
         // SAFETY: the payload has that many bytes.
         unsafe { ptr::copy_nonoverlapping(bytes.as_ptr(), entry.payload(), bytes.len()) };
+        entry
+    }
+
+    fn new_heap(slabs: &mut Slabs, key: &[u8], bytes: Vec<u8>, version: u32, until: u64) -> Entry {
+        let mut entry = Entry::fresh(slabs, key, (KIND_HEAP, 0), version, until);
+        entry.write_payload(Heap::new(bytes));
         entry
     }
 
     /// An entry with an integer.
     #[inline]
     pub fn new_int(slabs: &mut Slabs, key: &[u8], value: i64, version: u32) -> Entry {
-        let mut entry = Entry::fresh(slabs, key, KIND_INT, 0, version);
+        Entry::new_int_until(slabs, key, value, version, NEVER)
+    }
+
+    /// An entry with an integer, and an expiry that whoever puts it into a table takes note of.
+    #[inline]
+    pub fn new_int_until(
+        slabs: &mut Slabs,
+        key: &[u8],
+        value: i64,
+        version: u32,
+        until: u64,
+    ) -> Entry {
+        let mut entry = Entry::fresh(slabs, key, (KIND_INT, 0), version, until);
         entry.write_payload(value);
         entry
     }
 
     /// An entry with any value.
     pub fn new(slabs: &mut Slabs, key: &[u8], value: Value, version: u32) -> Entry {
+        Entry::new_until(slabs, key, value, version, NEVER)
+    }
+
+    /// An entry with any value, and an expiry that whoever puts it into a table takes note of.
+    pub fn new_until(
+        slabs: &mut Slabs,
+        key: &[u8],
+        value: Value,
+        version: u32,
+        until: u64,
+    ) -> Entry {
         match value {
-            Value::Str(StrValue::Bytes(bytes)) => Entry::new_str(slabs, key, &bytes, version),
+            Value::Str(StrValue::Bytes(bytes))
+                if HEADER + 8 + key.len() + bytes.len() > INLINE_MAX =>
+            {
+                Entry::new_heap(slabs, key, bytes, version, until)
+            }
+            Value::Str(StrValue::Bytes(bytes)) => {
+                Entry::new_str_until(slabs, key, &bytes, version, until)
+            }
             value => {
-                let mut entry = Entry::new_int(slabs, key, 0, version);
+                let mut entry = Entry::new_int_until(slabs, key, 0, version, until);
                 entry.set_value(value, slabs);
                 entry
             }

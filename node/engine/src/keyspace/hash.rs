@@ -10,7 +10,7 @@ const K: [u64; 3] = [
 ];
 
 /// The keyed hash function of an engine.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct KeyHasher {
     seed: [u64; 2],
 }

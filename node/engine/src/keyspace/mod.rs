@@ -190,17 +190,35 @@ impl Db {
             .find_mut(place.hash, |e| e.key() == key)
     }
 
-    /// Adds an entry without expiry, whose key must not be there yet.
-    pub fn insert(&mut self, place: Place, mut entry: Entry, slabs: &mut Slabs) -> &mut Entry {
-        self.fields.insert(field_index::note(&mut entry), place);
-        let slot = usize::from(place.slot);
+    fn make_tables(&mut self, slot: usize) {
         if self.tables.len() <= slot {
             let slots = if self.cluster { usize::from(SLOTS) } else { 1 };
             self.tables.resize_with(slots, || None);
             self.groups = vec![0; slots.div_ceil(GROUP)];
         }
+    }
+
+    /// Makes a slot's table, if it is empty, ready for so many keys. To be called until it says that there is no more to do.
+    pub fn reserve(&mut self, slot: usize, keys: usize) -> bool {
+        self.make_tables(slot);
+        let Some(table) = self.tables.get_mut(slot) else {
+            return false;
+        };
+        table.get_or_insert_default().reserve(keys)
+    }
+
+    /// Adds an entry whose key must not be there yet.
+    pub fn insert(&mut self, place: Place, mut entry: Entry, slabs: &mut Slabs) -> &mut Entry {
+        self.fields.insert(field_index::note(&mut entry), place);
+        let slot = usize::from(place.slot);
+        self.make_tables(slot);
         self.keys += 1;
         self.groups[slot / GROUP] += 1;
+        let until = entry.expire_at_ms();
+        if until != NEVER {
+            self.volatile += 1;
+            self.due.note(slot, until);
+        }
         self.tables[slot]
             .get_or_insert_default()
             .insert(place.hash, entry, self.hasher, slabs)

@@ -45,6 +45,10 @@ const _: () = assert!(
     "a split must not be undone by the next removal"
 );
 
+/// Groups that are made, and given up, in one step: a small part of a millisecond.
+const GROUPS_A_STEP: usize = 32 * SEGMENT;
+const MERGES_A_STEP: usize = 1000;
+
 /// A group grows by room for so many entries.
 const GROW: usize = 2;
 /// A group shrinks when so much of its room is not used.
@@ -118,6 +122,8 @@ pub(crate) struct Table {
     /// Entries with an expiry.
     volatile: usize,
     due: Option<Box<DueTree>>,
+    /// So many entries are on their way, and groups are made with room for their share; 0 when none are.
+    expected: usize,
 }
 
 impl Default for Table {
@@ -129,6 +135,7 @@ impl Default for Table {
             used: 0,
             volatile: 0,
             due: None,
+            expected: 0,
         }
     }
 }
@@ -274,7 +281,7 @@ impl Table {
         Some(unsafe { &mut *entry })
     }
 
-    /// Adds an entry whose key must not be in the table yet, and returns it in its place; it must have no expiry yet.
+    /// Adds an entry whose key must not be in the table yet, and returns it in its place.
     pub fn insert(
         &mut self,
         hash: u64,
@@ -287,6 +294,11 @@ impl Table {
             self.split(hasher, slabs);
         }
         let index = self.index(hash);
+        let until = entry.expire_at_ms();
+        if until != NEVER {
+            self.volatile += 1;
+            self.due.get_or_insert_default().note(index, until);
+        }
         let entry = self.push(index, tag_of(hash), entry, slabs);
         // SAFETY: `push` returned where it has put the entry; the table is borrowed exclusively.
         unsafe { &mut *entry }
@@ -296,7 +308,11 @@ impl Table {
     fn push(&mut self, index: usize, tag: u8, entry: Entry, slabs: &mut Slabs) -> *mut Entry {
         let mut group = self.group(index);
         if group.len == group.cap {
-            group = resize(group, group.cap + GROW, slabs);
+            let cap = match group.cap {
+                0 if self.expected > 0 => self.share(index),
+                cap => cap + GROW,
+            };
+            group = resize(group, cap, slabs);
         }
         // SAFETY: the group has room for one more.
         let place = unsafe {
@@ -308,6 +324,52 @@ impl Table {
         group.len += 1;
         self.set_group(index, group);
         place
+    }
+
+    /// Makes a table without entries ready for so many: then it need not be split while they come. To be called until it says that there is
+    /// no more to do. What comes may be less, or more; [`settle`](Self::settle) is called at the end.
+    pub fn reserve(&mut self, entries: usize) -> bool {
+        let groups = entries.div_ceil(FILL_MAX);
+        if self.used > 0 || self.groups >= groups {
+            return false;
+        }
+        let upto = groups.min(self.groups + GROUPS_A_STEP);
+        while self.groups < upto {
+            let in_segment = self.groups % SEGMENT;
+            if in_segment == 0 {
+                self.segments.push(Vec::with_capacity(SEGMENT));
+            }
+            let more = (SEGMENT - in_segment).min(upto - self.groups);
+            if let Some(segment) = self.segments.last_mut() {
+                segment.resize(in_segment + more, 0);
+            }
+            self.groups += more;
+        }
+        self.mask = self.groups.next_power_of_two() - 1;
+        self.expected = entries;
+        self.groups < groups
+    }
+
+    /// Nearly the room that a group will need for its share of the entries that are expected; somewhat less, since some get fewer.
+    fn share(&self, index: usize) -> usize {
+        let (low, split) = self.level();
+        let halves = if index < split || index > low { 2 } else { 1 };
+        let share = self.expected / (low + 1) / halves;
+        (share - share / 4)
+            .clamp(1, FILL_MAX * 2)
+            .next_multiple_of(GROW)
+    }
+
+    /// No more entries are expected. Gives up groups if there are far too many, some with each call. Whether there is more to do.
+    pub fn settle(&mut self, slabs: &mut Slabs) -> bool {
+        self.expected = 0;
+        for _ in 0..MERGES_A_STEP {
+            if self.groups == 1 || self.used >= self.groups * FILL_MIN {
+                return false;
+            }
+            self.merge(slabs);
+        }
+        true
     }
 
     /// Removes the entry that has this hash and passes `is`.
@@ -864,6 +926,37 @@ mod tests {
             let wanted = model.iter().map(|(n, at)| (key(*n), *at)).collect();
             assert_eq!(left, wanted);
             assert_eq!(table.volatile(), model.len());
+        }
+    }
+
+    /// Being made ready for any number of keys changes nothing but the room there is, and what was too much is given up.
+    #[test]
+    fn room_made_beforehand_is_used_or_given_up() {
+        for (expected, count) in [(0, 500), (30_000, 30_000), (1_000_000, 2_000), (700, 9_000)] {
+            let (mut table, slabs) = (Table::default(), &mut Slabs::default());
+            while table.reserve(expected) {}
+            let groups = table.groups;
+            assert_eq!(groups, expected.div_ceil(FILL_MAX).max(1));
+            for n in 0..count as u64 {
+                put(&mut table, n, slabs);
+            }
+            if expected >= count {
+                assert_eq!(table.groups, groups, "{expected} were expected");
+            }
+            while table.settle(slabs) {}
+            assert!(table.groups == 1 || table.groups * FILL_MIN <= count);
+            assert!((0..count as u64).all(|n| has(&table, n)));
+            let mut seen = 0;
+            table.for_each(&mut |_| seen += 1);
+            assert_eq!(seen, count);
+            let tenths = table.own_bytes() * 10 / count;
+            assert!(tenths <= 90, "{tenths} tenths of a byte a key of {count}");
+            assert!(!table.reserve(usize::MAX), "it is not empty any more");
+            for n in 0..count as u64 {
+                assert!(take(&mut table, n, slabs));
+            }
+            table.clear(slabs);
+            assert_eq!((table.groups, slabs.live_bytes()), (1, 0));
         }
     }
 

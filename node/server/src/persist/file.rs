@@ -1,8 +1,8 @@
 //! RDB files in production: a thread for each that is written or read.
 
-use super::{Failure, Framing, LoadRequest, Loaded, LoadedKey, RdbIn, RdbOut, SaveRequest};
-use holdfast_engine::AccessNote;
-use holdfast_rdb::{Draft, Event, Fault, Packer, RdbError, RdbReader, ReadOptions};
+use super::{Failure, Framing, LoadRequest, Loaded, RdbIn, RdbOut, SaveRequest};
+use holdfast_engine::LoadBatch;
+use holdfast_rdb::{BatchSize, Draft, Event, Fault, Packer, RdbError, RdbReader, ReadOptions};
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::Path;
@@ -18,8 +18,12 @@ const SYNC_BYTES: usize = 4 << 20;
 /// Bytes read at a time.
 const READ_BYTES: usize = 256 << 10;
 /// A batch has at most so many keys, and is handed over when it has come from so many bytes.
-const BATCH_KEYS: usize = 64;
-const BATCH_BYTES: u64 = 64 << 10;
+const BATCH: BatchSize = BatchSize {
+    keys: 512,
+    bytes: 64 << 10,
+};
+/// A key takes so many bytes of a file at least: type, two lengths, and most have a name.
+const KEY_BYTES_MIN: u64 = 4;
 
 enum Message {
     Draft(Draft),
@@ -229,6 +233,8 @@ impl RdbOut for FileOut {
 
 struct FileIn {
     from: Receiver<Loaded>,
+    /// Emptied batches.
+    back: SyncSender<LoadBatch>,
     read: Arc<AtomicU64>,
     total: u64,
 }
@@ -242,19 +248,31 @@ pub fn open(request: LoadRequest) -> io::Result<Box<dyn RdbIn>> {
     let total = file.metadata()?.len();
     let read = Arc::new(AtomicU64::new(0));
     let (to, from) = sync_channel(QUEUE);
-    let progress = read.clone();
+    let (back, emptied) = sync_channel(QUEUE);
+    let reading = Reading {
+        request,
+        to,
+        emptied,
+        progress: read.clone(),
+        total,
+    };
     std::thread::Builder::new()
         .name("rdb-load".into())
         .spawn(move || {
-            let last = match read_all(&request, file, &to, &progress) {
+            let last = match reading.read_all(file) {
                 Ok(Ok(())) => Loaded::End,
                 Ok(Err(failure)) => Loaded::Failed(failure),
                 Err(Gone) => return,
             };
             // Nobody may want to know any more.
-            let _ = to.send(last);
+            let _ = reading.send(last);
         })?;
-    Ok(Box::new(FileIn { from, read, total }))
+    Ok(Box::new(FileIn {
+        from,
+        back,
+        read,
+        total,
+    }))
 }
 
 /// The other side has given the file up.
@@ -276,101 +294,105 @@ fn other(line: String) -> Failure {
 
 type Outcome = Result<Result<(), Failure>, Gone>;
 
-fn read_all(
-    request: &LoadRequest,
-    mut file: File,
-    to: &SyncSender<Loaded>,
-    progress: &AtomicU64,
-) -> Outcome {
-    let mut reader = RdbReader::with_options(ReadOptions {
-        limits: request.limits,
-        relaxed: request.relaxed,
-        checksum: request.checksum,
-        ..ReadOptions::default()
-    });
-    let mut chunk = vec![0; READ_BYTES];
-    let mut batch = Vec::new();
-    let mut batch_from = 0;
-    let mut keys = 0u64;
-    let send = |loaded| to.send(loaded).map_err(|_| Gone);
-    let flush = |batch: &mut Vec<LoadedKey>| {
+/// What the reading thread has.
+struct Reading {
+    request: LoadRequest,
+    to: SyncSender<Loaded>,
+    emptied: Receiver<LoadBatch>,
+    progress: Arc<AtomicU64>,
+    total: u64,
+}
+
+impl Reading {
+    fn send(&self, loaded: Loaded) -> Result<(), Gone> {
+        self.to.send(loaded).map_err(|_| Gone)
+    }
+
+    /// Hands a batch over and puts an empty one in its place.
+    fn hand_over(&self, batch: &mut LoadBatch) -> Result<(), Gone> {
         if batch.is_empty() {
             return Ok(());
         }
-        send(Loaded::Keys(std::mem::take(batch)))
-    };
-    loop {
-        let n = match file.read(&mut chunk) {
-            Ok(n) => n,
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
-            Err(e) => return Ok(Err(other(format!("Error reading the RDB file: {e}")))),
-        };
-        if n == 0 {
-            flush(&mut batch)?;
-            return Ok(reader.end_of_input().map_err(|e| failure(&e)));
+        let next = self
+            .emptied
+            .try_recv()
+            .unwrap_or_else(|_| LoadBatch::new(self.request.placer));
+        self.send(Loaded::Keys(std::mem::replace(batch, next)))
+    }
+
+    fn read_all(&self, mut file: File) -> Outcome {
+        let request = &self.request;
+        let mut reader = RdbReader::with_options(ReadOptions {
+            limits: request.limits,
+            relaxed: request.relaxed,
+            checksum: request.checksum,
+            ..ReadOptions::default()
+        });
+        let mut size = BATCH;
+        if request.key_delay_us != 0 {
+            let keys = request.key_delay_us.min(-1).unsigned_abs();
+            size.keys = size.keys.min(usize::try_from(keys).unwrap_or(usize::MAX));
         }
-        reader.feed(&chunk[..n]);
+        let mut chunk = vec![0; READ_BYTES];
+        let mut batch = LoadBatch::new(request.placer);
+        let mut db = 0;
         loop {
-            let event = match reader.poll() {
-                Ok(Some(event)) => event,
-                Ok(None) => break,
-                Err(e) => {
-                    flush(&mut batch)?;
-                    return Ok(Err(failure(&e)));
-                }
+            let n = match file.read(&mut chunk) {
+                Ok(n) => n,
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
+                Err(e) => return Ok(Err(other(format!("Error reading the RDB file: {e}")))),
             };
-            match event {
-                Event::Version { .. } => send(Loaded::Accepted)?,
-                Event::EmptyKey(key) => {
-                    flush(&mut batch)?;
-                    send(Loaded::EmptyKey(key))?;
-                }
-                Event::Function(code) => send(Loaded::Function(code))?,
-                Event::Aux { name, value } => send(Loaded::Aux(name, value))?,
-                Event::Key {
-                    db,
-                    key,
-                    expire_at_ms,
-                    idle_s,
-                    frequency,
-                    value,
-                } => {
-                    let frequency = frequency.map(AccessNote::Frequency);
-                    batch.push(LoadedKey {
-                        db,
-                        key,
-                        expire_at_ms,
-                        access: frequency.or(idle_s.map(AccessNote::IdleSeconds)),
-                        value,
-                    });
-                    keys += 1;
-                    if request.key_delay_us != 0 {
-                        delay(request.key_delay_us, keys);
+            if n == 0 {
+                self.hand_over(&mut batch)?;
+                return Ok(reader.end_of_input().map_err(|e| failure(&e)));
+            }
+            reader.feed(&chunk[..n]);
+            loop {
+                let event = match reader.poll_batch(&mut batch, size) {
+                    Ok(Some(event)) => event,
+                    Ok(None) => break,
+                    Err(e) => {
+                        self.hand_over(&mut batch)?;
+                        return Ok(Err(failure(&e)));
                     }
-                    if batch.len() >= BATCH_KEYS || reader.offset() - batch_from >= BATCH_BYTES {
-                        batch_from = reader.offset();
-                        progress.store(batch_from, Ordering::Relaxed);
-                        flush(&mut batch)?;
+                };
+                self.hand_over(&mut batch)?;
+                match event {
+                    Event::Batch => {
+                        self.progress.store(reader.offset(), Ordering::Relaxed);
+                        if request.key_delay_us != 0 {
+                            delay(request.key_delay_us);
+                        }
                     }
+                    Event::Version { .. } => self.send(Loaded::Accepted)?,
+                    Event::EmptyKey(key) => self.send(Loaded::EmptyKey(key))?,
+                    Event::Function(code) => self.send(Loaded::Function(code))?,
+                    Event::Aux { name, value } => self.send(Loaded::Aux(name, value))?,
+                    Event::SelectDb(number) => db = number,
+                    Event::ResizeDb { keys, .. } => self.expect(db, None, keys)?,
+                    Event::SlotInfo { slot, keys, .. } => {
+                        if let Ok(slot) = u16::try_from(slot) {
+                            self.expect(db, Some(slot), keys)?;
+                        }
+                    }
+                    Event::End => return Ok(Ok(())),
+                    _ => {}
                 }
-                Event::End => {
-                    flush(&mut batch)?;
-                    return Ok(Ok(()));
-                }
-                _ => {}
             }
         }
     }
+
+    /// Passes a hint on; it is not to be trusted.
+    fn expect(&self, db: u32, slot: Option<u16>, keys: u64) -> Result<(), Gone> {
+        let keys = usize::try_from(keys.min(self.total / KEY_BYTES_MIN)).unwrap_or(0);
+        self.send(Loaded::Expect { db, slot, keys })
+    }
 }
 
-fn delay(setting: i64, keys: u64) {
-    match u64::try_from(setting) {
-        Ok(us) => std::thread::sleep(Duration::from_micros(us)),
-        Err(_) if keys.is_multiple_of(setting.unsigned_abs()) => {
-            std::thread::sleep(Duration::from_micros(1));
-        }
-        Err(_) => {}
-    }
+/// Waits behind a batch, which has one key, or as many as the setting says.
+fn delay(setting: i64) {
+    let us = u64::try_from(setting).unwrap_or(1);
+    std::thread::sleep(Duration::from_micros(us));
 }
 
 impl RdbIn for FileIn {
@@ -384,6 +406,11 @@ impl RdbIn for FileIn {
 
     fn wait(&mut self) -> Loaded {
         self.from.recv().unwrap_or_else(|_| gone())
+    }
+
+    fn give_back(&mut self, batch: LoadBatch) {
+        // One that nobody has room for is freed.
+        let _ = self.back.try_send(batch);
     }
 
     fn progress(&self) -> (u64, u64) {

@@ -1,7 +1,8 @@
 //! Reading the RDB file: at the start in steps between turns, and for `DEBUG RELOAD` at once.
 
-use super::{LoadRequest, Loaded, LoadedKey, RdbIn};
+use super::{LoadRequest, Loaded, RdbIn};
 use crate::executor::{Ending, Executor};
+use holdfast_engine::{LoadBatch, LoadError, LoadMode};
 
 /// Batches of keys put in by one turn: some 100 µs.
 const BATCHES_A_TURN: usize = 4;
@@ -15,6 +16,18 @@ pub struct Loading {
     pub(crate) started_s: u64,
     started_us: u64,
     pub(crate) used_mem: u64,
+    stage: Stage,
+}
+
+/// What the next step does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// It takes what has been read.
+    Reading,
+    /// It makes a database ready for so many keys.
+    Expecting(u32, Option<u16>, usize),
+    /// It gives up what was made ready for nothing.
+    Settling,
 }
 
 impl Loading {
@@ -37,6 +50,7 @@ impl Executor {
     fn load_request(&self) -> LoadRequest {
         LoadRequest {
             path: self.config.path(self.config.get("dbfilename")),
+            placer: self.engine.placer(),
             limits: self.engine.limits(),
             checksum: self.config.yes("rdbchecksum") && !self.persist.ignore_checksums,
             relaxed: self.config.get("rdb-version-check") == "relaxed",
@@ -59,6 +73,7 @@ impl Executor {
                     started_s: self.now.unix_us / 1_000_000,
                     started_us: self.now.mono_us,
                     used_mem: 0,
+                    stage: Stage::Reading,
                 });
                 self.update_restrictions();
                 Ok(())
@@ -85,6 +100,17 @@ impl Executor {
             let Some(loading) = &mut self.persist.loading else {
                 return;
             };
+            match loading.stage {
+                Stage::Reading => {}
+                Stage::Expecting(db, slot, keys) => {
+                    if !self.engine.load_reserve(db, slot, keys) {
+                        loading.stage = Stage::Reading;
+                    }
+                    continue;
+                }
+                Stage::Settling if self.engine.load_settle() => continue,
+                Stage::Settling => return self.end_loading(true),
+            }
             let Some(loaded) = loading.input.poll() else {
                 // The reader is behind: it is given a moment.
                 self.host.sleep(std::time::Duration::from_micros(50));
@@ -100,13 +126,19 @@ impl Executor {
                         loading.used_mem = bytes;
                     }
                 }
-                Loaded::Keys(keys) => {
-                    if let Err(e) = self.put_keys(keys, false) {
+                Loaded::Keys(mut batch) => {
+                    if let Err(e) = self.put_keys(&mut batch, false) {
                         tracing::error!("{e}");
                         return self.end_loading(false);
                     }
+                    if let Some(loading) = &mut self.persist.loading {
+                        loading.input.give_back(batch);
+                    }
                 }
-                Loaded::End => return self.end_loading(true),
+                Loaded::Expect { db, slot, keys } => {
+                    loading.stage = Stage::Expecting(db, slot, keys);
+                }
+                Loaded::End => loading.stage = Stage::Settling,
                 Loaded::Failed(failure) => {
                     failure.log();
                     if failure.damaged {
@@ -158,45 +190,22 @@ impl Executor {
     }
 
     /// Puts keys in. One whose time has passed is left out, as on any primary.
-    fn put_keys(&mut self, keys: Vec<LoadedKey>, merge: bool) -> Result<(), String> {
+    fn put_keys(&mut self, batch: &mut LoadBatch, merge: bool) -> Result<(), String> {
         let now_ms = self.now.unix_ms();
-        for LoadedKey {
-            db,
-            key,
-            expire_at_ms,
-            access,
-            mut value,
-        } in keys
-        {
-            if expire_at_ms.is_some_and(|at| at < now_ms) {
-                self.persist.keys_expired += 1;
-                continue;
-            }
-            if !value.drop_expired_fields(now_ms) {
-                self.persist.hashes_expired += 1;
-                continue;
-            }
-            let db = u16::try_from(db)
-                .ok()
-                .filter(|db| *db < self.settings.databases)
-                .ok_or_else(|| {
-                    format!(
-                        "FATAL: Data file was created with a server configured to handle more than {} databases. Exiting",
-                        self.settings.databases
-                    )
-                })?;
-            if !merge && self.key_exists(db, &key) {
-                return Err(format!(
-                    "RDB has duplicated key '{}' in DB {db}",
-                    String::from_utf8_lossy(&key)
-                ));
-            }
-            self.engine.load_key(db, &key, expire_at_ms, value);
-            if let Some(note) = access {
-                self.engine.set_access(db, &key, note, now_ms);
-            }
-            self.persist.keys_loaded += 1;
-        }
+        let counts = self.engine.load(batch, LoadMode { now_ms, merge });
+        let counts = counts.map_err(|e| match e {
+            LoadError::Database(_) => format!(
+                "FATAL: Data file was created with a server configured to handle more than {} databases. Exiting",
+                self.settings.databases
+            ),
+            LoadError::Duplicate { db, key } => format!(
+                "RDB has duplicated key '{}' in DB {db}",
+                String::from_utf8_lossy(&key)
+            ),
+        })?;
+        self.persist.keys_loaded += counts.loaded;
+        self.persist.keys_expired += counts.expired;
+        self.persist.hashes_expired += counts.hashes_expired;
         Ok(())
     }
 
@@ -234,13 +243,18 @@ impl Executor {
                 Loaded::Aux(name, value) => {
                     log_aux(&name, &value, self.now.unix_us / 1_000_000);
                 }
-                Loaded::Keys(keys) => {
-                    if let Err(e) = self.put_keys(keys, reload.merge) {
+                Loaded::Keys(mut batch) => {
+                    if let Err(e) = self.put_keys(&mut batch, reload.merge) {
                         tracing::error!("{e}");
                         return Err(());
                     }
+                    input.give_back(batch);
+                }
+                Loaded::Expect { db, slot, keys } => {
+                    while self.engine.load_reserve(db, slot, keys) {}
                 }
                 Loaded::End => {
+                    while self.engine.load_settle() {}
                     self.log_loaded();
                     return Ok(());
                 }

@@ -14,7 +14,7 @@ pub mod save;
 use crate::config::Config;
 use crate::executor::Executor;
 use holdfast_engine::{
-    AccessNote, BadPayload, Command, Engine, TypeLimits, Value, ValueCodec, ValueRef,
+    BadPayload, Command, Engine, LoadBatch, Placer, TypeLimits, Value, ValueCodec, ValueRef,
 };
 use holdfast_rdb::{Draft, DumpCodec, RdbVersion};
 use std::path::PathBuf;
@@ -78,6 +78,8 @@ pub trait RdbOut: Send {
 pub struct LoadRequest {
     /// Where it is.
     pub path: PathBuf,
+    /// Where keys belong in the engine that they are for.
+    pub placer: Placer,
     /// The forms that values take.
     pub limits: TypeLimits,
     /// Whether its checksum is compared.
@@ -88,28 +90,22 @@ pub struct LoadRequest {
     pub key_delay_us: i64,
 }
 
-/// A key read from a file.
-#[derive(Debug)]
-pub struct LoadedKey {
-    /// Its database.
-    pub db: u32,
-    /// Its name.
-    pub key: Vec<u8>,
-    /// Unix time in milliseconds.
-    pub expire_at_ms: Option<u64>,
-    /// What the file says of accesses to it.
-    pub access: Option<AccessNote>,
-    /// Its value.
-    pub value: Value,
-}
-
 /// What reading a file gives, in the file's order.
 #[derive(Debug)]
 pub enum Loaded {
     /// Signature and version are good. Comes first.
     Accepted,
     /// Keys.
-    Keys(Vec<LoadedKey>),
+    Keys(LoadBatch),
+    /// So many keys are to come. No more than the file has room for.
+    Expect {
+        /// Their database.
+        db: u32,
+        /// Their slot, if they are all of one.
+        slot: Option<u16>,
+        /// Their number.
+        keys: usize,
+    },
     /// An auxiliary field.
     Aux(Vec<u8>, Vec<u8>),
     /// The code of a function library.
@@ -146,6 +142,9 @@ pub trait RdbIn: Send {
 
     /// The next piece.
     fn wait(&mut self) -> Loaded;
+
+    /// Takes an emptied batch, to be filled again.
+    fn give_back(&mut self, _batch: LoadBatch) {}
 
     /// Bytes read, and bytes of the file.
     fn progress(&self) -> (u64, u64);
