@@ -483,8 +483,9 @@ impl KeySpec {
         let begin = match self.begin {
             Begin::Index(at) => usize::try_from(at).map_err(|_| KeysError)?,
             Begin::Keyword { word, from } => match keyword_position(argv, word, from) {
-                Some(at) => at + 1,
-                None => return Ok(()),
+                // A word with nothing behind it names no key; the command will say what is wrong.
+                Some(at) if at + 1 < argc => at + 1,
+                _ => return Ok(()),
             },
             Begin::Unknown => return Ok(()),
         };

@@ -1,7 +1,7 @@
 //! Commands on keys, whatever they hold.
 
 use super::expire::has_passed;
-use crate::call::{Call, CmdError, CmdResult, DONE};
+use crate::call::{Call, CmdError, CmdResult, DONE, Mode};
 use crate::engine::{BadPayload, Engine, Ttl};
 use crate::events::EventClass;
 use crate::evict::AccessNote;
@@ -178,6 +178,7 @@ fn dbsize(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
 const RANDOM_TRIES: usize = 100;
 
 fn randomkey(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
+    let mut expired = None;
     for _ in 0..RANDOM_TRIES {
         let Some(entry) = engine
             .dbs
@@ -188,12 +189,20 @@ fn randomkey(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
         };
         let key: Box<[u8]> = entry.key().into();
         let place = engine.place(call, &key);
-        if !engine.is_hidden(place.slot) && engine.live(call, place, &key).is_some() {
+        if engine.is_hidden(place.slot) {
+            continue;
+        }
+        if engine.live(call, place, &key).is_some() {
             call.reply_bulk(&key);
             return DONE;
         }
+        expired = Some(key);
     }
-    call.reply_null();
+    match expired {
+        // Where nothing may be deleted it is better to name a key that has expired than to say that there is none.
+        Some(key) if call.mode == Mode::Replica => call.reply_bulk(&key),
+        _ => call.reply_null(),
+    }
     DONE
 }
 

@@ -230,7 +230,7 @@ impl Filter {
                         if parse_i64(value).is_some() {
                             e
                         } else {
-                            "ERR Invalid client ID".into()
+                            "ERR syntax error".into()
                         }
                     })?];
                     while let Some(n) = args.get(i).and_then(|a| parse_i64(a)) {
@@ -289,7 +289,17 @@ impl Filter {
                 }
                 _ => return Err("ERR syntax error".into()),
             };
-            // The last of a kind counts.
+            // Ids add up; of every other kind the last counts.
+            if let Condition::Ids(ids) = &condition {
+                let earlier = f.conditions.iter_mut().find_map(|(c, h)| match c {
+                    Condition::Ids(earlier) if *h == holds => Some(earlier),
+                    _ => None,
+                });
+                if let Some(earlier) = earlier {
+                    earlier.extend(ids);
+                    continue;
+                }
+            }
             let same = |(c, h): &(Condition, bool)| {
                 *h == holds && std::mem::discriminant(c) == std::mem::discriminant(&condition)
             };

@@ -4,7 +4,7 @@ use super::rows::*;
 use super::{Entry, ServerCommand};
 use crate::executor::{ConnId, Executor};
 use holdfast_engine::docs;
-use holdfast_engine::glob;
+use holdfast_engine::{Find, glob};
 use holdfast_resp::{Proto, write};
 
 fn command(ex: &mut Executor, id: ConnId, _: &[&[u8]]) {
@@ -115,20 +115,33 @@ fn asked<'t>(ex: &Executor, argv: &[&[u8]]) -> Result<&'t Entry, &'static str> {
     let Some(e) = ex.table.find(argv) else {
         return Err("ERR Invalid command specified");
     };
-    if !e.spec.arity_ok(argv.len()) {
-        return Err("ERR Invalid number of arguments specified for command");
+    if !e.subs.is_empty() && argv.len() > 1 {
+        return Err("ERR Invalid command specified");
     }
     if e.spec.keys.iter().all(|k| k.flags.has(Key::NOT_KEY)) {
         return Err("ERR The command has no key arguments");
     }
+    if !e.spec.arity_ok(argv.len()) {
+        return Err("ERR Invalid number of arguments specified for command");
+    }
     Ok(e)
+}
+
+/// Whether a rule finds keys, if it is one that counts them.
+fn counts_some(rule: &KeySpec, argv: &[&[u8]]) -> bool {
+    let mut some = !matches!(rule.find, Find::KeyNum { .. });
+    let found = rule.each_key(argv, &mut |_| some = true);
+    found.is_ok() && some
 }
 
 fn keys_of(ex: &mut Executor, id: ConnId, argv: &[&[u8]]) -> Option<Vec<(usize, Key)>> {
     let found = asked(ex, argv).and_then(|e| {
         let mut keys = Vec::new();
         match e.spec.each_key(argv, &mut |i, flags| keys.push((i, flags))) {
-            Ok(()) if !keys.is_empty() => Ok(keys),
+            // Whoever has sources must name one.
+            Ok(()) if !keys.is_empty() && e.spec.keys.iter().all(|k| counts_some(k, argv)) => {
+                Ok(keys)
+            }
             _ => Err("ERR Invalid arguments specified for command"),
         }
     });

@@ -39,6 +39,8 @@ pub(super) struct Overview {
     pub allocated: u64,
     pub clients: u64,
     pub backlog: u64,
+    /// What the keyspace's tables take beside their entries.
+    pub tables: u64,
     /// Tables, clients, backlog and what the empty server took.
     pub overhead: u64,
     pub keys: u64,
@@ -49,11 +51,7 @@ impl Overview {
         let resident = ex.host.memory().1;
         let used = ex.used_memory();
         let allocated = used + ex.engine.unused_bytes() as u64;
-        let clients = ex
-            .conns
-            .iter()
-            .map(|c| c.out.buf.capacity() + c.query.capacity())
-            .sum::<usize>() as u64;
+        let clients = ex.conns.iter().map(|c| c.memory()).sum::<usize>() as u64;
         let startup = ex.memory_at_start.min(used);
         let databases = 0..ex.engine.config().databases;
         let tables: usize = databases.clone().map(|db| ex.engine.table_bytes(db)).sum();
@@ -66,6 +64,7 @@ impl Overview {
             allocated,
             clients,
             backlog,
+            tables: tables as u64,
             overhead: (startup + clients + backlog + tables as u64).min(used),
             keys: databases.map(|db| ex.engine.dbsize(db) as u64).sum(),
         }
@@ -116,18 +115,17 @@ fn stats(ex: &mut Executor, id: ConnId, _: &[&[u8]]) {
         ("functions.caches".into(), Int(0)),
     ];
     for db in 0..ex.engine.config().databases {
-        if ex.engine.dbsize(db) > 0 {
-            figures.push((
-                format!("db.{db}"),
-                Figure::Database(ex.engine.table_bytes(db), 0),
-            ));
+        // A database that has had keys has a table.
+        let bytes = ex.engine.table_bytes(db);
+        if bytes > 0 {
+            figures.push((format!("db.{db}"), Figure::Database(bytes, 0)));
         }
     }
     let per_key = m.used.saturating_sub(m.startup).checked_div(m.keys);
     let spread = m.resident.saturating_sub(m.used);
     let unused = m.allocated.saturating_sub(m.used);
     figures.extend([
-        ("overhead.db.hashtable.lut".to_owned(), Int(0)),
+        ("overhead.db.hashtable.lut".to_owned(), Int(m.tables)),
         ("overhead.db.hashtable.rehashing".into(), Int(0)),
         ("overhead.total".into(), Int(m.overhead)),
         ("db.dict.rehashing.count".into(), Int(0)),

@@ -361,7 +361,7 @@ impl Executor {
 
     /// Executes a waiting client's command anew, if a key with a value of this type, or without a value, is what it waits for.
     fn try_serve(&mut self, id: ConnId, ready: Option<Type>) {
-        let Some(c) = self.conns.get_mut(id) else {
+        let Some(c) = self.conns.get(id) else {
             return;
         };
         let State::Blocked(blocked) = &c.state else {
@@ -385,6 +385,16 @@ impl Executor {
         if ready != Some(wanted) && wakes == Wakes::OnValue {
             return;
         }
+        if self.pause.is_some() && self.is_paused(id, entry) {
+            // What has come during a pause is taken when it is over.
+            if let Some(blocked) = self.stop_waiting(id) {
+                self.park(id, blocked.argv);
+            }
+            return;
+        }
+        let Some(c) = self.conns.get_mut(id) else {
+            return;
+        };
         let start = c.out.buf.len();
         let before = self.fx.bytes().len();
         self.depends = Default::default();

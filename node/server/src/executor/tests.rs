@@ -613,6 +613,22 @@ fn messages_do_not_come_in_the_midst_of_a_reply() {
     );
 }
 
+#[test]
+fn waiting_clients_take_nothing_during_a_pause() {
+    let mut t = Test::new(false);
+    let (a, b) = (t.connect(), t.connect());
+    t.send(a, "BLPOP k 0\n");
+    t.send(
+        b,
+        "MULTI\nRPUSH k v\nCLIENT PAUSE 100 WRITE\nEXEC\nLLEN k\n",
+    );
+    assert_eq!(t.read(b), "+OK\n+QUEUED\n+QUEUED\n*2\n:1\n+OK\n:1\n");
+    assert_eq!(t.read(a), "");
+    t.pass(200);
+    t.pass(0);
+    assert_eq!(t.read(a), "*2\n$1\nk\n$1\nv\n");
+}
+
 /// However many clients one command serves, a turn serves some of them only, and nobody's command comes in between.
 #[test]
 fn many_waiting_clients_are_served_in_steps() {
