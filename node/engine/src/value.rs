@@ -63,13 +63,13 @@ pub enum Value {
     /// A string.
     Str(StrValue),
     /// A list.
-    List(Box<ListValue>),
+    List(ListValue),
     /// A set.
-    Set(Box<SetValue>),
+    Set(SetValue),
     /// A sorted set.
-    Zset(Box<ZsetValue>),
+    Zset(ZsetValue),
     /// A hash.
-    Hash(Box<HashValue>),
+    Hash(HashValue),
     /// A stream.
     Stream(Box<StreamValue>),
 }
@@ -270,10 +270,10 @@ impl ValueRef<'_> {
     pub fn to_value(self) -> Value {
         match self {
             ValueRef::Str(v) => Value::Str(v.to_value()),
-            ValueRef::List(v) => Value::List(Box::new(v.clone())),
-            ValueRef::Set(v) => Value::Set(Box::new(v.clone())),
-            ValueRef::Zset(v) => Value::Zset(Box::new(v.clone())),
-            ValueRef::Hash(v) => Value::Hash(Box::new(v.clone())),
+            ValueRef::List(v) => Value::List(v.clone()),
+            ValueRef::Set(v) => Value::Set(v.clone()),
+            ValueRef::Zset(v) => Value::Zset(v.clone()),
+            ValueRef::Hash(v) => Value::Hash(v.clone()),
             ValueRef::Stream(v) => Value::Stream(Box::new(v.clone())),
         }
     }
@@ -294,10 +294,10 @@ impl ValueRef<'_> {
     pub fn memory(self) -> usize {
         match self {
             ValueRef::Str(_) => 0,
-            ValueRef::List(v) => size_of::<ListValue>() + v.memory(),
-            ValueRef::Set(v) => size_of::<SetValue>() + v.memory(),
-            ValueRef::Zset(v) => size_of::<ZsetValue>() + v.memory(),
-            ValueRef::Hash(v) => size_of::<HashValue>() + v.memory(),
+            ValueRef::List(v) => v.memory(),
+            ValueRef::Set(v) => v.memory(),
+            ValueRef::Zset(v) => v.memory(),
+            ValueRef::Hash(v) => v.memory(),
             ValueRef::Stream(v) => size_of::<StreamValue>() + v.memory(),
         }
     }
@@ -366,7 +366,7 @@ macro_rules! data_type_views {
         }
 
         fn into_value(self) -> $crate::value::Value {
-            $crate::value::Value::$variant(Box::new(self))
+            $crate::value::Value::$variant(self.into())
         }
     };
 }

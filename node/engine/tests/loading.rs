@@ -36,12 +36,12 @@ fn value(rng: &mut Rng) -> Value {
         4 => {
             let mut list = ListValue::new();
             list.push(End::Right, &text(1 + rng.index(9)), &limits);
-            Value::List(Box::new(list))
+            Value::List(list)
         }
         _ => {
             let mut hash = HashValue::new();
             hash.set(b"f", b"v", &limits);
-            Value::Hash(Box::new(hash))
+            Value::Hash(hash)
         }
     }
 }

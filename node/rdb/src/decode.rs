@@ -223,7 +223,7 @@ impl Decoder {
                 list.prepare(s.len(), 1, limits);
                 list.push(End::Right, &s, limits);
                 *left -= 1;
-                (*left == 0).then(|| Value::List(Box::new(std::mem::take(list))))
+                (*left == 0).then(|| Value::List(std::mem::take(list)))
             }
             Decoder::Quick {
                 left,
@@ -237,7 +237,7 @@ impl Decoder {
                     if list.is_empty() {
                         return Ok(Some(Decoded::Empty));
                     }
-                    Some(Value::List(Box::new(std::mem::take(list))))
+                    Some(Value::List(std::mem::take(list)))
                 } else {
                     None
                 }
@@ -251,7 +251,7 @@ impl Decoder {
                     return Err("Duplicate set members detected".into());
                 }
                 *left -= 1;
-                (*left == 0).then(|| Value::Set(Box::new(std::mem::take(set))))
+                (*left == 0).then(|| Value::Set(std::mem::take(set)))
             }
             Decoder::Hash {
                 left,
@@ -272,7 +272,7 @@ impl Decoder {
                     return Err("Duplicate hash fields detected".into());
                 }
                 *left -= 1;
-                (*left == 0).then(|| Value::Hash(Box::new(std::mem::take(hash))))
+                (*left == 0).then(|| Value::Hash(std::mem::take(hash)))
             }
             Decoder::Zset { left, binary, zset } => {
                 let member = input.string()?;
@@ -287,7 +287,7 @@ impl Decoder {
                     return Err("Duplicate zset fields detected".into());
                 }
                 *left -= 1;
-                (*left == 0).then(|| Value::Zset(Box::new(std::mem::take(zset))))
+                (*left == 0).then(|| Value::Zset(std::mem::take(zset)))
             }
         };
         Ok(done.map(Decoded::Value))
@@ -396,7 +396,7 @@ fn start(
             let ints = IntSet::from_bytes(bytes).map_err(broken("Intset"))?;
             (
                 ints.is_empty(),
-                Value::Set(Box::new(SetValue::from_ints(ints, limits))),
+                Value::Set(SetValue::from_ints(ints, limits)),
             )
         }
         kind::SET_LISTPACK => {
@@ -404,16 +404,14 @@ fn start(
             let lp = Listpack::from_bytes(bytes).map_err(&whole)?;
             (
                 lp.is_empty(),
-                Value::Set(Box::new(
-                    SetValue::from_listpack(lp, limits).map_err(&whole)?,
-                )),
+                Value::Set(SetValue::from_listpack(lp, limits).map_err(&whole)?),
             )
         }
         kind::LIST_ZIPLIST => {
             let lp = ziplist::to_listpack(&bytes).map_err(broken("List ziplist"))?;
             (
                 lp.is_empty(),
-                Value::List(Box::new(ListValue::from_nodes([Node::Pack(lp)], limits))),
+                Value::List(ListValue::from_nodes([Node::Pack(lp)], limits)),
             )
         }
         _ => {
@@ -435,15 +433,11 @@ fn start(
             match kind {
                 kind::ZSET_LISTPACK | kind::ZSET_ZIPLIST => (
                     empty,
-                    Value::Zset(Box::new(
-                        ZsetValue::from_listpack(lp, limits).map_err(&whole)?,
-                    )),
+                    Value::Zset(ZsetValue::from_listpack(lp, limits).map_err(&whole)?),
                 ),
                 _ => (
                     empty,
-                    Value::Hash(Box::new(
-                        HashValue::from_listpack(lp, limits).map_err(&whole)?,
-                    )),
+                    Value::Hash(HashValue::from_listpack(lp, limits).map_err(&whole)?),
                 ),
             }
         }

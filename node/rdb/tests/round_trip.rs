@@ -69,28 +69,28 @@ fn value() -> impl Strategy<Value = Value> {
                 v.prepare(s.len(), 1, &limits);
                 v.push(End::Right, &s, &limits);
             }
-            Value::List(Box::new(v))
+            Value::List(v)
         }),
         prop_oneof![many(20), many(300)].prop_map(move |all| {
             let mut v = SetValue::new();
             for s in all {
                 v.insert(&s, &limits);
             }
-            Value::Set(Box::new(v))
+            Value::Set(v)
         }),
         prop::collection::vec(any::<i32>(), 1..600).prop_map(move |all| {
             let mut v = SetValue::new();
             for n in all {
                 v.insert(n.to_string().as_bytes(), &limits);
             }
-            Value::Set(Box::new(v))
+            Value::Set(v)
         }),
         prop_oneof![many(20), many(700)].prop_map(move |all| {
             let mut v = HashValue::new();
             for s in all {
                 v.set(&s, &s, &limits);
             }
-            Value::Hash(Box::new(v))
+            Value::Hash(v)
         }),
         prop::collection::vec((bytes(), prop::option::of(0u64..1 << 45)), 1..30).prop_map(
             move |all| {
@@ -99,7 +99,7 @@ fn value() -> impl Strategy<Value = Value> {
                     let ttl = at.map_or(FieldTtl::Clear, FieldTtl::At);
                     v.put(&s, &s, ttl, ALL_FIELDS, &limits);
                 }
-                Value::Hash(Box::new(v))
+                Value::Hash(v)
             }
         ),
         prop::collection::vec((0u64..5, bytes(), bytes()), 0..300).prop_map(move |all| {
@@ -131,7 +131,7 @@ fn value() -> impl Strategy<Value = Value> {
                 let score = if score.is_nan() { 1.5 } else { score };
                 v.insert(&s, score, &limits);
             }
-            Value::Zset(Box::new(v))
+            Value::Zset(v)
         }),
     ]
 }

@@ -124,22 +124,22 @@ fn filled() -> Engine {
             zset.insert(s.as_bytes(), i as f64 / 3.0, &limits);
         }
         zset.insert(b"bottom", f64::NEG_INFINITY, &limits);
-        put(&format!("list:{n}"), None, Value::List(Box::new(list)));
-        put(&format!("set:{n}"), None, Value::Set(Box::new(set)));
+        put(&format!("list:{n}"), None, Value::List(list));
+        put(&format!("set:{n}"), None, Value::Set(set));
         put(
             &format!("ints:{n}"),
             Some(4_102_444_800_000),
-            Value::Set(Box::new(ints)),
+            Value::Set(ints),
         );
-        put(&format!("hash:{n}"), None, Value::Hash(Box::new(hash)));
-        put(&format!("zset:{n}"), None, Value::Zset(Box::new(zset)));
+        put(&format!("hash:{n}"), None, Value::Hash(hash));
+        put(&format!("zset:{n}"), None, Value::Zset(zset));
     }
     let mut list = ListValue::new();
     for s in [&b"small"[..], &[b'P'; 20_000], b"7"] {
         list.prepare(s.len(), 1, &limits);
         list.push(End::Right, s, &limits);
     }
-    put("list:plain", None, Value::List(Box::new(list)));
+    put("list:plain", None, Value::List(list));
     engine.load_key(5, b"other", None, Value::Str(StrValue::new(b"db")));
     engine
 }

@@ -1,35 +1,36 @@
 //! A key with its value and what is known about both, in one piece of memory.
 //!
 //! ```text
-//!  0     1       2       4          7       8          16       16|24 ┄
-//!  ┌─────┬───────┬───────┬──────────┬───────┬──────────┬────────┬─────────┬─────────┐
-//!  │flags│key_len│version│access(24)│str_len│[lengths] │[expire]│key bytes│ payload │
-//!  └─────┴───────┴───────┴──────────┴───────┴──────────┴────────┴─────────┴─────────┘
-//!  flags    kind (low 4 bits), LONG, EXPIRES, INDIRECT
+//!  0     1       2       4          7         7        7 ┄
+//!  ┌─────┬───────┬───────┬──────────┬─────────┬────────┬─────────┬─────────┐
+//!  │flags│key_len│version│access(24)│[lengths]│[expire]│key bytes│ payload │
+//!  └─────┴───────┴───────┴──────────┴─────────┴────────┴─────────┴─────────┘
+//!  flags    kind (low 4 bits), EXPIRES, LONG, INDIRECT, WIDE
 //!  version  the last snapshot that has this value (low 16 bits of the keyspace-wide epoch)
 //!  access   seconds of the last access, or minutes and a logarithmic counter, as `maxmemory-policy` wants it
-//!  lengths  only if LONG: key_len and str_len as u32 each; the bytes before are not looked at
-//!  expire   only if EXPIRES: Unix time in ms
+//!  lengths  only if LONG: length of the key and of the string, as u32 each
+//!  expire   only if EXPIRES: milliseconds since 2020 (5 bytes); if WIDE, too: Unix time in ms (8)
 //!  payload  by kind: the string's bytes · an integer (8) · a string of its own allocation: pointer, len, cap (16) ·
-//!           the pointer to a boxed value (8)
+//!           a collection's value as it is (16 or 17): see `types/packed.rs` · the pointer to a stream (8)
 //! ```
 //!
-//! A key of 16 bytes with a value of 32 thus takes 56 bytes, and a reference of 5 in the table. Reading a string takes one cache miss
-//! for the table and one here. A piece is always just as long as its content wants: its size need not be stored.
+//! A key of 16 bytes with a value of 32 thus takes 55 bytes, 60 if it expires, and a reference of 5 in the table. Reading a string takes one
+//! cache miss for the table and one here. A piece is always just as long as its content wants: its size need not be stored, and the length of a
+//! string follows from it. Where pieces are not exact any more, an entry with a string is LONG; one with a key above 255 bytes is, too.
 //! Entries beyond [`PIECE_MAX`] bytes (keys of kilobytes) are `INDIRECT`: 16 bytes whose last eight point to the real thing.
 //!
 //! # Soundness
 //! An [`Entry`] owns a piece of the engine's [`Slabs`], of the size that [`Entry::size`] computes from its header; whoever changes what that depends on
 //! reallocates. An entry must be given back by [`Entry::free`] or [`Entry::into_value`]; one that is only dropped leaks until its slabs go, which is
-//! harmless. Boxed values come from `Box::into_raw`, heap strings from a `Vec`, and are taken back exactly once: the kind says whether
-//! there is one. Slabs outlive the tables that hold the entries (`Engine` declares them last), and entries never leave the crate.
+//! harmless. Collections are moved into the payload and out of it, streams come from `Box::into_raw`, heap strings from a `Vec`, and all are taken back
+//! exactly once: the kind says whether there is one. Slabs outlive the tables that hold the entries (`Engine` declares them last), and entries never leave the crate.
 
 use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
 use std::fmt;
 use std::mem::ManuallyDrop;
 use std::ptr;
 
-use super::slabs::{self, PIECE_MAX, Ref, Slabs, piece_bytes};
+use super::slabs::{self, EXACT_MAX, PIECE_MAX, Ref, Slabs, piece_bytes};
 use crate::types::{HashValue, ListValue, SetValue, StreamValue, ZsetValue};
 use crate::value::{StrRef, StrValue, Value, ValueMut, ValueRef};
 
@@ -53,6 +54,15 @@ const KIND: u8 = 0x0f;
 const EXPIRES: u8 = 0x10;
 const LONG: u8 = 0x20;
 const INDIRECT: u8 = 0x40;
+const WIDE: u8 = 0x80;
+
+/// From here on expiries are counted: 2020, in Unix milliseconds. Five bytes reach until 2054.
+const EXPIRY_EPOCH_MS: u64 = 1_577_836_800_000;
+const EXPIRY: usize = 5;
+const WIDE_EXPIRY: usize = 8;
+
+/// Bytes of the lengths of an entry that is LONG.
+const LENGTHS: usize = 8;
 
 const KIND_STR: u8 = 0;
 /// A string that has been changed in place: the same, but for what `OBJECT ENCODING` says of it.
@@ -60,24 +70,25 @@ const KIND_RAW: u8 = 1;
 const KIND_INT: u8 = 2;
 /// A string with an allocation of its own.
 const KIND_HEAP: u8 = 3;
-/// From here on values live in boxes.
+/// From here on values are collections.
 const KIND_LIST: u8 = 4;
 const KIND_SET: u8 = 5;
 const KIND_ZSET: u8 = 6;
 const KIND_HASH: u8 = 7;
 const KIND_STREAM: u8 = 8;
+/// The place of a set that has been taken out.
+const KIND_GONE: u8 = 9;
 
 #[repr(C)]
 struct Header {
     flags: u8,
     key_len: u8,
-    version: u16,
+    version: [u8; 2],
     access: [u8; 3],
-    str_len: u8,
 }
 
 const HEADER: usize = size_of::<Header>();
-const _: () = assert!(HEADER == 8 && align_of::<Header>() == 2 && size_of::<usize>() == 8);
+const _: () = assert!(HEADER == 7 && align_of::<Header>() == 1 && size_of::<usize>() == 8);
 
 /// A string's allocation, as it lies in the payload.
 #[repr(C, packed)]
@@ -125,7 +136,15 @@ pub(crate) struct Entry {
 }
 const _: () = assert!(size_of::<Entry>() == 5 && align_of::<Entry>() == 1);
 
-// What an entry points to is Send and Sync.
+// What lies in a payload as it is can lie anywhere.
+const _: () = {
+    assert!(align_of::<ListValue>() == 1 && size_of::<ListValue>() == 16);
+    assert!(align_of::<SetValue>() == 1 && size_of::<SetValue>() == 17);
+    assert!(align_of::<ZsetValue>() == 1 && size_of::<ZsetValue>() == 16);
+    assert!(align_of::<HashValue>() == 1 && size_of::<HashValue>() == 16);
+};
+
+// What an entry owns is Send and Sync.
 const fn assert_send_sync<T: Send + Sync>() {}
 const _: () = {
     assert_send_sync::<ListValue>();
@@ -143,40 +162,109 @@ fn block_layout(bytes: usize) -> Layout {
     }
 }
 
+/// The kind of an entry that owns such a value.
+fn owned_kind(value: &Value) -> u8 {
+    match value {
+        Value::Str(_) => KIND_HEAP,
+        Value::List(_) => KIND_LIST,
+        Value::Set(_) => KIND_SET,
+        Value::Zset(_) => KIND_ZSET,
+        Value::Hash(_) => KIND_HASH,
+        Value::Stream(_) => KIND_STREAM,
+    }
+}
+
 /// What an entry's size depends on.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Shape {
     kind: u8,
-    expires: bool,
+    /// Bytes of the expiry.
+    expiry: usize,
     key_len: usize,
     /// Only of strings in the entry.
     str_len: usize,
 }
 
+/// Bytes that an expiry takes.
+#[inline]
+fn expiry_bytes(at_ms: u64) -> usize {
+    match at_ms.wrapping_sub(EXPIRY_EPOCH_MS) {
+        _ if at_ms == NEVER => 0,
+        since if since < 1 << (EXPIRY * 8) => EXPIRY,
+        _ => WIDE_EXPIRY,
+    }
+}
+
+/// Bytes of the expiry of an entry with these flags.
+#[inline]
+fn expiry_of(flags: u8) -> usize {
+    if flags & EXPIRES == 0 {
+        0
+    } else if flags & WIDE == 0 {
+        EXPIRY
+    } else {
+        WIDE_EXPIRY
+    }
+}
+
 impl Shape {
+    #[inline]
     fn is_long(self) -> bool {
-        self.key_len > 255 || self.str_len > 255
+        self.key_len > 255
+            || (self.kind <= KIND_RAW
+                && HEADER + self.expiry + self.key_len + self.str_len > EXACT_MAX)
     }
 
+    #[inline]
     fn key_offset(self) -> usize {
-        HEADER + if self.is_long() { 8 } else { 0 } + if self.expires { 8 } else { 0 }
+        HEADER + if self.is_long() { LENGTHS } else { 0 } + self.expiry
     }
 
+    #[inline]
     fn payload_offset(self) -> usize {
         self.key_offset() + self.key_len
     }
 
+    #[inline]
     fn payload(self) -> usize {
         match self.kind {
             KIND_STR | KIND_RAW => self.str_len,
             KIND_HEAP => HEAP,
+            KIND_LIST => size_of::<ListValue>(),
+            KIND_SET | KIND_GONE => size_of::<SetValue>(),
+            KIND_ZSET => size_of::<ZsetValue>(),
+            KIND_HASH => size_of::<HashValue>(),
             _ => 8,
         }
     }
 
+    #[inline]
     fn size(self) -> usize {
         self.payload_offset() + self.payload()
     }
+
+    fn flags(self) -> u8 {
+        let expiry = match self.expiry {
+            0 => 0,
+            EXPIRY => EXPIRES,
+            _ => EXPIRES | WIDE,
+        };
+        self.kind | expiry | if self.is_long() { LONG } else { 0 }
+    }
+}
+const _: () = assert!(KIND_STR < KIND_RAW && KIND_RAW == 1);
+
+/// Writes an expiry of so many bytes.
+///
+/// # Safety
+/// There must be room for it.
+unsafe fn write_expiry(to: *mut u8, bytes: usize, at_ms: u64) {
+    let since = match bytes {
+        WIDE_EXPIRY => at_ms,
+        _ => at_ms.wrapping_sub(EXPIRY_EPOCH_MS),
+    };
+    // SAFETY: as the caller promises.
+    unsafe { ptr::copy_nonoverlapping(since.to_le_bytes().as_ptr(), to, bytes) }
 }
 
 impl Entry {
@@ -186,17 +274,10 @@ impl Entry {
         shape: Shape,
         key: &[u8],
         expire_at_ms: u64,
-        version: u16,
+        version: [u8; 2],
         access: [u8; 3],
     ) -> Entry {
         let size = shape.size();
-        let mut flags = shape.kind;
-        if shape.expires {
-            flags |= EXPIRES;
-        }
-        if shape.is_long() {
-            flags |= LONG;
-        }
         // SAFETY: the piece, or the block that it points to, has `size` bytes; all that is written lies within.
         unsafe {
             let (at, base) = if size <= PIECE_MAX {
@@ -208,16 +289,15 @@ impl Entry {
                 if base.is_null() {
                     handle_alloc_error(block_layout(size));
                 }
-                at.address().write(INDIRECT);
+                at.address().write(INDIRECT | LONG);
                 at.address().add(8).cast::<*mut u8>().write_unaligned(base);
                 (at, base)
             };
             base.cast::<Header>().write(Header {
-                flags,
+                flags: shape.flags(),
                 key_len: shape.key_len as u8,
                 version,
                 access,
-                str_len: shape.str_len as u8,
             });
             let mut to = base.add(HEADER);
             if shape.is_long() {
@@ -225,11 +305,11 @@ impl Entry {
                 to.add(4)
                     .cast::<u32>()
                     .write_unaligned(shape.str_len as u32);
-                to = to.add(8);
+                to = to.add(LENGTHS);
             }
-            if shape.expires {
-                to.cast::<u64>().write_unaligned(expire_at_ms);
-                to = to.add(8);
+            if shape.expiry > 0 {
+                write_expiry(to, shape.expiry, expire_at_ms);
+                to = to.add(shape.expiry);
             }
             ptr::copy_nonoverlapping(key.as_ptr(), to, key.len());
             Entry { at }
@@ -247,11 +327,12 @@ impl Entry {
         assert!(key.len() <= STR_BYTES_MAX, "a key of {} bytes", key.len());
         let shape = Shape {
             kind,
-            expires: until != NEVER,
+            expiry: expiry_bytes(until),
             key_len: key.len(),
             str_len,
         };
-        Entry::allocate(slabs, shape, key, until, version as u16, [0; 3])
+        let version = (version as u16).to_le_bytes();
+        Entry::allocate(slabs, shape, key, until, version, [0; 3])
     }
 
     /// An entry with a string of these bytes.
@@ -269,7 +350,7 @@ impl Entry {
         version: u32,
         until: u64,
     ) -> Entry {
-        if HEADER + 8 + key.len() + bytes.len() > INLINE_MAX {
+        if HEADER + LENGTHS + key.len() + bytes.len() > INLINE_MAX {
             return Entry::new_heap(slabs, key, bytes.to_vec(), version, until);
         }
         let entry = Entry::fresh(slabs, key, (KIND_STR, bytes.len()), version, until);
@@ -319,16 +400,19 @@ impl Entry {
     ) -> Entry {
         match value {
             Value::Str(StrValue::Bytes(bytes))
-                if HEADER + 8 + key.len() + bytes.len() > INLINE_MAX =>
+                if HEADER + LENGTHS + key.len() + bytes.len() > INLINE_MAX =>
             {
                 Entry::new_heap(slabs, key, bytes, version, until)
             }
             Value::Str(StrValue::Bytes(bytes)) => {
                 Entry::new_str_until(slabs, key, &bytes, version, until)
             }
+            Value::Str(StrValue::Int(value)) => {
+                Entry::new_int_until(slabs, key, value, version, until)
+            }
             value => {
-                let mut entry = Entry::new_int_until(slabs, key, 0, version, until);
-                entry.set_value(value, slabs);
+                let mut entry = Entry::fresh(slabs, key, (owned_kind(&value), 0), version, until);
+                entry.write_owned(value);
                 entry
             }
         }
@@ -367,7 +451,7 @@ impl Entry {
 
     #[inline]
     fn head(&self) -> &Header {
-        // SAFETY: every entry begins with a header, at an even address.
+        // SAFETY: every entry begins with a header, which needs no alignment.
         unsafe { &*self.base().cast() }
     }
 
@@ -377,28 +461,45 @@ impl Entry {
         unsafe { &mut *self.base().cast() }
     }
 
+    /// Where the entry is, and its shape.
+    #[inline]
+    fn base_and_shape(&self) -> (*mut u8, Shape) {
+        // SAFETY: an entry owns its piece; the flags say which parts there are. One that is indirect is long.
+        unsafe {
+            let (base, piece) = self.at.piece();
+            let flags = *base;
+            if flags & LONG == 0 {
+                let (expiry, kind) = (expiry_of(flags), flags & KIND);
+                let key_len = usize::from((*base.cast::<Header>()).key_len);
+                let str_len = if kind <= KIND_RAW {
+                    piece - HEADER - expiry - key_len
+                } else {
+                    0
+                };
+                let shape = Shape {
+                    kind,
+                    expiry,
+                    key_len,
+                    str_len,
+                };
+                return (base, shape);
+            }
+            let base = self.base();
+            let lengths = base.add(HEADER).cast::<u32>();
+            let flags = *base;
+            let shape = Shape {
+                kind: flags & KIND,
+                expiry: expiry_of(flags),
+                key_len: lengths.read_unaligned() as usize,
+                str_len: lengths.add(1).read_unaligned() as usize,
+            };
+            (base, shape)
+        }
+    }
+
     #[inline]
     fn shape(&self) -> Shape {
-        let base = self.base();
-        // SAFETY: the flags say which parts there are.
-        unsafe {
-            let head = &*base.cast::<Header>();
-            let (key_len, str_len) = if head.flags & LONG == 0 {
-                (usize::from(head.key_len), usize::from(head.str_len))
-            } else {
-                let lengths = base.add(HEADER).cast::<u32>();
-                (
-                    lengths.read_unaligned() as usize,
-                    lengths.add(1).read_unaligned() as usize,
-                )
-            };
-            Shape {
-                kind: head.flags & KIND,
-                expires: head.flags & EXPIRES != 0,
-                key_len,
-                str_len,
-            }
-        }
+        self.base_and_shape().1
     }
 
     #[inline]
@@ -406,16 +507,12 @@ impl Entry {
         self.head().flags & KIND
     }
 
-    fn set_kind(&mut self, kind: u8) {
-        let head = self.head_mut();
-        head.flags = head.flags & !KIND | kind;
-    }
-
     /// Where the payload begins.
     #[inline]
     fn payload(&self) -> *mut u8 {
+        let (base, shape) = self.base_and_shape();
         // SAFETY: within the entry.
-        unsafe { self.base().add(self.shape().payload_offset()) }
+        unsafe { base.add(shape.payload_offset()) }
     }
 
     /// Reads a payload of a fixed size.
@@ -443,8 +540,9 @@ impl Entry {
         // SAFETY: the flags say where the key is, and how long.
         unsafe {
             let head = &*base.cast::<Header>();
-            if head.flags & (LONG | EXPIRES) == 0 {
-                return std::slice::from_raw_parts(base.add(HEADER), usize::from(head.key_len));
+            if head.flags & LONG == 0 {
+                let at = base.add(HEADER + expiry_of(head.flags));
+                return std::slice::from_raw_parts(at, usize::from(head.key_len));
             }
             let shape = self.shape();
             std::slice::from_raw_parts(base.add(shape.key_offset()), shape.key_len)
@@ -458,11 +556,19 @@ impl Entry {
         // SAFETY: the flags say whether and where there is an expiry.
         unsafe {
             let flags = *base;
-            if flags & EXPIRES == 0 {
+            let bytes = expiry_of(flags);
+            if bytes == 0 {
                 return NEVER;
             }
-            let at = HEADER + if flags & LONG == 0 { 0 } else { 8 };
-            base.add(at).cast::<u64>().read_unaligned()
+            let at = base.add(HEADER + if flags & LONG == 0 { 0 } else { LENGTHS });
+            let mut since = [0; 8];
+            ptr::copy_nonoverlapping(at, since.as_mut_ptr(), bytes);
+            let since = u64::from_le_bytes(since);
+            if bytes == EXPIRY {
+                EXPIRY_EPOCH_MS + since
+            } else {
+                since
+            }
         }
     }
 
@@ -473,17 +579,17 @@ impl Entry {
 
     /// Only through the database, which keeps the index of expiries.
     pub(super) fn set_expire_at_ms(&mut self, at: u64, slabs: &mut Slabs) {
-        let old = self.shape();
+        let (base, old) = self.base_and_shape();
         let new = Shape {
-            expires: at != NEVER,
+            expiry: expiry_bytes(at),
             ..old
         };
-        if old.expires != new.expires {
+        if old.expiry != new.expiry {
             self.reshape(slabs, new, at, old.payload());
-        } else if new.expires {
-            let offset = HEADER + if new.is_long() { 8 } else { 0 };
-            // SAFETY: the entry has an expiry, there.
-            unsafe { self.base().add(offset).cast::<u64>().write_unaligned(at) };
+        } else if new.expiry > 0 {
+            let offset = HEADER + if new.is_long() { LENGTHS } else { 0 };
+            // SAFETY: the entry has an expiry of so many bytes, there.
+            unsafe { write_expiry(base.add(offset), new.expiry, at) };
         }
     }
 
@@ -519,15 +625,19 @@ impl Entry {
             let at = self.expire_at_ms();
             return self.reshape(slabs, new, at, keep);
         }
-        self.set_kind(kind);
-        if new.is_long() {
+        self.set_kind_and_len(kind, str_len);
+    }
+
+    /// Changes the kind in place: the entry's size must be the same with it.
+    fn set_kind_and_len(&mut self, kind: u8, str_len: usize) {
+        let head = self.head_mut();
+        head.flags = head.flags & !KIND | kind;
+        if head.flags & LONG != 0 {
             // SAFETY: a long entry has its lengths there.
             unsafe {
                 let lengths = self.base().add(HEADER).cast::<u32>();
                 lengths.add(1).write_unaligned(str_len as u32);
             }
-        } else {
-            self.head_mut().str_len = str_len as u8;
         }
     }
 
@@ -548,19 +658,19 @@ impl Entry {
     /// The snapshot that has seen this value last. Exact while `epoch`, the present one, is at most 65,535 ahead of it.
     #[inline]
     pub fn version(&self, epoch: u32) -> u32 {
-        let behind = (epoch as u16).wrapping_sub(self.head().version);
+        let behind = (epoch as u16).wrapping_sub(u16::from_le_bytes(self.head().version));
         epoch.wrapping_sub(u32::from(behind))
     }
 
     /// Whether the latest snapshot has the value.
     #[inline]
     pub fn is_at(&self, epoch: u32) -> bool {
-        self.head().version == epoch as u16
+        self.head().version == (epoch as u16).to_le_bytes()
     }
 
     #[inline]
     pub fn set_version(&mut self, version: u32) {
-        self.head_mut().version = version as u16;
+        self.head_mut().version = (version as u16).to_le_bytes();
     }
 
     /// What is noted of accesses: 24 bits, whose meaning is the engine's.
@@ -591,11 +701,10 @@ impl Entry {
     /// The value.
     #[inline]
     pub fn value(&self) -> ValueRef<'_> {
-        let shape = self.shape();
+        let (base, shape) = self.base_and_shape();
         // SAFETY: the kind says what the payload is.
         unsafe {
-            let payload = self.base().add(shape.payload_offset());
-            let word = || payload.cast::<*mut ()>().read_unaligned();
+            let payload = base.add(shape.payload_offset());
             match shape.kind {
                 KIND_STR | KIND_RAW => {
                     let bytes = std::slice::from_raw_parts(payload, shape.str_len);
@@ -607,11 +716,14 @@ impl Entry {
                     let bytes = std::slice::from_raw_parts(heap.bytes, heap.len as usize);
                     ValueRef::Str(StrRef::Bytes(bytes))
                 }
-                KIND_LIST => ValueRef::List(&*word().cast()),
-                KIND_SET => ValueRef::Set(&*word().cast()),
-                KIND_ZSET => ValueRef::Zset(&*word().cast()),
-                KIND_HASH => ValueRef::Hash(&*word().cast()),
-                KIND_STREAM => ValueRef::Stream(&*word().cast()),
+                KIND_LIST => ValueRef::List(&*payload.cast()),
+                KIND_SET => ValueRef::Set(&*payload.cast()),
+                KIND_ZSET => ValueRef::Zset(&*payload.cast()),
+                KIND_HASH => ValueRef::Hash(&*payload.cast()),
+                KIND_STREAM => {
+                    let stream = payload.cast::<*mut StreamValue>().read_unaligned();
+                    ValueRef::Stream(&*stream)
+                }
                 kind => unreachable!("entry of kind {kind}"),
             }
         }
@@ -631,15 +743,18 @@ impl Entry {
         if kind < KIND_LIST {
             return ValueMut::Str;
         }
-        // SAFETY: the kind says what the payload points to, and we are borrowed exclusively.
+        let payload = self.payload();
+        // SAFETY: the kind says what the payload is, and we are borrowed exclusively. What lies in it needs no alignment.
         unsafe {
-            let word = self.read_payload::<*mut ()>();
             match kind {
-                KIND_LIST => ValueMut::List(&mut *word.cast()),
-                KIND_SET => ValueMut::Set(&mut *word.cast()),
-                KIND_ZSET => ValueMut::Zset(&mut *word.cast()),
-                KIND_HASH => ValueMut::Hash(&mut *word.cast()),
-                KIND_STREAM => ValueMut::Stream(&mut *word.cast()),
+                KIND_LIST => ValueMut::List(&mut *payload.cast()),
+                KIND_SET => ValueMut::Set(&mut *payload.cast()),
+                KIND_ZSET => ValueMut::Zset(&mut *payload.cast()),
+                KIND_HASH => ValueMut::Hash(&mut *payload.cast()),
+                KIND_STREAM => {
+                    let stream = payload.cast::<*mut StreamValue>().read_unaligned();
+                    ValueMut::Stream(&mut *stream)
+                }
                 kind => unreachable!("entry of kind {kind}"),
             }
         }
@@ -654,36 +769,49 @@ impl Entry {
         }
     }
 
-    /// Takes what the payload points to, leaving the integer 0 or an empty string of its own allocation. `None` if it points to nothing.
-    fn take_pointed(&mut self) -> Option<Value> {
-        let kind = self.kind();
-        if kind < KIND_HEAP {
+    /// Takes what the payload owns, leaving an empty string or something else that is to be overwritten or freed. `None` if it owns nothing.
+    fn take_owned(&mut self) -> Option<Value> {
+        let shape = self.shape();
+        if shape.kind < KIND_HEAP || shape.kind == KIND_GONE {
             return None;
         }
-        // SAFETY: the kind says what the payload points to; it is forgotten at once.
+        let payload = self.payload();
+        // SAFETY: the kind says what the payload owns; it is forgotten at once.
         unsafe {
-            if kind == KIND_HEAP {
-                let heap = self.read_payload::<Heap>();
-                self.write_payload(Heap::new(Vec::new()));
-                return Some(Value::Str(StrValue::Bytes(heap.into_vec())));
-            }
-            let word = self.read_payload::<*mut ()>();
-            self.set_kind(KIND_INT);
-            self.write_payload(0i64);
-            Some(match kind {
-                KIND_LIST => Value::List(Box::from_raw(word.cast())),
-                KIND_SET => Value::Set(Box::from_raw(word.cast())),
-                KIND_ZSET => Value::Zset(Box::from_raw(word.cast())),
-                KIND_HASH => Value::Hash(Box::from_raw(word.cast())),
-                KIND_STREAM => Value::Stream(Box::from_raw(word.cast())),
+            let value = match shape.kind {
+                KIND_HEAP => {
+                    let heap = payload.cast::<Heap>().read_unaligned();
+                    Value::Str(StrValue::Bytes(heap.into_vec()))
+                }
+                KIND_LIST => Value::List(payload.cast::<ListValue>().read()),
+                KIND_SET => Value::Set(payload.cast::<SetValue>().read()),
+                KIND_ZSET => Value::Zset(payload.cast::<ZsetValue>().read()),
+                KIND_HASH => Value::Hash(payload.cast::<HashValue>().read()),
+                KIND_STREAM => {
+                    let stream = payload.cast::<*mut StreamValue>().read_unaligned();
+                    Value::Stream(Box::from_raw(stream))
+                }
                 kind => unreachable!("entry of kind {kind}"),
-            })
+            };
+            // What stays has the same size.
+            match shape.payload() {
+                8 => {
+                    self.set_kind_and_len(KIND_INT, 0);
+                    self.write_payload(0i64);
+                }
+                HEAP => {
+                    self.set_kind_and_len(KIND_HEAP, 0);
+                    self.write_payload(Heap::new(Vec::new()));
+                }
+                _ => self.set_kind_and_len(KIND_GONE, 0),
+            }
+            Some(value)
         }
     }
 
     /// Drops what the payload points to, and leaves the memory of the entry alone: for an engine that is dropped as a whole.
     pub(super) fn drop_value(&mut self) {
-        drop(self.take_pointed());
+        drop(self.take_owned());
         if self.shape().size() > PIECE_MAX {
             // SAFETY: an indirect entry owns its block; nobody looks at the entry again.
             unsafe { dealloc(self.base(), block_layout(self.shape().size())) };
@@ -692,7 +820,7 @@ impl Entry {
 
     /// Gives the entry up; its value is dropped here and now.
     pub fn free(mut self, slabs: &mut Slabs) {
-        drop(self.take_pointed());
+        drop(self.take_owned());
         let size = self.shape().size();
         // SAFETY: the entry is consumed.
         unsafe { self.free_memory(slabs, size) };
@@ -700,7 +828,7 @@ impl Entry {
 
     /// Gives the entry up for its value.
     pub fn into_value(mut self, slabs: &mut Slabs) -> Value {
-        let value = match self.take_pointed() {
+        let value = match self.take_owned() {
             Some(value) => value,
             None => match self.value() {
                 ValueRef::Str(text) => Value::Str(text.to_value()),
@@ -720,14 +848,14 @@ impl Entry {
             KIND_HEAP => unsafe { self.read_payload::<Heap>().cap as usize > FREE_BYTES_AT_ONCE },
             _ => self.value().elements() > FREE_AT_ONCE,
         };
-        if large { self.take_pointed() } else { None }
+        if large { self.take_owned() } else { None }
     }
 
     /// Makes the value an integer.
     #[inline]
     pub fn set_int(&mut self, value: i64, slabs: &mut Slabs) {
         if self.kind() != KIND_INT {
-            drop(self.take_pointed());
+            drop(self.take_owned());
             self.reshape_payload(slabs, KIND_INT, 0, 0);
         }
         self.write_payload(value);
@@ -741,7 +869,7 @@ impl Entry {
             return self.set_heap(bytes, slabs);
         }
         if shape.kind >= KIND_HEAP {
-            drop(self.take_pointed());
+            drop(self.take_owned());
         }
         if shape.kind != KIND_STR || shape.str_len != bytes.len() {
             self.reshape_payload(slabs, KIND_STR, bytes.len(), 0);
@@ -751,7 +879,7 @@ impl Entry {
     }
 
     fn set_heap(&mut self, bytes: &[u8], slabs: &mut Slabs) {
-        let mut text = match self.take_pointed() {
+        let mut text = match self.take_owned() {
             // Keep the room unless it is too small, or far too large.
             Some(Value::Str(StrValue::Bytes(old)))
                 if old.capacity() >= bytes.len() && old.capacity() <= 64 + bytes.len() * 2 =>
@@ -798,7 +926,7 @@ impl Entry {
             text.extend_from_slice(unsafe { std::slice::from_raw_parts(self.payload(), old) });
             self.put_heap(text, slabs);
         }
-        let mut text = match self.take_pointed() {
+        let mut text = match self.take_owned() {
             Some(Value::Str(StrValue::Bytes(text))) => text,
             _ => Vec::new(),
         };
@@ -820,19 +948,27 @@ impl Entry {
 
     /// Makes the value any value.
     pub fn set_value(&mut self, value: Value, slabs: &mut Slabs) {
-        let (kind, word): (u8, *mut ()) = match value {
-            Value::Str(StrValue::Int(value)) => return self.set_int(value, slabs),
-            Value::Str(StrValue::Bytes(bytes)) => return self.set_str(&bytes, slabs),
-            Value::List(v) => (KIND_LIST, Box::into_raw(v).cast()),
-            Value::Set(v) => (KIND_SET, Box::into_raw(v).cast()),
-            Value::Zset(v) => (KIND_ZSET, Box::into_raw(v).cast()),
-            Value::Hash(v) => (KIND_HASH, Box::into_raw(v).cast()),
-            Value::Stream(v) => (KIND_STREAM, Box::into_raw(v).cast()),
-        };
-        drop(self.take_pointed());
-        self.reshape_payload(slabs, KIND_INT, 0, 0);
-        self.set_kind(kind);
-        self.write_payload(word);
+        match value {
+            Value::Str(StrValue::Int(value)) => self.set_int(value, slabs),
+            Value::Str(StrValue::Bytes(bytes)) => self.set_str(&bytes, slabs),
+            value => {
+                drop(self.take_owned());
+                self.reshape_payload(slabs, owned_kind(&value), 0, 0);
+                self.write_owned(value);
+            }
+        }
+    }
+
+    /// Writes the payload of [`owned_kind`].
+    fn write_owned(&mut self, value: Value) {
+        match value {
+            Value::List(v) => self.write_payload(v),
+            Value::Set(v) => self.write_payload(v),
+            Value::Zset(v) => self.write_payload(v),
+            Value::Hash(v) => self.write_payload(v),
+            Value::Stream(v) => self.write_payload(Box::into_raw(v)),
+            Value::Str(_) => unreachable!("strings are copied into entries"),
+        }
     }
 
     /// Bytes of the entry itself and a string's own allocation, without what a boxed value owns.
@@ -936,9 +1072,9 @@ mod tests {
         e.str_mut(4, slabs)[2..].copy_from_slice(b"xy");
         assert_eq!((&text(&e)[..], e.encoding()), (&b"-5xy"[..], "raw"));
         assert_eq!(e.str_mut(6, slabs), b"-5xy\0\0");
-        e.set_value(Value::List(Box::default()), slabs);
+        e.set_value(Value::List(ListValue::default()), slabs);
         assert!(matches!(e.value(), ValueRef::List(_)));
-        e.set_value(Value::Hash(Box::default()), slabs);
+        e.set_value(Value::Hash(HashValue::default()), slabs);
         e.set_str(b"again", slabs);
         assert_eq!(text(&e), b"again");
         assert!(e.own_bytes() <= 16);
@@ -947,12 +1083,22 @@ mod tests {
     }
 
     #[test]
-    fn a_key_of_16_bytes_with_a_string_of_32_takes_56() {
+    fn a_key_of_16_bytes_with_a_string_of_32_takes_55() {
         let slabs = &mut Slabs::default();
         let mut e = Entry::new_str(slabs, &[b'k'; 16], &[b'v'; 32], 0);
-        assert_eq!(e.own_bytes(), 56);
-        e.set_expire_at_ms(1, slabs);
-        assert_eq!(e.own_bytes(), 64);
+        assert_eq!(e.own_bytes(), 55);
+        for (at, bytes) in [
+            (EXPIRY_EPOCH_MS, 60),
+            (EXPIRY_EPOCH_MS + (1 << 40) - 1, 60),
+            (EXPIRY_EPOCH_MS - 1, 63),
+            (EXPIRY_EPOCH_MS + (1 << 40), 63),
+            (0, 63),
+            (NEVER - 1, 63),
+            (NEVER, 55),
+        ] {
+            e.set_expire_at_ms(at, slabs);
+            assert_eq!((e.own_bytes(), e.expire_at_ms()), (bytes, at));
+        }
         e.free(slabs);
     }
 
@@ -961,7 +1107,7 @@ mod tests {
     fn any_change_keeps_the_rest() {
         let slabs = &mut Slabs::default();
         let mut rng = Rng::new(9);
-        for key_len in [0, 1, 16, 200, 255, 256, 3000, 5000] {
+        for key_len in [0, 1, 16, 200, 232, 233, 240, 255, 256, 3000, 5000] {
             let key: Vec<u8> = (0..key_len).map(|i| i as u8).collect();
             let mut e = Entry::new_str(slabs, &key, b"", 7);
             e.set_access(0x00ab_cdef);
@@ -991,7 +1137,10 @@ mod tests {
                         }
                     }
                     3 => {
-                        at = rng.below(1 << 50);
+                        at = match rng.below(3) {
+                            0 => rng.below(1 << 50),
+                            _ => EXPIRY_EPOCH_MS + rng.below(1 << 40),
+                        };
                         e.set_expire_at_ms(at, slabs);
                     }
                     4 => {
@@ -999,10 +1148,19 @@ mod tests {
                         e.set_expire_at_ms(at, slabs);
                     }
                     _ => {
-                        e.set_value(Value::Set(Box::default()), slabs);
-                        assert!(matches!(e.value(), ValueRef::Set(_)));
-                        model.clear();
-                        e.set_str(b"", slabs);
+                        let values = [
+                            Value::Set(SetValue::default()),
+                            Value::Hash(HashValue::default()),
+                            Value::Stream(Box::new(StreamValue::new())),
+                        ];
+                        for value in values {
+                            let ty = value.ty();
+                            e.set_value(value, slabs);
+                            assert_eq!((e.value().ty(), e.expire_at_ms()), (ty, at));
+                            assert!(e.take_owned().is_some());
+                        }
+                        model = vec![0; len % 40];
+                        e.set_str(&model, slabs);
                     }
                 }
                 assert_eq!(text(&e), model, "key of {key_len}, step {step}");

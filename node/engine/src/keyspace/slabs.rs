@@ -7,10 +7,12 @@
 //!  ┌──────┬──────┬──────┬ … ┬──────┬ never used yet ┐    all pieces of a page have one size
 //!  └──────┴──────┴──────┴ … ┴──────┴────────────────┘    a free piece's first two bytes: where the next free one is
 //!
-//!  Ref (40 bits)    page number (25) │ place in the page, in units of 2 bytes (15)
+//!  Ref (40 bits)    page number (24) │ place in the page (16)
+//!  directory word   the page's address │ size of its pieces − 1 (12)
 //! ```
 //!
-//! - Sizes are exact to 2 bytes up to 256 and to less than 1.6 % above, so that next to nothing is lost to rounding.
+//! - Sizes are exact up to [`EXACT_MAX`] and to less than 1.6 % above, so that next to nothing is lost to rounding, and a piece's size
+//!   tells the length of what is in it.
 //! - A reference takes 5 bytes. The directory of pages is one static array for the whole process, so that a reference can be followed
 //!   without knowing whose it is: one load that is nearly always in the first cache.
 //! - What is known of a page lies beside it, not in it: page headers would all fall on the same few cache lines.
@@ -31,12 +33,17 @@ use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap_anonymous, munmap};
 const PAGE: usize = 1 << 16;
 /// Pages there may be in a process: half a tebibyte of entries.
 const PAGES_MAX: usize = 1 << 23;
-const OFFSET_BITS: u32 = 15;
-const UNIT: usize = 2;
-const _: () = assert!(PAGE / UNIT == 1 << OFFSET_BITS);
+const OFFSET_BITS: u32 = 16;
+const _: () = assert!(PAGE == 1 << OFFSET_BITS && PAGES_MAX <= 1 << (40 - OFFSET_BITS));
 
 /// The longest piece.
 pub(crate) const PIECE_MAX: usize = 4096;
+/// Pieces of up to so many bytes are just as long as was asked for, but for those of one byte.
+pub(crate) const EXACT_MAX: usize = 256;
+
+/// The bits of a directory word that are not the address: pages begin where pages of the system do.
+const SIZE_BITS: usize = (1 << 12) - 1;
+const _: () = assert!(PIECE_MAX - 1 <= SIZE_BITS);
 
 /// Pages of a chunk.
 const CHUNK_PAGES: u32 = 16;
@@ -80,16 +87,26 @@ impl Ref {
         u64::from(u32::from_le_bytes([a, b, c, d])) | u64::from(e) << 32
     }
 
-    fn new(page: u32, unit: u16) -> Ref {
-        Ref::from_bits(u64::from(page) << OFFSET_BITS | u64::from(unit))
+    fn new(page: u32, offset: u16) -> Ref {
+        Ref::from_bits(u64::from(page) << OFFSET_BITS | u64::from(offset))
     }
 
     fn page(self) -> u32 {
         (self.bits() >> OFFSET_BITS) as u32
     }
 
-    fn unit(self) -> u16 {
-        (self.bits() & ((1 << OFFSET_BITS) - 1)) as u16
+    fn offset(self) -> u16 {
+        self.bits() as u16
+    }
+
+    /// The page's word in the directory.
+    ///
+    /// # Safety
+    /// As for [`address`](Self::address).
+    #[inline]
+    unsafe fn word(self) -> *mut u8 {
+        // SAFETY: the page number of a piece that lives is below PAGES_MAX.
+        unsafe { PAGES.get_unchecked(self.page() as usize) }.load(Ordering::Relaxed)
     }
 
     /// The address of the piece.
@@ -98,13 +115,21 @@ impl Ref {
     /// The piece must not have been freed, and the slabs that it is of must still live.
     #[inline]
     pub unsafe fn address(self) -> *mut u8 {
-        let bits = self.bits();
-        // SAFETY: the page number of a piece that lives is below PAGES_MAX, and the offset within its page.
+        // SAFETY: as the caller promises; the offset is within the page.
+        unsafe { page_of(self.word()).add(usize::from(self.offset())) }
+    }
+
+    /// The address of the piece, and its bytes.
+    ///
+    /// # Safety
+    /// As for [`address`](Self::address).
+    #[inline]
+    pub unsafe fn piece(self) -> (*mut u8, usize) {
+        // SAFETY: as in `address`.
         unsafe {
-            let page = PAGES
-                .get_unchecked((bits >> OFFSET_BITS) as usize)
-                .load(Ordering::Relaxed);
-            page.add((bits as usize & ((1 << OFFSET_BITS) - 1)) * UNIT)
+            let word = self.word();
+            let address = page_of(word).add(usize::from(self.offset()));
+            (address, (word.addr() & SIZE_BITS) + 1)
         }
     }
 }
@@ -122,17 +147,29 @@ pub(crate) fn prefetch(address: *const u8) {
     let _ = address;
 }
 
-/// Steps of sizes: up to `.0` bytes in steps of `.1`.
-const STEPS: [(usize, usize); 5] = [(256, 2), (512, 4), (1024, 8), (2048, 16), (PIECE_MAX, 32)];
-const CLASSES: usize = 128 + 64 * 4;
+/// The address of a page, of its directory word.
+#[inline]
+fn page_of(word: *mut u8) -> *mut u8 {
+    word.map_addr(|bits| bits & !SIZE_BITS)
+}
+
+/// Steps of sizes: up to `.0` bytes in steps of `.1`. A free piece holds two bytes: class 0 is the same as class 1.
+const STEPS: [(usize, usize); 5] = [
+    (EXACT_MAX, 1),
+    (512, 4),
+    (1024, 8),
+    (2048, 16),
+    (PIECE_MAX, 32),
+];
+const CLASSES: usize = EXACT_MAX + 64 * 4;
 
 #[inline]
 const fn class_of(bytes: usize) -> usize {
-    if bytes <= 256 {
-        return bytes.saturating_sub(1) / 2;
+    if bytes <= EXACT_MAX {
+        return if bytes > 2 { bytes - 1 } else { 1 };
     }
-    let mut class = 128;
-    let mut below = 256;
+    let mut class = EXACT_MAX;
+    let mut below = EXACT_MAX;
     let mut at = 1;
     while at < STEPS.len() {
         let (to, step) = STEPS[at];
@@ -166,7 +203,7 @@ const BYTES_OF: [u16; CLASSES] = {
     let mut class = 0;
     while class < CLASSES {
         all[class] = class_bytes(class) as u16;
-        assert!(class_of(all[class] as usize) == class);
+        assert!(class == 0 || class_of(all[class] as usize) == class);
         class += 1;
     }
     all
@@ -185,8 +222,8 @@ struct Page {
     live: u16,
     /// First free piece, or [`NO_PIECE`].
     free: u16,
-    /// First unit that has never been used.
-    fresh: u16,
+    /// The first byte that has never been used.
+    fresh: u32,
     /// Neighbours in the list of its class's pages with room.
     before: u32,
     after: u32,
@@ -261,18 +298,18 @@ impl Slabs {
         };
         let page = self.page(number);
         page.live += 1;
-        let unit = page.free;
-        let at = if unit != NO_PIECE {
-            let at = Ref::new(number, unit);
+        let free = page.free;
+        let at = if free != NO_PIECE {
+            let at = Ref::new(number, free);
             // SAFETY: a free piece of a page of ours, with the place of the next one in it.
             page.free = unsafe { at.address().cast::<u16>().read_unaligned() };
             at
         } else {
-            let at = Ref::new(number, page.fresh);
-            page.fresh += (size / UNIT) as u16;
+            let at = Ref::new(number, page.fresh as u16);
+            page.fresh += size as u32;
             at
         };
-        if page.free == NO_PIECE && usize::from(page.fresh) * UNIT + size > PAGE {
+        if page.free == NO_PIECE && page.fresh as usize + size > PAGE {
             self.unlink(number, class);
         }
         self.live_bytes += size;
@@ -291,12 +328,12 @@ impl Slabs {
         let number = piece.page();
         let page = self.page(number);
         debug_assert!(usize::from(page.class) == class && page.live > 0);
-        let was_full = page.free == NO_PIECE && usize::from(page.fresh) * UNIT + size > PAGE;
+        let was_full = page.free == NO_PIECE && page.fresh as usize + size > PAGE;
         // SAFETY: the caller gives the piece up; it is at least two bytes long.
         unsafe {
             piece.address().cast::<u16>().write_unaligned(page.free);
         }
-        page.free = piece.unit();
+        page.free = piece.offset();
         page.live -= 1;
         let empty = page.live == 0;
         if was_full {
@@ -306,6 +343,17 @@ impl Slabs {
             self.unlink(number, class);
             self.release(number);
         }
+    }
+
+    /// Whether a piece had better be moved to where [`alloc`](Self::alloc) would put another one of its size: most of its page is free, and
+    /// there is another page with room.
+    #[inline]
+    pub fn is_lonely(&mut self, piece: Ref) -> bool {
+        let number = piece.page();
+        let Page { class, live, .. } = *self.page(number);
+        let class = usize::from(class);
+        usize::from(live) * usize::from(BYTES_OF[class]) < PAGE / 8 * 7
+            && self.room[class] != number
     }
 
     #[cold]
@@ -323,6 +371,10 @@ impl Slabs {
             class: class as u16,
             ..NO_PAGE
         };
+        let place = &PAGES[number as usize];
+        let size = usize::from(BYTES_OF[class]);
+        let word = page_of(place.load(Ordering::Relaxed)).map_addr(|at| at | (size - 1));
+        place.store(word, Ordering::Relaxed);
         self.link(number, class);
         number
     }
@@ -380,7 +432,7 @@ impl Slabs {
 
     /// Gives the memory of an empty page back to the system.
     fn give_back(&mut self, number: u32) {
-        let memory = PAGES[number as usize].load(Ordering::Relaxed);
+        let memory = page_of(PAGES[number as usize].load(Ordering::Relaxed));
         // SAFETY: a page of ours without a piece in use. That the advice is not taken does no harm.
         let _ = unsafe { madvise(memory.cast::<c_void>(), PAGE, Advice::LinuxDontNeed) };
         self.pages -= 1;
@@ -421,7 +473,7 @@ impl Drop for Slabs {
     fn drop(&mut self) {
         for first in self.chunks.drain(..) {
             let pages = first as usize..(first + CHUNK_PAGES) as usize;
-            let memory = PAGES[pages.start].load(Ordering::Relaxed);
+            let memory = page_of(PAGES[pages.start].load(Ordering::Relaxed));
             for place in &PAGES[pages] {
                 place.store(std::ptr::null_mut(), Ordering::Relaxed);
             }
@@ -444,12 +496,13 @@ mod tests {
     fn classes_cover_all_sizes_closely() {
         for bytes in 1..=PIECE_MAX {
             let piece = piece_bytes(bytes);
+            assert!(piece >= bytes, "{bytes}: {piece}");
             assert!(
-                piece >= bytes && piece.is_multiple_of(UNIT),
+                bytes == 1 || piece == bytes || bytes > EXACT_MAX,
                 "{bytes}: {piece}"
             );
             assert!(
-                piece - bytes <= 1 || (piece - bytes) * 64 < bytes,
+                bytes == 1 || (piece - bytes) * 64 < bytes,
                 "{bytes}: {piece}"
             );
         }
@@ -473,7 +526,10 @@ mod tests {
                 let piece = slabs.alloc(bytes);
                 let mark = step as u8;
                 // SAFETY: a piece of that many bytes, ours.
-                unsafe { piece.address().write_bytes(mark, bytes) };
+                unsafe {
+                    piece.address().write_bytes(mark, bytes);
+                    assert_eq!(piece.piece().1, piece_bytes(bytes));
+                }
                 live.push((piece, bytes, mark));
                 bytes_live += piece_bytes(bytes);
             } else {

@@ -54,6 +54,9 @@ const GROW: usize = 2;
 /// A group shrinks when so much of its room is not used.
 const SLACK_MAX: usize = 8;
 
+/// Groups looked at with each split and merge, whether they lie alone in a page.
+const TIDIED: usize = 8;
+
 /// Bytes of a tag and a reference.
 const SLOT: usize = 1 + size_of::<Entry>();
 /// Entries that a group has room for at most. With a keyed hash of good quality groups stay below 100.
@@ -124,6 +127,8 @@ pub(crate) struct Table {
     due: Option<Box<DueTree>>,
     /// So many entries are on their way, and groups are made with room for their share; 0 when none are.
     expected: usize,
+    /// The group from which on [`tidy`](Self::tidy) goes on.
+    untidy: usize,
 }
 
 impl Default for Table {
@@ -136,6 +141,7 @@ impl Default for Table {
             volatile: 0,
             due: None,
             expected: 0,
+            untidy: 0,
         }
     }
 }
@@ -477,6 +483,24 @@ impl Table {
                 due.note(new, at);
             }
         }
+        self.tidy(slabs);
+    }
+
+    /// As a table grows, the sizes of its groups go up and down in waves, and leave pages behind of which little is in use: what is left there
+    /// moves to where there is more. This saves nearly a byte a key.
+    fn tidy(&mut self, slabs: &mut Slabs) {
+        for _ in 0..TIDIED.min(self.groups) {
+            self.untidy = if self.untidy + 1 < self.groups {
+                self.untidy + 1
+            } else {
+                0
+            };
+            let group = self.group(self.untidy);
+            if group.cap > 0 && slabs.is_lonely(group.at) {
+                let moved = place_again(group, slabs);
+                self.set_group(self.untidy, moved);
+            }
+        }
     }
 
     /// Gives up the last group; its content goes back to where it was split off.
@@ -507,6 +531,7 @@ impl Table {
         if last.is_multiple_of(SEGMENT) && whole > 1 {
             self.segments.pop();
         }
+        self.tidy(slabs);
     }
 
     /// Changes when a key expires, [`NEVER`] being no expiry. Returns what it was; `None` if there is no such key.
@@ -692,6 +717,18 @@ impl Table {
         }
         true
     }
+}
+
+/// Moves a group to other memory of the same size.
+fn place_again(group: Group, slabs: &mut Slabs) -> Group {
+    let bytes = group.cap * SLOT;
+    let at = slabs.alloc(bytes);
+    // SAFETY: both are pieces of that size, and different ones; the old one is not used after this.
+    unsafe {
+        std::ptr::copy_nonoverlapping(group.at.address(), at.address(), bytes);
+        slabs.free(group.at, bytes);
+    }
+    Group { at, ..group }
 }
 
 /// Moves a group to memory with room for `cap` entries, at least as many as it has.

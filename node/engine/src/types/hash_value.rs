@@ -5,6 +5,7 @@
 
 use super::limits::TypeLimits;
 use super::listpack::{Elem, Listpack, MAX_BYTES};
+use super::packed::PackedBox;
 use super::record_table::{self, Put, RecordTable};
 use crate::keyspace::entry::NEVER;
 use crate::rng::Rng;
@@ -21,7 +22,7 @@ pub enum HashValue {
     /// Small form: fields and values alternate, in the order in which they came.
     Pack(Listpack),
     /// Large form.
-    Table(Box<RecordTable>),
+    Table(PackedBox<RecordTable>),
 }
 
 /// What becomes of a field's expiry when the field is set.
@@ -89,7 +90,7 @@ impl HashValue {
         Ok(if small {
             HashValue::Pack(lp)
         } else {
-            HashValue::Table(Box::new(table))
+            HashValue::Table(PackedBox::new(table))
         })
     }
 
@@ -156,7 +157,7 @@ impl HashValue {
             while let (Some(f), Some(v)) = (it.next(), it.next()) {
                 table.put(f.bytes(&mut None), v.bytes(&mut None), NEVER);
             }
-            *self = HashValue::Table(Box::new(table));
+            *self = HashValue::Table(PackedBox::new(table));
         }
     }
 

@@ -1,6 +1,7 @@
 //! The commands of lists on one key. Those that move elements between keys or block are in `list_move_commands`.
 
-use super::list_value::{End, Quicklist};
+use super::list_value::End;
+use super::packed::PackedBox;
 use super::{ListValue, TypeLimits};
 use crate::spec::{Acl, Command, CommandSpec, Flags, Group, Key, KeySpec};
 use crate::{Call, CmdError, CmdResult, DONE, Engine, EventClass, args};
@@ -529,7 +530,7 @@ fn remove_indexes(list: &mut ListValue, indexes: &[usize], limits: &TypeLimits) 
     // In the same form; the caller shrinks it.
     let mut kept = match list {
         ListValue::Pack(_) => ListValue::new(),
-        ListValue::Quick(_) => ListValue::Quick(Quicklist::default()),
+        ListValue::Quick(_) => ListValue::Quick(PackedBox::default()),
     };
     for (i, e) in list.iter().enumerate() {
         if doomed.next_if_eq(&i).is_none() {

@@ -5,6 +5,7 @@
 
 use super::limits::TypeLimits;
 use super::listpack::{Elem, Listpack};
+use super::packed::{PackedBox, block_bytes};
 use std::collections::VecDeque;
 
 /// The two ends of a list.
@@ -115,7 +116,7 @@ pub enum ListValue {
     /// Small form.
     Pack(Listpack),
     /// Large form.
-    Quick(Quicklist),
+    Quick(PackedBox<Quicklist>),
 }
 
 impl Default for ListValue {
@@ -256,7 +257,7 @@ impl ListValue {
         for node in nodes {
             quick.append_node(node);
         }
-        let mut list = ListValue::Quick(quick);
+        let mut list = ListValue::Quick(PackedBox::new(quick));
         list.fit(limits);
         list
     }
@@ -266,7 +267,7 @@ impl ListValue {
         if let ListValue::Pack(lp) = self {
             let mut quick = Quicklist::default();
             quick.append_node(Node::Pack(std::mem::take(lp)));
-            *self = ListValue::Quick(quick);
+            *self = ListValue::Quick(PackedBox::new(quick));
         }
         if let ListValue::Quick(q) = self {
             q.append_node(node);
@@ -301,7 +302,7 @@ impl ListValue {
         {
             let mut quick = Quicklist::default();
             quick.append_node(Node::Pack(std::mem::take(lp)));
-            *self = ListValue::Quick(quick);
+            *self = ListValue::Quick(PackedBox::new(quick));
         }
     }
 
@@ -310,10 +311,11 @@ impl ListValue {
             return;
         };
         let limit = NodeLimit::of(limits);
+        let len = q.len;
         if q.nodes.len() == 1
             && let Some(Node::Pack(lp)) = q.nodes.front_mut()
             && lp.byte_len() <= limit.bytes / share
-            && q.len <= limit.count / share
+            && len <= limit.count / share
         {
             *self = ListValue::Pack(std::mem::take(lp));
         } else if q.nodes.is_empty() {
@@ -481,13 +483,15 @@ impl ListValue {
     /// Bytes of memory that the value takes, roughly.
     pub fn memory(&self) -> usize {
         match self {
-            ListValue::Pack(lp) => lp.byte_len() + 24,
+            ListValue::Pack(lp) => lp.memory(),
             ListValue::Quick(q) => {
                 let node = |n: &Node| match n {
-                    Node::Pack(lp) => lp.byte_len(),
-                    Node::Plain(s) => s.len(),
+                    Node::Pack(lp) => lp.memory(),
+                    Node::Plain(s) => block_bytes(s.len()),
                 };
-                q.nodes.iter().map(node).sum::<usize>() + q.nodes.len() * size_of::<Node>()
+                q.nodes.iter().map(node).sum::<usize>()
+                    + block_bytes(q.nodes.capacity() * size_of::<Node>())
+                    + block_bytes(size_of::<Quicklist>())
             }
         }
     }

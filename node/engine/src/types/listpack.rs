@@ -16,6 +16,7 @@
 //! Bytes from outside become a `Listpack` only through [`Listpack::from_bytes`], which checks every entry;
 //! all other functions rely on that.
 
+use super::packed::PackedBytes;
 use holdfast_resp::number::IntText;
 use holdfast_resp::{format_i64, parse_i64};
 
@@ -85,7 +86,7 @@ impl<'a> Elem<'a> {
 /// See the module's documentation.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Listpack {
-    buf: Vec<u8>,
+    buf: PackedBytes,
 }
 
 impl std::fmt::Debug for Listpack {
@@ -112,70 +113,130 @@ pub(super) fn backlen_size(len: usize) -> usize {
     }
 }
 
-pub(super) fn push_backlen(out: &mut Vec<u8>, len: usize) {
+/// The backlen of an entry of `len` bytes, in the first so many bytes.
+#[inline]
+fn backlen(len: usize) -> ([u8; 5], u8) {
     let n = backlen_size(len);
-    for i in (0..n).rev() {
+    let mut back = [0; 5];
+    for (i, byte) in back[..n].iter_mut().rev().enumerate() {
         let seven = ((len >> (7 * i)) & 127) as u8;
-        out.push(if i == n - 1 { seven } else { seven | 128 });
+        *byte = if i == n - 1 { seven } else { seven | 128 };
     }
+    (back, n as u8)
 }
 
-/// Appends an entry, backlen included.
-fn encode(out: &mut Vec<u8>, s: &[u8]) {
-    let start = out.len();
-    encode_value(out, s);
-    let len = out.len() - start;
-    push_backlen(out, len);
+pub(super) fn push_backlen(out: &mut Vec<u8>, len: usize) {
+    let (back, n) = backlen(len);
+    out.extend_from_slice(&back[..usize::from(n)]);
+}
+
+/// An entry in parts, to be copied to where it goes.
+struct Entry<'a> {
+    head: [u8; 9],
+    head_len: u8,
+    back_len: u8,
+    back: [u8; 5],
+    body: &'a [u8],
+}
+
+impl<'a> Entry<'a> {
+    #[inline]
+    fn of(s: &'a [u8]) -> Self {
+        let (head, head_len, body) = match parse_i64(s) {
+            Some(v) => {
+                let (head, len) = int_head(v);
+                (head, len, &s[..0])
+            }
+            None => {
+                let mut head = [0; 9];
+                let len = match s.len() {
+                    n @ 0..=63 => {
+                        head[0] = 0x80 | n as u8;
+                        1
+                    }
+                    n @ 64..=4095 => {
+                        head[..2].copy_from_slice(&[0xe0 | (n >> 8) as u8, n as u8]);
+                        2
+                    }
+                    n => {
+                        head[0] = 0xf0;
+                        head[1..5].copy_from_slice(&(n as u32).to_le_bytes());
+                        5
+                    }
+                };
+                (head, len, s)
+            }
+        };
+        let (back, back_len) = backlen(usize::from(head_len) + body.len());
+        Entry {
+            head,
+            head_len,
+            back_len,
+            back,
+            body,
+        }
+    }
+
+    #[inline]
+    fn head(&self) -> &[u8] {
+        &self.head[..usize::from(self.head_len)]
+    }
+
+    /// Encoding, data, backlen.
+    #[inline]
+    fn parts(&self) -> [&[u8]; 3] {
+        [
+            self.head(),
+            self.body,
+            &self.back[..usize::from(self.back_len)],
+        ]
+    }
+
+    /// Whether these bytes begin with the entry.
+    #[inline]
+    fn begins(&self, bytes: &[u8]) -> bool {
+        bytes
+            .strip_prefix(self.head())
+            .is_some_and(|rest| rest.starts_with(self.body))
+    }
 }
 
 /// Appends an entry without its backlen. Equal elements have equal bytes, and none is the beginning of another.
 pub(super) fn encode_value(out: &mut Vec<u8>, s: &[u8]) {
-    match parse_i64(s) {
-        Some(v) => encode_int(out, v),
-        None => {
-            match s.len() {
-                n @ 0..=63 => out.push(0x80 | n as u8),
-                n @ 64..=4095 => out.extend_from_slice(&[0xe0 | (n >> 8) as u8, n as u8]),
-                n => {
-                    out.push(0xf0);
-                    out.extend_from_slice(&(n as u32).to_le_bytes());
-                }
-            }
-            out.extend_from_slice(s);
-        }
-    }
+    let entry = Entry::of(s);
+    out.extend_from_slice(entry.head());
+    out.extend_from_slice(entry.body);
+}
+
+/// An integer's encoding, in the first so many bytes.
+#[inline]
+fn int_head(v: i64) -> ([u8; 9], u8) {
+    let mut head = [0; 9];
+    let kind = if (0..=127).contains(&v) {
+        head[0] = v as u8;
+        return (head, 1);
+    } else if (-4096..=4095).contains(&v) {
+        let u = (v & 0x1fff) as u16;
+        head[..2].copy_from_slice(&[0xc0 | (u >> 8) as u8, u as u8]);
+        return (head, 2);
+    } else if i16::try_from(v).is_ok() {
+        (0xf1, 3)
+    } else if (-8388608..=8388607).contains(&v) {
+        (0xf2, 4)
+    } else if i32::try_from(v).is_ok() {
+        (0xf3, 5)
+    } else {
+        (0xf4, 9)
+    };
+    head[0] = kind.0;
+    // What is behind the integer's width is not looked at.
+    head[1..].copy_from_slice(&v.to_le_bytes());
+    (head, kind.1)
 }
 
 pub(super) fn encode_int(out: &mut Vec<u8>, v: i64) {
-    let le = v.to_le_bytes();
-    if (0..=127).contains(&v) {
-        out.push(v as u8);
-    } else if (-4096..=4095).contains(&v) {
-        let u = (v & 0x1fff) as u16;
-        out.extend_from_slice(&[0xc0 | (u >> 8) as u8, u as u8]);
-    } else if i16::try_from(v).is_ok() {
-        out.push(0xf1);
-        out.extend_from_slice(&le[..2]);
-    } else if (-8388608..=8388607).contains(&v) {
-        out.push(0xf2);
-        out.extend_from_slice(&le[..3]);
-    } else if i32::try_from(v).is_ok() {
-        out.push(0xf3);
-        out.extend_from_slice(&le[..4]);
-    } else {
-        out.push(0xf4);
-        out.extend_from_slice(&le);
-    }
-}
-
-/// Bytes that `s` takes as an entry (an upper bound: integers take less).
-pub fn entry_size_max(s: &[u8]) -> usize {
-    let head = match s.len() {
-        0..=63 => 1,
-        64..=4095 => 2,
-        _ => 5,
-    };
-    head + s.len() + backlen_size(head + s.len())
+    let (head, len) = int_head(v);
+    out.extend_from_slice(&head[..usize::from(len)]);
 }
 
 /// Reads the entry at the start of `b`: the element and the length without the backlen.
@@ -217,20 +278,11 @@ pub(super) fn decode(b: &[u8]) -> Option<(Elem<'_>, usize)> {
     }
 }
 
-/// What an allocator gives for so many bytes: multiples of 16 up to 128, then four sizes between one power of two and the next.
-pub(super) fn size_class(bytes: usize) -> usize {
-    let step = match bytes {
-        0..=128 => 16,
-        _ => (bytes - 1).next_power_of_two() / 8,
-    };
-    bytes.next_multiple_of(step)
-}
-
 impl Listpack {
     /// An empty listpack.
     pub fn new() -> Self {
-        let mut buf = Vec::with_capacity(16);
-        buf.extend_from_slice(&[7, 0, 0, 0, 0, 0, END]);
+        let mut buf = PackedBytes::default();
+        buf.splice(0, 0, &[&[7, 0, 0, 0, 0, 0, END]]);
         Listpack { buf }
     }
 
@@ -269,7 +321,7 @@ impl Listpack {
         if said != UNKNOWN && usize::from(said) != count {
             return Err("listpack element count mismatch");
         }
-        let mut lp = Listpack { buf };
+        let mut lp = Listpack { buf: buf.into() };
         lp.set_count(count);
         if !canonical {
             // Another writer's choice of encodings; here equal elements have equal bytes.
@@ -391,11 +443,10 @@ impl Listpack {
 
     /// Position of the first element equal to `s`, looking at every `stride`-th element from `from` on.
     pub fn find(&self, s: &[u8], from: Option<usize>, stride: usize) -> Option<usize> {
-        let mut needle = Vec::with_capacity(entry_size_max(s).max(10));
-        encode_value(&mut needle, s);
+        let needle = Entry::of(s);
         let (mut at, end) = (from?, self.end());
         while at < end {
-            if self.buf[at..].starts_with(&needle) {
+            if needle.begins(&self.buf[at..]) {
                 return Some(at);
             }
             for _ in 0..stride {
@@ -424,46 +475,22 @@ impl Listpack {
         }
     }
 
-    /// Room for so many more bytes: as much as an allocator would give anyway, rather than twice as much.
-    fn reserve(&mut self, more: usize) {
-        let len = self.buf.len();
-        if self.buf.capacity() - len < more {
-            self.buf.reserve_exact(size_class(len + more) - len);
-        }
-    }
-
     /// Inserts `s` before the position `at` (which may be [`Listpack::end`]); the new element is at `at`.
     pub fn insert(&mut self, at: usize, s: &[u8]) {
-        self.reserve(entry_size_max(s).max(10));
-        if at == self.end() {
-            self.buf.pop();
-            encode(&mut self.buf, s);
-            self.buf.push(END);
-        } else {
-            let mut entry = Vec::with_capacity(entry_size_max(s).max(10));
-            encode(&mut entry, s);
-            self.buf.splice(at..at, entry);
-        }
+        self.buf.splice(at, 0, &Entry::of(s).parts());
         self.fix_header(1);
     }
 
     /// Appends `a` and `b`.
     pub fn push_pair(&mut self, a: &[u8], b: &[u8]) {
-        self.reserve((entry_size_max(a) + entry_size_max(b)).max(20));
-        self.buf.pop();
-        encode(&mut self.buf, a);
-        encode(&mut self.buf, b);
-        self.buf.push(END);
-        self.fix_header(2);
+        self.insert_pair(self.end(), a, b);
     }
 
     /// Inserts `a` and `b` before the position `at` (which may be [`Listpack::end`]); `a` is then at `at`.
     pub fn insert_pair(&mut self, at: usize, a: &[u8], b: &[u8]) {
-        let mut entries = Vec::with_capacity((entry_size_max(a) + entry_size_max(b)).max(20));
-        encode(&mut entries, a);
-        encode(&mut entries, b);
-        self.reserve(entries.len());
-        self.buf.splice(at..at, entries);
+        let (a, b) = (Entry::of(a), Entry::of(b));
+        let ([x, y, z], [u, v, w]) = (a.parts(), b.parts());
+        self.buf.splice(at, 0, &[x, y, z, u, v, w]);
         self.fix_header(2);
     }
 
@@ -479,16 +506,9 @@ impl Listpack {
 
     /// Replaces the element at `at`; the position stays valid.
     pub fn replace(&mut self, at: usize, s: &[u8]) {
-        let mut entry = Vec::with_capacity(entry_size_max(s).max(10));
-        encode(&mut entry, s);
-        let end = at + self.entry_len(at);
-        if entry.len() == end - at {
-            self.buf[at..end].copy_from_slice(&entry);
-        } else {
-            self.reserve(entry.len().saturating_sub(end - at));
-            self.buf.splice(at..end, entry);
-            self.fix_header(0);
-        }
+        let old = self.entry_len(at);
+        self.buf.splice(at, old, &Entry::of(s).parts());
+        self.fix_header(0);
     }
 
     /// Removes `n` elements from the position `at` on; the element behind them is then at `at`.
@@ -498,11 +518,8 @@ impl Listpack {
             end += self.entry_len(end);
             removed += 1;
         }
-        self.buf.drain(at..end);
+        self.buf.splice(at, end - at, &[]);
         self.fix_header(-(removed as isize));
-        if self.buf.capacity() > 2 * self.buf.len() + 32 {
-            self.buf.shrink_to(size_class(self.buf.len()));
-        }
     }
 
     /// Removes `n` elements from `index` on.
@@ -518,23 +535,20 @@ impl Listpack {
     /// Cuts the elements from the position `at` on into a listpack of their own.
     pub fn split_off(&mut self, at: usize) -> Listpack {
         let count = self.iter_from(Some(at)).count();
-        let mut tail = Vec::with_capacity(HEADER + self.buf.len() - at);
-        tail.extend_from_slice(&[0; HEADER]);
-        tail.extend_from_slice(&self.buf[at..]);
-        let mut tail = Listpack { buf: tail };
+        let mut buf = PackedBytes::default();
+        buf.splice(0, 0, &[&[0; HEADER], &self.buf[at..]]);
+        let mut tail = Listpack { buf };
         tail.fix_header(count as isize);
-        self.buf.truncate(at);
-        self.buf.push(END);
+        self.buf.splice(at, self.end() - at, &[]);
         self.fix_header(-(count as isize));
         tail
     }
 
     /// Appends all elements of `other`.
     pub fn append(&mut self, other: &Listpack) {
-        let more = other.len();
-        self.buf.pop();
-        self.buf.extend_from_slice(&other.buf[HEADER..]);
-        self.fix_header(more as isize);
+        let elements = &other.buf[HEADER..other.end()];
+        self.buf.splice(self.end(), 0, &[elements]);
+        self.fix_header(other.len() as isize);
     }
 
     /// All elements in order.
@@ -552,7 +566,7 @@ impl Listpack {
 
     /// Bytes of memory that the elements take.
     pub fn memory(&self) -> usize {
-        size_class(self.buf.len())
+        self.buf.memory()
     }
 
     /// Gives back memory that was kept for growth.

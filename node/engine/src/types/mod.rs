@@ -19,6 +19,7 @@ pub mod list_commands;
 pub mod list_move_commands;
 pub mod list_value;
 pub mod listpack;
+pub mod packed;
 pub mod record_segment;
 pub mod record_table;
 pub mod set_commands;

@@ -3,7 +3,7 @@
 //! The bytes are those of Valkey's intset, so that an RDB file carries them as they lie in memory:
 //! `| width in bytes: u32 LE | count: u32 LE | integers, little-endian, ascending |`.
 
-use super::listpack::size_class;
+use super::packed::PackedBytes;
 
 /// Bytes of the header.
 const HEADER: usize = 8;
@@ -11,14 +11,14 @@ const HEADER: usize = 8;
 /// See the module's documentation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IntSet {
-    buf: Vec<u8>,
+    buf: PackedBytes,
 }
 
 impl Default for IntSet {
     fn default() -> Self {
-        IntSet {
-            buf: vec![2, 0, 0, 0, 0, 0, 0, 0],
-        }
+        let mut buf = PackedBytes::default();
+        buf.splice(0, 0, &[&[2, 0, 0, 0, 0, 0, 0, 0]]);
+        IntSet { buf }
     }
 }
 
@@ -38,7 +38,7 @@ impl IntSet {
         if buf.len() < HEADER {
             return Err("intset too short");
         }
-        let set = IntSet { buf };
+        let set = IntSet { buf: buf.into() };
         if !matches!(set.buf[..4], [2 | 4 | 8, 0, 0, 0]) {
             return Err("intset of unknown width");
         }
@@ -63,15 +63,7 @@ impl IntSet {
 
     /// Bytes of memory that the members take.
     pub fn memory(&self) -> usize {
-        size_class(self.buf.len())
-    }
-
-    /// Room for so many more bytes: as much as an allocator would give anyway.
-    fn reserve(&mut self, more: usize) {
-        let len = self.buf.len();
-        if self.buf.capacity() - len < more {
-            self.buf.reserve_exact(size_class(len + more) - len);
-        }
+        self.buf.memory()
     }
 
     fn width(&self) -> usize {
@@ -135,19 +127,16 @@ impl IntSet {
         };
         let w = width_of(v);
         if w > self.width() {
-            let all: Vec<i64> = self.iter().collect();
-            self.buf.truncate(HEADER);
-            self.buf[0] = w as u8;
-            self.reserve(all.len() * w);
-            for old in all {
-                self.buf.extend_from_slice(&old.to_le_bytes()[..w]);
+            let mut wider = Vec::with_capacity(self.len() * w);
+            for old in self.iter() {
+                wider.extend_from_slice(&old.to_le_bytes()[..w]);
             }
+            self.buf[0] = w as u8;
+            self.buf.splice(HEADER, self.buf.len() - HEADER, &[&wider]);
         }
         let w = self.width();
-        let pos = HEADER + at * w;
-        self.reserve(w);
         self.buf
-            .splice(pos..pos, v.to_le_bytes()[..w].iter().copied());
+            .splice(HEADER + at * w, 0, &[&v.to_le_bytes()[..w]]);
         self.fix_count();
         true
     }
@@ -158,8 +147,7 @@ impl IntSet {
             return false;
         };
         let w = self.width();
-        let pos = HEADER + at * w;
-        self.buf.drain(pos..pos + w);
+        self.buf.splice(HEADER + at * w, w, &[]);
         self.fix_count();
         true
     }

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use super::limits::TypeLimits;
 use super::listpack::{Elem, Listpack, MAX_BYTES, format_int};
+use super::packed::PackedBox;
 use super::record_table::{self, Put, RecordTable};
 use super::set_ints::IntSet;
 use crate::args;
@@ -22,7 +23,7 @@ pub enum SetValue {
     /// Small form, in the order in which members came.
     Pack(Listpack),
     /// Large form.
-    Table(Box<RecordTable>),
+    Table(PackedBox<RecordTable>),
 }
 
 impl SetValue {
@@ -43,7 +44,7 @@ impl SetValue {
     }
 
     fn table_of(capacity: usize) -> Self {
-        SetValue::Table(Box::new(RecordTable::with_capacity(capacity)))
+        SetValue::Table(PackedBox::new(RecordTable::with_capacity(capacity)))
     }
 
     /// A set from an intset that came from outside.
@@ -110,7 +111,7 @@ impl SetValue {
         for m in self.iter() {
             table.put(m.bytes(&mut None), b"", NEVER);
         }
-        *self = SetValue::Table(Box::new(table));
+        *self = SetValue::Table(PackedBox::new(table));
     }
 
     /// Takes the large form now if about `hint` members are to come.

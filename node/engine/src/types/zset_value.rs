@@ -7,6 +7,7 @@
 
 use super::limits::TypeLimits;
 use super::listpack::{Elem, Listpack, MAX_BYTES};
+use super::packed::PackedBox;
 use super::zset_members::Members;
 use super::zset_tree::{Key, Tree};
 use holdfast_resp::format_double;
@@ -28,7 +29,7 @@ pub enum ZsetValue {
     /// Small form.
     Pack(Listpack),
     /// Large form.
-    Ordered(Box<Ordered>),
+    Ordered(PackedBox<Ordered>),
 }
 
 /// What [`ZsetValue::insert`] did.
@@ -163,7 +164,7 @@ impl ZsetValue {
         if members <= limits.zset_entries && longest <= limits.zset_value {
             Self::new()
         } else {
-            ZsetValue::Ordered(Box::default())
+            ZsetValue::Ordered(PackedBox::default())
         }
     }
 
@@ -191,7 +192,7 @@ impl ZsetValue {
             all.add(&member, score);
             last = Some((score, member));
         }
-        let all = ZsetValue::Ordered(Box::new(all));
+        let all = ZsetValue::Ordered(PackedBox::new(all));
         Ok(match (small, sorted) {
             (true, true) => ZsetValue::Pack(lp),
             (true, false) => {
@@ -246,7 +247,7 @@ impl ZsetValue {
             for (m, s) in self.iter() {
                 all.add(m.bytes(&mut None), s);
             }
-            *self = ZsetValue::Ordered(Box::new(all));
+            *self = ZsetValue::Ordered(PackedBox::new(all));
         }
     }
 
