@@ -96,7 +96,9 @@ impl World {
         let id = self.pair.begin();
         let before = self.pair.engine.digest();
         while self.pair.step(id) {
-            self.step();
+            for _ in 0..8 {
+                self.step();
+            }
         }
         let file = self.pair.finish(id);
         assert_eq!(self.pair.load(&file, 77).digest(), before);

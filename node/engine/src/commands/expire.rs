@@ -141,23 +141,26 @@ fn pexpireat(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
     expire_at(engine, call, 0, false)
 }
 
+/// What `TTL` and its kin answer of something that expires then.
+pub(crate) fn time_left(call: &Call<'_>, at_ms: u64, seconds: bool, absolute: bool) -> i64 {
+    let ms = if absolute {
+        at_ms
+    } else {
+        at_ms.saturating_sub(call.now_ms)
+    };
+    (if seconds {
+        ms.saturating_add(500) / 1000
+    } else {
+        ms
+    }) as i64
+}
+
 /// `TTL` and its kin.
 fn reply_ttl(engine: &mut Engine, call: &mut Call<'_>, seconds: bool, absolute: bool) -> CmdResult {
     let answer = match engine.asked(call, call.arg(1)).map(|e| e.expiry()) {
         None => -2,
         Some(None) => -1,
-        Some(Some(at)) => {
-            let ms = if absolute {
-                at
-            } else {
-                at.saturating_sub(call.now_ms)
-            };
-            if seconds {
-                (ms.saturating_add(500) / 1000) as i64
-            } else {
-                ms as i64
-            }
-        }
+        Some(Some(at)) => time_left(call, at, seconds, absolute),
     };
     call.reply_int(answer);
     DONE

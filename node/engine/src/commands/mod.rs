@@ -26,6 +26,7 @@ pub(crate) const TABLES: &[&[Command]] = &[
     types::bitfield_commands::COMMANDS,
     types::hll_commands::COMMANDS,
     types::geo_commands::COMMANDS,
+    types::geo_search_commands::COMMANDS,
     types::hash_commands::COMMANDS,
     types::hash_expiry_commands::COMMANDS,
     types::hash_set_ex_commands::COMMANDS,

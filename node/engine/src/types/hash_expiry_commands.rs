@@ -3,7 +3,7 @@
 use super::HashValue;
 use super::hash_commands::{WRONG_NUMFIELDS, fields_at, fields_now, names_expired, note_if};
 use super::hash_value::NO_EXPIRY;
-use crate::commands::expire::{ExpireIf, expire_options, has_passed};
+use crate::commands::expire::{ExpireIf, expire_options, has_passed, time_left};
 use crate::events::EventClass;
 use crate::spec::{Acl, Command, CommandSpec, Flags, Group, Key, KeySpec};
 use crate::{Call, CmdError, CmdResult, DONE, Engine};
@@ -326,18 +326,7 @@ fn reply_ttl(engine: &mut Engine, call: &mut Call<'_>, seconds: bool, absolute: 
         let answer = match hash.and_then(|hash| hash.expiry(field, now)) {
             None => ABSENT,
             Some(NO_EXPIRY) => NONE,
-            Some(at) => {
-                let ms = if absolute {
-                    at
-                } else {
-                    at.saturating_sub(call.now_ms)
-                };
-                (if seconds {
-                    ms.saturating_add(500) / 1000
-                } else {
-                    ms
-                }) as i64
-            }
+            Some(at) => time_left(call, at, seconds, absolute),
         };
         call.reply_int(answer);
     }

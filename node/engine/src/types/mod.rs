@@ -7,6 +7,7 @@ pub mod chunked;
 mod data_type;
 pub mod geo;
 pub mod geo_commands;
+pub mod geo_search_commands;
 pub mod hash_commands;
 pub mod hash_expiry_commands;
 pub mod hash_set_ex_commands;
