@@ -3,6 +3,10 @@
 //! A row says what the directive is called, what it takes, what it is by default and whether this
 //! server acts on it. What is known but not acted on is accepted, and said once in the log.
 
+use Kind::{
+    Bool, Enum, EventClasses, Flags, MemoryOrPercent, Octal, OutputLimits, Save, Str, Words,
+};
+
 /// What values a directive takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
@@ -75,38 +79,34 @@ pub const PROTECTED: u8 = 8;
 /// Takes several words.
 pub const MULTI: u8 = 16;
 
-const fn acts(
-    name: &'static str,
-    alias: &'static str,
-    kind: Kind,
-    default: &'static str,
-    flags: u8,
-) -> Directive {
-    Directive {
-        name,
-        alias,
-        kind,
-        default,
-        flags,
-        acts: true,
-    }
+const MAX: i64 = i64::MAX;
+// The simulator's logs are small, to be cut often.
+const RAFT_LOG_MIN: i64 = if cfg!(madsim) { 16384 } else { 1048576 };
+const RAFT_SEGMENT_MIN: i64 = if cfg!(madsim) { 4096 } else { 65536 };
+
+const fn int(min: i64, max: i64) -> Kind {
+    Kind::Int { min, max }
 }
 
-const fn known(
-    name: &'static str,
-    alias: &'static str,
-    kind: Kind,
-    default: &'static str,
-    flags: u8,
-) -> Directive {
-    Directive {
-        name,
-        alias,
-        kind,
-        default,
-        flags,
-        acts: false,
-    }
+const fn memory(min: i64, max: i64) -> Kind {
+    Kind::Memory { min, max }
+}
+
+/// Rows of the table: whether this server `acts` on a directive or it is only `known`, its name `or` another, what it takes, its
+/// default, and its flags if it has any.
+macro_rules! directives {
+    ($($acts:ident $name:literal $(or $alias:literal)? : $kind:expr => $default:expr $(, $flags:expr)?;)*) => {
+        &[$(Directive {
+            name: $name,
+            alias: concat!($($alias)?),
+            kind: $kind,
+            default: $default,
+            flags: NONE $(| $flags)?,
+            acts: directives!(@ $acts),
+        }),*]
+    };
+    (@ acts) => { true };
+    (@ known) => { false };
 }
 
 /// Directives that old configuration files still hold and that have no meaning any more.
@@ -121,1287 +121,239 @@ pub const DEPRECATED: &[&str] = &[
 ];
 
 /// The directives, sorted by name.
-pub const DIRECTIVES: &[Directive] = &[
-    known(
-        "acl-pubsub-default",
-        "",
-        Kind::Enum(&["allchannels", "resetchannels"]),
-        "resetchannels",
-        NONE,
-    ),
-    known("aclfile", "", Kind::Str, "", IMMUTABLE),
-    known(
-        "acllog-max-len",
-        "",
-        Kind::Int {
-            min: 0,
-            max: i64::MAX,
-        },
-        "128",
-        NONE,
-    ),
-    known(
-        "active-defrag-cycle-max",
-        "",
-        Kind::Int { min: 1, max: 99 },
-        "25",
-        NONE,
-    ),
-    known(
-        "active-defrag-cycle-min",
-        "",
-        Kind::Int { min: 1, max: 99 },
-        "1",
-        NONE,
-    ),
-    known(
-        "active-defrag-cycle-us",
-        "",
-        Kind::Int {
-            min: 0,
-            max: 100000,
-        },
-        "500",
-        NONE,
-    ),
-    known(
-        "active-defrag-ignore-bytes",
-        "",
-        Kind::Memory {
-            min: 1,
-            max: i64::MAX,
-        },
-        "104857600",
-        NONE,
-    ),
-    known(
-        "active-defrag-max-scan-fields",
-        "",
-        Kind::Int {
-            min: 1,
-            max: i64::MAX,
-        },
-        "1000",
-        NONE,
-    ),
-    known(
-        "active-defrag-threshold-lower",
-        "",
-        Kind::Int { min: 0, max: 1000 },
-        "10",
-        NONE,
-    ),
-    known(
-        "active-defrag-threshold-upper",
-        "",
-        Kind::Int { min: 0, max: 1000 },
-        "100",
-        NONE,
-    ),
-    acts(
-        "active-expire-effort",
-        "",
-        Kind::Int { min: 1, max: 10 },
-        "1",
-        NONE,
-    ),
-    known("activedefrag", "", Kind::Bool, "no", NONE),
-    known("activerehashing", "", Kind::Bool, "yes", NONE),
-    known("always-show-logo", "", Kind::Bool, "no", IMMUTABLE),
-    known("aof-disable-auto-gc", "", Kind::Bool, "no", HIDDEN),
-    known("aof-load-truncated", "", Kind::Bool, "yes", NONE),
-    known(
-        "aof-rewrite-cpulist",
-        "aof_rewrite_cpulist",
-        Kind::Str,
-        "",
-        IMMUTABLE,
-    ),
-    known("aof-rewrite-incremental-fsync", "", Kind::Bool, "yes", NONE),
-    known("aof-timestamp-enabled", "", Kind::Bool, "no", NONE),
-    known("aof-use-rdb-preamble", "", Kind::Bool, "yes", NONE),
-    known("appenddirname", "", Kind::Str, "appendonlydir", IMMUTABLE),
-    known("appendfilename", "", Kind::Str, "appendonly.aof", IMMUTABLE),
-    known(
-        "appendfsync",
-        "",
-        Kind::Enum(&["everysec", "always", "no"]),
-        "everysec",
-        NONE,
-    ),
-    known("appendonly", "", Kind::Bool, "no", NONE),
-    known(
-        "auto-aof-rewrite-min-size",
-        "",
-        Kind::Memory {
-            min: 0,
-            max: i64::MAX,
-        },
-        "67108864",
-        NONE,
-    ),
-    known(
-        "auto-aof-rewrite-percentage",
-        "",
-        Kind::Int {
-            min: 0,
-            max: 2147483647,
-        },
-        "100",
-        NONE,
-    ),
-    acts("availability-zone", "", Kind::Str, "", NONE),
-    known("bgsave-cpulist", "bgsave_cpulist", Kind::Str, "", IMMUTABLE),
-    acts("bind", "", Kind::Words, "* -::*", MULTI),
-    known("bind-source-addr", "", Kind::Str, "", NONE),
-    known("bio-cpulist", "bio_cpulist", Kind::Str, "", IMMUTABLE),
-    known(
-        "busy-reply-threshold",
-        "lua-time-limit",
-        Kind::Int {
-            min: 0,
-            max: i64::MAX,
-        },
-        "5000",
-        NONE,
-    ),
-    acts(
-        "client-output-buffer-limit",
-        "",
-        Kind::OutputLimits,
-        "normal 0 0 0 slave 268435456 67108864 60 pubsub 33554432 8388608 60",
-        MULTI,
-    ),
-    acts(
-        "client-query-buffer-limit",
-        "",
-        Kind::Memory {
-            min: 1048576,
-            max: i64::MAX,
-        },
-        "1073741824",
-        NONE,
-    ),
-    acts(
-        "cluster-allow-pubsubshard-when-down",
-        "",
-        Kind::Bool,
-        "yes",
-        NONE,
-    ),
-    acts("cluster-allow-reads-when-down", "", Kind::Bool, "no", NONE),
-    known(
-        "cluster-allow-replica-migration",
-        "",
-        Kind::Bool,
-        "yes",
-        NONE,
-    ),
-    acts(
-        "cluster-announce-bus-port",
-        "",
-        Kind::Int { min: 0, max: 65535 },
-        "0",
-        NONE,
-    ),
-    known("cluster-announce-client-ipv4", "", Kind::Str, "", NONE),
-    known("cluster-announce-client-ipv6", "", Kind::Str, "", NONE),
-    known(
-        "cluster-announce-client-port",
-        "",
-        Kind::Int { min: 0, max: 65535 },
-        "0",
-        NONE,
-    ),
-    known(
-        "cluster-announce-client-tls-port",
-        "",
-        Kind::Int { min: 0, max: 65535 },
-        "0",
-        NONE,
-    ),
-    acts("cluster-announce-hostname", "", Kind::Str, "", NONE),
-    acts("cluster-announce-human-nodename", "", Kind::Str, "", NONE),
-    acts("cluster-announce-ip", "", Kind::Str, "", NONE),
-    acts(
-        "cluster-announce-port",
-        "",
-        Kind::Int { min: 0, max: 65535 },
-        "0",
-        NONE,
-    ),
-    known(
-        "cluster-announce-tls-port",
-        "",
-        Kind::Int { min: 0, max: 65535 },
-        "0",
-        NONE,
-    ),
-    acts(
-        "cluster-blacklist-ttl",
-        "",
-        Kind::Int {
-            min: 0,
-            max: i64::MAX,
-        },
-        "60",
-        NONE,
-    ),
-    acts(
-        "cluster-config-file",
-        "",
-        Kind::Str,
-        "nodes.conf",
-        IMMUTABLE,
-    ),
-    known(
-        "cluster-config-save-behavior",
-        "",
-        Kind::Enum(&["sync", "best-effort"]),
-        "sync",
-        NONE,
-    ),
-    acts(
-        "cluster-databases",
-        "",
-        Kind::Int {
-            min: 1,
-            max: 2147483647,
-        },
-        "1",
-        IMMUTABLE,
-    ),
-    acts("cluster-enabled", "", Kind::Bool, "no", IMMUTABLE),
-    acts(
-        "cluster-link-sendbuf-limit",
-        "",
-        Kind::Memory {
-            min: 0,
-            max: i64::MAX,
-        },
-        "0",
-        NONE,
-    ),
-    acts(
-        "cluster-manual-failover-timeout",
-        "",
-        Kind::Int {
-            min: 1,
-            max: 2147483647,
-        },
-        "5000",
-        NONE,
-    ),
-    known(
-        "cluster-message-gossip-perc",
-        "",
-        Kind::Int { min: 1, max: 100 },
-        "10",
-        HIDDEN,
-    ),
-    known(
-        "cluster-migration-barrier",
-        "",
-        Kind::Int {
-            min: 0,
-            max: 2147483647,
-        },
-        "1",
-        NONE,
-    ),
-    acts(
-        "cluster-node-timeout",
-        "",
-        Kind::Int {
-            min: 0,
-            max: i64::MAX,
-        },
-        "15000",
-        NONE,
-    ),
-    known(
-        "cluster-ping-interval",
-        "",
-        Kind::Int {
-            min: 0,
-            max: i64::MAX,
-        },
-        "0",
-        HIDDEN,
-    ),
-    acts(
-        "cluster-port",
-        "",
-        Kind::Int { min: 0, max: 65535 },
-        "0",
-        IMMUTABLE,
-    ),
-    acts(
-        "cluster-preferred-endpoint-type",
-        "",
-        Kind::Enum(&["ip", "hostname", "unknown-endpoint"]),
-        "ip",
-        NONE,
-    ),
-    acts(
-        "cluster-replica-no-failover",
-        "cluster-slave-no-failover",
-        Kind::Bool,
-        "no",
-        NONE,
-    ),
-    known(
-        "cluster-replica-validity-factor",
-        "cluster-slave-validity-factor",
-        Kind::Int {
-            min: 0,
-            max: 2147483647,
-        },
-        "10",
-        NONE,
-    ),
-    acts("cluster-require-full-coverage", "", Kind::Bool, "yes", NONE),
-    acts(
-        "cluster-slot-migration-log-max-len",
-        "",
-        Kind::Int {
-            min: 0,
-            max: i64::MAX,
-        },
-        "1000",
-        NONE,
-    ),
-    known("cluster-slot-stats-enabled", "", Kind::Bool, "no", NONE),
-    known(
-        "commandlog-execution-slower-than",
-        "slowlog-log-slower-than",
-        Kind::Int {
-            min: -1,
-            max: i64::MAX,
-        },
-        "10000",
-        NONE,
-    ),
-    known(
-        "commandlog-large-reply-max-len",
-        "",
-        Kind::Int {
-            min: 0,
-            max: i64::MAX,
-        },
-        "128",
-        NONE,
-    ),
-    known(
-        "commandlog-large-request-max-len",
-        "",
-        Kind::Int {
-            min: 0,
-            max: i64::MAX,
-        },
-        "128",
-        NONE,
-    ),
-    known(
-        "commandlog-reply-larger-than",
-        "",
-        Kind::Int {
-            min: -1,
-            max: i64::MAX,
-        },
-        "1048576",
-        NONE,
-    ),
-    known(
-        "commandlog-request-larger-than",
-        "",
-        Kind::Int {
-            min: -1,
-            max: i64::MAX,
-        },
-        "1048576",
-        NONE,
-    ),
-    known(
-        "commandlog-slow-execution-max-len",
-        "slowlog-max-len",
-        Kind::Int {
-            min: 0,
-            max: i64::MAX,
-        },
-        "128",
-        NONE,
-    ),
-    known("crash-log-enabled", "", Kind::Bool, "yes", NONE),
-    known("crash-memcheck-enabled", "", Kind::Bool, "yes", NONE),
-    known("daemonize", "", Kind::Bool, "no", IMMUTABLE),
-    acts(
-        "databases",
-        "",
-        Kind::Int {
-            min: 1,
-            max: 2147483647,
-        },
-        "16",
-        IMMUTABLE,
-    ),
-    acts("dbfilename", "", Kind::Str, "dump.rdb", PROTECTED),
-    known("debug-context", "", Kind::Str, "", HIDDEN),
-    acts("dir", "", Kind::Str, "", PROTECTED),
-    acts("disable-thp", "", Kind::Bool, "yes", IMMUTABLE),
-    known(
-        "dual-channel-replication-enabled",
-        "",
-        Kind::Bool,
-        "no",
-        NONE,
-    ),
-    acts(
-        "durability",
-        "",
-        Kind::Enum(&["async", "quorum"]),
-        "async",
-        IMMUTABLE,
-    ),
-    acts(
-        "durability-timeout",
-        "",
-        Kind::Int {
-            min: 1,
-            max: 3600000,
-        },
-        "5000",
-        NONE,
-    ),
-    known(
-        "enable-debug-assert",
-        "",
-        Kind::Bool,
-        "no",
-        IMMUTABLE | HIDDEN,
-    ),
-    acts(
-        "enable-debug-command",
-        "",
-        Kind::Enum(&["no", "yes", "local"]),
-        "no",
-        IMMUTABLE,
-    ),
-    known(
-        "enable-module-command",
-        "",
-        Kind::Enum(&["no", "yes", "local"]),
-        "no",
-        IMMUTABLE,
-    ),
-    acts(
-        "enable-protected-configs",
-        "",
-        Kind::Enum(&["no", "yes", "local"]),
-        "no",
-        IMMUTABLE,
-    ),
-    acts("extended-redis-compatibility", "", Kind::Bool, "no", NONE),
-    acts(
-        "hash-max-listpack-entries",
-        "hash-max-ziplist-entries",
-        Kind::Int {
-            min: 0,
-            max: i64::MAX,
-        },
-        "512",
-        NONE,
-    ),
-    acts(
-        "hash-max-listpack-value",
-        "hash-max-ziplist-value",
-        Kind::Memory {
-            min: 0,
-            max: i64::MAX,
-        },
-        "64",
-        NONE,
-    ),
-    known("hash-seed", "", Kind::Str, "", IMMUTABLE),
-    known("hide-user-data-from-log", "", Kind::Bool, "yes", NONE),
-    acts(
-        "hll-sparse-max-bytes",
-        "",
-        Kind::Memory {
-            min: 0,
-            max: i64::MAX,
-        },
-        "3000",
-        NONE,
-    ),
-    acts(
-        "hz",
-        "",
-        Kind::Int {
-            min: 0,
-            max: 2147483647,
-        },
-        "10",
-        NONE,
-    ),
-    known("ignore-warnings", "", Kind::Str, "", NONE),
-    acts("import-mode", "", Kind::Bool, "no", NONE),
-    known("io-threads", "", Kind::Int { min: 1, max: 256 }, "1", NONE),
-    known("io-threads-always-active", "", Kind::Bool, "no", HIDDEN),
-    known("jemalloc-bg-thread", "", Kind::Bool, "yes", NONE),
-    acts(
-        "key-load-delay",
-        "",
-        Kind::Int {
-            min: -2147483648,
-            max: 2147483647,
-        },
-        "0",
-        HIDDEN,
-    ),
-    known(
-        "latency-monitor-threshold",
-        "",
-        Kind::Int {
-            min: 0,
-            max: i64::MAX,
-        },
-        "0",
-        NONE,
-    ),
-    known("latency-tracking", "", Kind::Bool, "yes", NONE),
-    known(
-        "latency-tracking-info-percentiles",
-        "",
-        Kind::Words,
-        "50 99 99.9",
-        MULTI,
-    ),
-    acts("lazyfree-lazy-eviction", "", Kind::Bool, "yes", NONE),
-    acts("lazyfree-lazy-expire", "", Kind::Bool, "yes", NONE),
-    acts("lazyfree-lazy-server-del", "", Kind::Bool, "yes", NONE),
-    acts("lazyfree-lazy-user-del", "", Kind::Bool, "yes", NONE),
-    acts("lazyfree-lazy-user-flush", "", Kind::Bool, "yes", NONE),
-    acts(
-        "lfu-decay-time",
-        "",
-        Kind::Int {
-            min: 0,
-            max: 2147483647,
-        },
-        "1",
-        NONE,
-    ),
-    acts(
-        "lfu-log-factor",
-        "",
-        Kind::Int {
-            min: 0,
-            max: 2147483647,
-        },
-        "10",
-        NONE,
-    ),
-    known(
-        "list-compress-depth",
-        "",
-        Kind::Int {
-            min: 0,
-            max: 2147483647,
-        },
-        "0",
-        NONE,
-    ),
-    acts(
-        "list-max-listpack-size",
-        "list-max-ziplist-size",
-        Kind::Int {
-            min: -2147483648,
-            max: 2147483647,
-        },
-        "-2",
-        NONE,
-    ),
-    known(
-        "loading-process-events-interval-bytes",
-        "",
-        Kind::Int {
-            min: 1024,
-            max: 2147483647,
-        },
-        "2097152",
-        HIDDEN,
-    ),
-    known("locale-collate", "", Kind::Str, "", NONE),
-    known(
-        "log-format",
-        "",
-        Kind::Enum(&["legacy", "logfmt", "json"]),
-        "legacy",
-        NONE,
-    ),
-    known(
-        "log-timestamp-format",
-        "",
-        Kind::Enum(&["legacy", "iso8601", "milliseconds"]),
-        "legacy",
-        NONE,
-    ),
-    acts("logfile", "", Kind::Str, "", IMMUTABLE),
-    acts(
-        "loglevel",
-        "",
-        Kind::Enum(&["debug", "verbose", "notice", "warning", "nothing"]),
-        "notice",
-        NONE,
-    ),
-    known(
-        "lua-enable-insecure-api",
-        "lua-enable-deprecated-api",
-        Kind::Bool,
-        "no",
-        HIDDEN | PROTECTED,
-    ),
-    acts(
-        "max-new-connections-per-cycle",
-        "",
-        Kind::Int { min: 1, max: 1000 },
-        "10",
-        NONE,
-    ),
-    known(
-        "max-new-tls-connections-per-cycle",
-        "",
-        Kind::Int { min: 1, max: 1000 },
-        "1",
-        NONE,
-    ),
-    acts(
-        "maxclients",
-        "",
-        Kind::Int {
-            min: 1,
-            max: 4294967295,
-        },
-        "10000",
-        NONE,
-    ),
-    acts(
-        "maxmemory",
-        "",
-        Kind::Memory {
-            min: 0,
-            max: i64::MAX,
-        },
-        "0",
-        NONE,
-    ),
-    acts("maxmemory-clients", "", Kind::MemoryOrPercent, "0", NONE),
-    acts(
-        "maxmemory-eviction-tenacity",
-        "",
-        Kind::Int { min: 0, max: 100 },
-        "10",
-        NONE,
-    ),
-    acts(
-        "maxmemory-policy",
-        "",
-        Kind::Enum(&[
-            "volatile-lru",
-            "volatile-lfu",
-            "volatile-random",
-            "volatile-ttl",
-            "allkeys-lru",
-            "allkeys-lfu",
-            "allkeys-random",
-            "noeviction",
-        ]),
-        "noeviction",
-        NONE,
-    ),
-    acts(
-        "maxmemory-samples",
-        "",
-        Kind::Int { min: 1, max: 64 },
-        "5",
-        NONE,
-    ),
-    known(
-        "min-io-threads-avoid-copy-reply",
-        "",
-        Kind::Int {
-            min: 0,
-            max: 2147483647,
-        },
-        "7",
-        HIDDEN,
-    ),
-    acts(
-        "min-replicas-max-lag",
-        "min-slaves-max-lag",
-        Kind::Int {
-            min: 0,
-            max: 2147483647,
-        },
-        "10",
-        NONE,
-    ),
-    acts(
-        "min-replicas-to-write",
-        "min-slaves-to-write",
-        Kind::Int {
-            min: 0,
-            max: 2147483647,
-        },
-        "0",
-        NONE,
-    ),
-    known(
-        "min-string-size-avoid-copy-reply",
-        "",
-        Kind::Int {
-            min: 0,
-            max: 2147483647,
-        },
-        "16384",
-        HIDDEN,
-    ),
-    known(
-        "min-string-size-avoid-copy-reply-threaded",
-        "",
-        Kind::Int {
-            min: 0,
-            max: 2147483647,
-        },
-        "65536",
-        HIDDEN,
-    ),
-    known("mptcp", "", Kind::Bool, "no", IMMUTABLE),
-    known("no-appendfsync-on-rewrite", "", Kind::Bool, "no", NONE),
-    acts("notify-keyspace-events", "", Kind::EventClasses, "", NONE),
-    known(
-        "oom-score-adj",
-        "",
-        Kind::Enum(&["no", "yes", "relative", "absolute"]),
-        "no",
-        NONE,
-    ),
-    known("oom-score-adj-values", "", Kind::Words, "0 200 800", MULTI),
-    acts("pidfile", "", Kind::Str, "", IMMUTABLE),
-    acts("port", "", Kind::Int { min: 0, max: 65535 }, "6379", NONE),
-    known(
-        "prefetch-batch-max-size",
-        "",
-        Kind::Int { min: 0, max: 128 },
-        "16",
-        NONE,
-    ),
-    known("primaryauth", "masterauth", Kind::Str, "", SENSITIVE),
-    known("primaryuser", "masteruser", Kind::Str, "", SENSITIVE),
-    known(
-        "proc-title-template",
-        "",
-        Kind::Str,
-        "{title} {listen-addr} {server-mode}",
-        NONE,
-    ),
-    known(
-        "propagation-error-behavior",
-        "",
-        Kind::Enum(&["ignore", "panic", "panic-on-replicas"]),
-        "ignore",
-        NONE,
-    ),
-    acts("protected-mode", "", Kind::Bool, "yes", NONE),
-    acts(
-        "proto-max-bulk-len",
-        "",
-        Kind::Memory {
-            min: 1048576,
-            max: i64::MAX,
-        },
-        "536870912",
-        NONE,
-    ),
-    acts("raft-announce-ip", "", Kind::Str, "", IMMUTABLE),
-    acts(
-        "raft-announce-port",
-        "",
-        Kind::Int { min: 0, max: 65535 },
-        "0",
-        IMMUTABLE,
-    ),
-    acts(
-        "raft-election-timeout",
-        "",
-        Kind::Int {
-            min: 50,
-            max: 60000,
-        },
-        "500",
-        IMMUTABLE,
-    ),
-    acts(
-        "raft-log-max-bytes",
-        "",
-        Kind::Memory {
-            // The simulator's logs are small, to be cut often.
-            min: if cfg!(madsim) { 16384 } else { 1048576 },
-            max: i64::MAX,
-        },
-        "1073741824",
-        NONE,
-    ),
-    acts(
-        "raft-port",
-        "",
-        Kind::Int { min: 0, max: 65535 },
-        "0",
-        IMMUTABLE,
-    ),
-    acts(
-        "raft-segment-bytes",
-        "",
-        Kind::Memory {
-            min: if cfg!(madsim) { 4096 } else { 65536 },
-            max: 4294967296,
-        },
-        "67108864",
-        IMMUTABLE,
-    ),
-    known("rdb-del-sync-files", "", Kind::Bool, "no", NONE),
-    acts(
-        "rdb-key-save-delay",
-        "",
-        Kind::Int {
-            min: -2147483648,
-            max: 2147483647,
-        },
-        "0",
-        HIDDEN,
-    ),
-    acts("rdb-save-incremental-fsync", "", Kind::Bool, "yes", NONE),
-    acts(
-        "rdb-version-check",
-        "",
-        Kind::Enum(&["strict", "relaxed"]),
-        "strict",
-        NONE,
-    ),
-    acts("rdbchecksum", "", Kind::Bool, "yes", IMMUTABLE),
-    acts("rdbcompression", "", Kind::Bool, "yes", NONE),
-    known("rdma-bind", "", Kind::Words, "", MULTI),
-    known(
-        "rdma-completion-vector",
-        "",
-        Kind::Int { min: -1, max: 1024 },
-        "-1",
-        IMMUTABLE,
-    ),
-    known("rdma-port", "", Kind::Int { min: 0, max: 65535 }, "0", NONE),
-    known(
-        "rdma-rx-size",
-        "",
-        Kind::Int {
-            min: 65536,
-            max: 16777216,
-        },
-        "1048576",
-        IMMUTABLE,
-    ),
-    acts(
-        "repl-backlog-size",
-        "",
-        Kind::Memory {
-            min: 1,
-            max: i64::MAX,
-        },
-        "10485760",
-        NONE,
-    ),
-    acts(
-        "repl-backlog-ttl",
-        "",
-        Kind::Int {
-            min: 0,
-            max: i64::MAX,
-        },
-        "3600",
-        NONE,
-    ),
-    known("repl-disable-tcp-nodelay", "", Kind::Bool, "no", NONE),
-    known(
-        "repl-diskless-load",
-        "",
-        Kind::Enum(&["disabled", "on-empty-db", "swapdb", "flush-before-load"]),
-        "disabled",
-        NONE,
-    ),
-    known("repl-diskless-sync", "", Kind::Bool, "yes", NONE),
-    known(
-        "repl-diskless-sync-delay",
-        "",
-        Kind::Int {
-            min: 0,
-            max: 2147483647,
-        },
-        "5",
-        NONE,
-    ),
-    known(
-        "repl-diskless-sync-max-replicas",
-        "",
-        Kind::Int {
-            min: 0,
-            max: 2147483647,
-        },
-        "0",
-        NONE,
-    ),
-    known("repl-mptcp", "", Kind::Bool, "no", IMMUTABLE),
-    acts(
-        "repl-ping-replica-period",
-        "repl-ping-slave-period",
-        Kind::Int {
-            min: 1,
-            max: 2147483647,
-        },
-        "10",
-        NONE,
-    ),
-    acts(
-        "repl-timeout",
-        "",
-        Kind::Int {
-            min: 1,
-            max: 2147483647,
-        },
-        "60",
-        NONE,
-    ),
-    known(
-        "replica-announce-ip",
-        "slave-announce-ip",
-        Kind::Str,
-        "",
-        NONE,
-    ),
-    known(
-        "replica-announce-port",
-        "slave-announce-port",
-        Kind::Int { min: 0, max: 65535 },
-        "0",
-        NONE,
-    ),
-    known("replica-announced", "", Kind::Bool, "yes", NONE),
-    known(
-        "replica-ignore-disk-write-errors",
-        "",
-        Kind::Bool,
-        "no",
-        NONE,
-    ),
-    known(
-        "replica-ignore-maxmemory",
-        "slave-ignore-maxmemory",
-        Kind::Bool,
-        "yes",
-        NONE,
-    ),
-    known(
-        "replica-lazy-flush",
-        "slave-lazy-flush",
-        Kind::Bool,
-        "yes",
-        NONE,
-    ),
-    known(
-        "replica-priority",
-        "slave-priority",
-        Kind::Int {
-            min: 0,
-            max: 2147483647,
-        },
-        "100",
-        NONE,
-    ),
-    known(
-        "replica-read-only",
-        "slave-read-only",
-        Kind::Bool,
-        "yes",
-        NONE,
-    ),
-    known(
-        "replica-serve-stale-data",
-        "slave-serve-stale-data",
-        Kind::Bool,
-        "yes",
-        NONE,
-    ),
-    known("replicaof", "slaveof", Kind::Words, "", IMMUTABLE | MULTI),
-    acts("requirepass", "", Kind::Str, "", SENSITIVE),
-    acts("save", "", Kind::Save, "3600 1 300 100 60 10000", MULTI),
-    known("server-cpulist", "server_cpulist", Kind::Str, "", IMMUTABLE),
-    acts(
-        "set-max-intset-entries",
-        "",
-        Kind::Int {
-            min: 0,
-            max: i64::MAX,
-        },
-        "512",
-        NONE,
-    ),
-    acts(
-        "set-max-listpack-entries",
-        "",
-        Kind::Int {
-            min: 0,
-            max: i64::MAX,
-        },
-        "128",
-        NONE,
-    ),
-    acts(
-        "set-max-listpack-value",
-        "",
-        Kind::Int {
-            min: 0,
-            max: i64::MAX,
-        },
-        "64",
-        NONE,
-    ),
-    known("set-proc-title", "", Kind::Bool, "yes", IMMUTABLE),
-    known(
-        "shutdown-on-sigint",
-        "",
-        Kind::Flags(&[
-            "default", "save", "nosave", "now", "force", "safe", "failover",
-        ]),
-        "default",
-        MULTI,
-    ),
-    acts(
-        "shutdown-on-sigterm",
-        "",
-        Kind::Flags(&[
-            "default", "save", "nosave", "now", "force", "safe", "failover",
-        ]),
-        "default",
-        MULTI,
-    ),
-    acts(
-        "shutdown-timeout",
-        "",
-        Kind::Int {
-            min: 0,
-            max: 2147483647,
-        },
-        "10",
-        NONE,
-    ),
-    known(
-        "slot-migration-max-failover-repl-bytes",
-        "",
-        Kind::Memory {
-            min: -1,
-            max: i64::MAX,
-        },
-        "0",
-        NONE,
-    ),
-    known(
-        "socket-mark-id",
-        "",
-        Kind::Int {
-            min: 0,
-            max: 4294967295,
-        },
-        "0",
-        IMMUTABLE,
-    ),
-    acts("stop-writes-on-bgsave-error", "", Kind::Bool, "yes", NONE),
-    known(
-        "stream-node-max-bytes",
-        "",
-        Kind::Memory {
-            min: 0,
-            max: i64::MAX,
-        },
-        "4096",
-        NONE,
-    ),
-    known(
-        "stream-node-max-entries",
-        "",
-        Kind::Int {
-            min: 0,
-            max: i64::MAX,
-        },
-        "100",
-        NONE,
-    ),
-    known(
-        "supervised",
-        "",
-        Kind::Enum(&["upstart", "systemd", "auto", "no"]),
-        "no",
-        IMMUTABLE,
-    ),
-    known("syslog-enabled", "", Kind::Bool, "no", IMMUTABLE),
-    known(
-        "syslog-facility",
-        "",
-        Kind::Enum(&[
-            "user", "local0", "local1", "local2", "local3", "local4", "local5", "local6", "local7",
-        ]),
-        "local0",
-        IMMUTABLE,
-    ),
-    known("syslog-ident", "", Kind::Str, "valkey", IMMUTABLE),
-    acts(
-        "tcp-backlog",
-        "",
-        Kind::Int {
-            min: 0,
-            max: 2147483647,
-        },
-        "511",
-        IMMUTABLE,
-    ),
-    acts(
-        "tcp-keepalive",
-        "",
-        Kind::Int {
-            min: 0,
-            max: 2147483647,
-        },
-        "300",
-        NONE,
-    ),
-    acts(
-        "timeout",
-        "",
-        Kind::Int {
-            min: 0,
-            max: 2147483647,
-        },
-        "0",
-        NONE,
-    ),
-    known(
-        "tls-auth-clients",
-        "",
-        Kind::Enum(&["no", "yes", "optional"]),
-        "yes",
-        NONE,
-    ),
-    known(
-        "tls-auth-clients-user",
-        "",
-        Kind::Enum(&["CN", "URI", "off"]),
-        "off",
-        NONE,
-    ),
-    known(
-        "tls-auto-reload-interval",
-        "",
-        Kind::Int {
-            min: 0,
-            max: 2147483647,
-        },
-        "0",
-        NONE,
-    ),
-    known("tls-ca-cert-dir", "", Kind::Str, "", NONE),
-    known("tls-ca-cert-file", "", Kind::Str, "", NONE),
-    known("tls-cert-file", "", Kind::Str, "", NONE),
-    known("tls-ciphers", "", Kind::Str, "", NONE),
-    known("tls-ciphersuites", "", Kind::Str, "", NONE),
-    known("tls-client-cert-file", "", Kind::Str, "", NONE),
-    known("tls-client-key-file", "", Kind::Str, "", NONE),
-    known("tls-client-key-file-pass", "", Kind::Str, "", SENSITIVE),
-    known("tls-cluster", "", Kind::Bool, "no", NONE),
-    known("tls-dh-params-file", "", Kind::Str, "", NONE),
-    known("tls-key-file", "", Kind::Str, "", NONE),
-    known("tls-key-file-pass", "", Kind::Str, "", SENSITIVE),
-    known("tls-port", "", Kind::Int { min: 0, max: 65535 }, "0", NONE),
-    known("tls-prefer-server-ciphers", "", Kind::Bool, "no", NONE),
-    known("tls-protocols", "", Kind::Str, "", NONE),
-    known("tls-replication", "", Kind::Bool, "no", NONE),
-    known(
-        "tls-session-cache-size",
-        "",
-        Kind::Int {
-            min: 0,
-            max: 2147483647,
-        },
-        "20480",
-        NONE,
-    ),
-    known(
-        "tls-session-cache-timeout",
-        "",
-        Kind::Int {
-            min: 0,
-            max: 2147483647,
-        },
-        "300",
-        NONE,
-    ),
-    known("tls-session-caching", "", Kind::Bool, "yes", NONE),
-    known(
-        "tracking-table-max-keys",
-        "",
-        Kind::Int {
-            min: 0,
-            max: i64::MAX,
-        },
-        "1000000",
-        NONE,
-    ),
-    acts("unixsocket", "", Kind::Str, "", IMMUTABLE),
-    known("unixsocketgroup", "", Kind::Str, "", IMMUTABLE),
-    acts(
-        "unixsocketperm",
-        "",
-        Kind::Octal { max: 511 },
-        "0",
-        IMMUTABLE,
-    ),
-    known("use-exit-on-panic", "", Kind::Bool, "no", HIDDEN),
-    known(
-        "watchdog-period",
-        "",
-        Kind::Int {
-            min: 0,
-            max: 2147483647,
-        },
-        "0",
-        HIDDEN,
-    ),
-    acts("witness", "", Kind::Bool, "no", IMMUTABLE),
-    acts(
-        "zset-max-listpack-entries",
-        "zset-max-ziplist-entries",
-        Kind::Int {
-            min: 0,
-            max: i64::MAX,
-        },
-        "128",
-        NONE,
-    ),
-    acts(
-        "zset-max-listpack-value",
-        "zset-max-ziplist-value",
-        Kind::Memory {
-            min: 0,
-            max: i64::MAX,
-        },
-        "64",
-        NONE,
-    ),
-];
+pub const DIRECTIVES: &[Directive] = directives! {
+    known "acl-pubsub-default": Enum(&["allchannels", "resetchannels"]) => "resetchannels";
+    known "aclfile": Str => "", IMMUTABLE;
+    known "acllog-max-len": int(0, MAX) => "128";
+    known "active-defrag-cycle-max": int(1, 99) => "25";
+    known "active-defrag-cycle-min": int(1, 99) => "1";
+    known "active-defrag-cycle-us": int(0, 100000) => "500";
+    known "active-defrag-ignore-bytes": memory(1, MAX) => "104857600";
+    known "active-defrag-max-scan-fields": int(1, MAX) => "1000";
+    known "active-defrag-threshold-lower": int(0, 1000) => "10";
+    known "active-defrag-threshold-upper": int(0, 1000) => "100";
+    acts  "active-expire-effort": int(1, 10) => "1";
+    known "activedefrag": Bool => "no";
+    known "activerehashing": Bool => "yes";
+    known "always-show-logo": Bool => "no", IMMUTABLE;
+    known "aof-disable-auto-gc": Bool => "no", HIDDEN;
+    known "aof-load-truncated": Bool => "yes";
+    known "aof-rewrite-cpulist" or "aof_rewrite_cpulist": Str => "", IMMUTABLE;
+    known "aof-rewrite-incremental-fsync": Bool => "yes";
+    known "aof-timestamp-enabled": Bool => "no";
+    known "aof-use-rdb-preamble": Bool => "yes";
+    known "appenddirname": Str => "appendonlydir", IMMUTABLE;
+    known "appendfilename": Str => "appendonly.aof", IMMUTABLE;
+    known "appendfsync": Enum(&["everysec", "always", "no"]) => "everysec";
+    known "appendonly": Bool => "no";
+    known "auto-aof-rewrite-min-size": memory(0, MAX) => "67108864";
+    known "auto-aof-rewrite-percentage": int(0, 2147483647) => "100";
+    acts  "availability-zone": Str => "";
+    known "bgsave-cpulist" or "bgsave_cpulist": Str => "", IMMUTABLE;
+    acts  "bind": Words => "* -::*", MULTI;
+    known "bind-source-addr": Str => "";
+    known "bio-cpulist" or "bio_cpulist": Str => "", IMMUTABLE;
+    known "busy-reply-threshold" or "lua-time-limit": int(0, MAX) => "5000";
+    acts  "client-output-buffer-limit": OutputLimits => "normal 0 0 0 slave 268435456 67108864 60 pubsub 33554432 8388608 60", MULTI;
+    acts  "client-query-buffer-limit": memory(1048576, MAX) => "1073741824";
+    acts  "cluster-allow-pubsubshard-when-down": Bool => "yes";
+    acts  "cluster-allow-reads-when-down": Bool => "no";
+    known "cluster-allow-replica-migration": Bool => "yes";
+    acts  "cluster-announce-bus-port": int(0, 65535) => "0";
+    known "cluster-announce-client-ipv4": Str => "";
+    known "cluster-announce-client-ipv6": Str => "";
+    known "cluster-announce-client-port": int(0, 65535) => "0";
+    known "cluster-announce-client-tls-port": int(0, 65535) => "0";
+    acts  "cluster-announce-hostname": Str => "";
+    acts  "cluster-announce-human-nodename": Str => "";
+    acts  "cluster-announce-ip": Str => "";
+    acts  "cluster-announce-port": int(0, 65535) => "0";
+    known "cluster-announce-tls-port": int(0, 65535) => "0";
+    acts  "cluster-blacklist-ttl": int(0, MAX) => "60";
+    acts  "cluster-config-file": Str => "nodes.conf", IMMUTABLE;
+    known "cluster-config-save-behavior": Enum(&["sync", "best-effort"]) => "sync";
+    acts  "cluster-databases": int(1, 2147483647) => "1", IMMUTABLE;
+    acts  "cluster-enabled": Bool => "no", IMMUTABLE;
+    acts  "cluster-link-sendbuf-limit": memory(0, MAX) => "0";
+    acts  "cluster-manual-failover-timeout": int(1, 2147483647) => "5000";
+    known "cluster-message-gossip-perc": int(1, 100) => "10", HIDDEN;
+    known "cluster-migration-barrier": int(0, 2147483647) => "1";
+    acts  "cluster-node-timeout": int(0, MAX) => "15000";
+    known "cluster-ping-interval": int(0, MAX) => "0", HIDDEN;
+    acts  "cluster-port": int(0, 65535) => "0", IMMUTABLE;
+    acts  "cluster-preferred-endpoint-type": Enum(&["ip", "hostname", "unknown-endpoint"]) => "ip";
+    acts  "cluster-replica-no-failover" or "cluster-slave-no-failover": Bool => "no";
+    known "cluster-replica-validity-factor" or "cluster-slave-validity-factor": int(0, 2147483647) => "10";
+    acts  "cluster-require-full-coverage": Bool => "yes";
+    acts  "cluster-slot-migration-log-max-len": int(0, MAX) => "1000";
+    known "cluster-slot-stats-enabled": Bool => "no";
+    known "commandlog-execution-slower-than" or "slowlog-log-slower-than": int(-1, MAX) => "10000";
+    known "commandlog-large-reply-max-len": int(0, MAX) => "128";
+    known "commandlog-large-request-max-len": int(0, MAX) => "128";
+    known "commandlog-reply-larger-than": int(-1, MAX) => "1048576";
+    known "commandlog-request-larger-than": int(-1, MAX) => "1048576";
+    known "commandlog-slow-execution-max-len" or "slowlog-max-len": int(0, MAX) => "128";
+    known "crash-log-enabled": Bool => "yes";
+    known "crash-memcheck-enabled": Bool => "yes";
+    known "daemonize": Bool => "no", IMMUTABLE;
+    acts  "databases": int(1, 2147483647) => "16", IMMUTABLE;
+    acts  "dbfilename": Str => "dump.rdb", PROTECTED;
+    known "debug-context": Str => "", HIDDEN;
+    acts  "dir": Str => "", PROTECTED;
+    acts  "disable-thp": Bool => "yes", IMMUTABLE;
+    known "dual-channel-replication-enabled": Bool => "no";
+    acts  "durability": Enum(&["async", "quorum"]) => "async", IMMUTABLE;
+    acts  "durability-timeout": int(1, 3600000) => "5000";
+    known "enable-debug-assert": Bool => "no", IMMUTABLE | HIDDEN;
+    acts  "enable-debug-command": Enum(&["no", "yes", "local"]) => "no", IMMUTABLE;
+    known "enable-module-command": Enum(&["no", "yes", "local"]) => "no", IMMUTABLE;
+    acts  "enable-protected-configs": Enum(&["no", "yes", "local"]) => "no", IMMUTABLE;
+    acts  "extended-redis-compatibility": Bool => "no";
+    acts  "hash-max-listpack-entries" or "hash-max-ziplist-entries": int(0, MAX) => "512";
+    acts  "hash-max-listpack-value" or "hash-max-ziplist-value": memory(0, MAX) => "64";
+    known "hash-seed": Str => "", IMMUTABLE;
+    known "hide-user-data-from-log": Bool => "yes";
+    acts  "hll-sparse-max-bytes": memory(0, MAX) => "3000";
+    acts  "hz": int(0, 2147483647) => "10";
+    known "ignore-warnings": Str => "";
+    acts  "import-mode": Bool => "no";
+    known "io-threads": int(1, 256) => "1";
+    known "io-threads-always-active": Bool => "no", HIDDEN;
+    known "jemalloc-bg-thread": Bool => "yes";
+    acts  "key-load-delay": int(-2147483648, 2147483647) => "0", HIDDEN;
+    known "latency-monitor-threshold": int(0, MAX) => "0";
+    known "latency-tracking": Bool => "yes";
+    known "latency-tracking-info-percentiles": Words => "50 99 99.9", MULTI;
+    acts  "lazyfree-lazy-eviction": Bool => "yes";
+    acts  "lazyfree-lazy-expire": Bool => "yes";
+    acts  "lazyfree-lazy-server-del": Bool => "yes";
+    acts  "lazyfree-lazy-user-del": Bool => "yes";
+    acts  "lazyfree-lazy-user-flush": Bool => "yes";
+    acts  "lfu-decay-time": int(0, 2147483647) => "1";
+    acts  "lfu-log-factor": int(0, 2147483647) => "10";
+    known "list-compress-depth": int(0, 2147483647) => "0";
+    acts  "list-max-listpack-size" or "list-max-ziplist-size": int(-2147483648, 2147483647) => "-2";
+    known "loading-process-events-interval-bytes": int(1024, 2147483647) => "2097152", HIDDEN;
+    known "locale-collate": Str => "";
+    known "log-format": Enum(&["legacy", "logfmt", "json"]) => "legacy";
+    known "log-timestamp-format": Enum(&["legacy", "iso8601", "milliseconds"]) => "legacy";
+    acts  "logfile": Str => "", IMMUTABLE;
+    acts  "loglevel": Enum(&["debug", "verbose", "notice", "warning", "nothing"]) => "notice";
+    known "lua-enable-insecure-api" or "lua-enable-deprecated-api": Bool => "no", HIDDEN | PROTECTED;
+    acts  "max-new-connections-per-cycle": int(1, 1000) => "10";
+    known "max-new-tls-connections-per-cycle": int(1, 1000) => "1";
+    acts  "maxclients": int(1, 4294967295) => "10000";
+    acts  "maxmemory": memory(0, MAX) => "0";
+    acts  "maxmemory-clients": MemoryOrPercent => "0";
+    acts  "maxmemory-eviction-tenacity": int(0, 100) => "10";
+    acts  "maxmemory-policy": Enum(&["volatile-lru", "volatile-lfu", "volatile-random", "volatile-ttl", "allkeys-lru", "allkeys-lfu", "allkeys-random", "noeviction"]) => "noeviction";
+    acts  "maxmemory-samples": int(1, 64) => "5";
+    known "min-io-threads-avoid-copy-reply": int(0, 2147483647) => "7", HIDDEN;
+    acts  "min-replicas-max-lag" or "min-slaves-max-lag": int(0, 2147483647) => "10";
+    acts  "min-replicas-to-write" or "min-slaves-to-write": int(0, 2147483647) => "0";
+    known "min-string-size-avoid-copy-reply": int(0, 2147483647) => "16384", HIDDEN;
+    known "min-string-size-avoid-copy-reply-threaded": int(0, 2147483647) => "65536", HIDDEN;
+    known "mptcp": Bool => "no", IMMUTABLE;
+    known "no-appendfsync-on-rewrite": Bool => "no";
+    acts  "notify-keyspace-events": EventClasses => "";
+    known "oom-score-adj": Enum(&["no", "yes", "relative", "absolute"]) => "no";
+    known "oom-score-adj-values": Words => "0 200 800", MULTI;
+    acts  "pidfile": Str => "", IMMUTABLE;
+    acts  "port": int(0, 65535) => "6379";
+    known "prefetch-batch-max-size": int(0, 128) => "16";
+    known "primaryauth" or "masterauth": Str => "", SENSITIVE;
+    known "primaryuser" or "masteruser": Str => "", SENSITIVE;
+    known "proc-title-template": Str => "{title} {listen-addr} {server-mode}";
+    known "propagation-error-behavior": Enum(&["ignore", "panic", "panic-on-replicas"]) => "ignore";
+    acts  "protected-mode": Bool => "yes";
+    acts  "proto-max-bulk-len": memory(1048576, MAX) => "536870912";
+    acts  "raft-announce-ip": Str => "", IMMUTABLE;
+    acts  "raft-announce-port": int(0, 65535) => "0", IMMUTABLE;
+    acts  "raft-election-timeout": int(50, 60000) => "500", IMMUTABLE;
+    acts  "raft-log-max-bytes": memory(RAFT_LOG_MIN, MAX) => "1073741824";
+    acts  "raft-port": int(0, 65535) => "0", IMMUTABLE;
+    acts  "raft-segment-bytes": memory(RAFT_SEGMENT_MIN, 4294967296) => "67108864", IMMUTABLE;
+    known "rdb-del-sync-files": Bool => "no";
+    acts  "rdb-key-save-delay": int(-2147483648, 2147483647) => "0", HIDDEN;
+    acts  "rdb-save-incremental-fsync": Bool => "yes";
+    acts  "rdb-version-check": Enum(&["strict", "relaxed"]) => "strict";
+    acts  "rdbchecksum": Bool => "yes", IMMUTABLE;
+    acts  "rdbcompression": Bool => "yes";
+    known "rdma-bind": Words => "", MULTI;
+    known "rdma-completion-vector": int(-1, 1024) => "-1", IMMUTABLE;
+    known "rdma-port": int(0, 65535) => "0";
+    known "rdma-rx-size": int(65536, 16777216) => "1048576", IMMUTABLE;
+    acts  "repl-backlog-size": memory(1, MAX) => "10485760";
+    acts  "repl-backlog-ttl": int(0, MAX) => "3600";
+    known "repl-disable-tcp-nodelay": Bool => "no";
+    known "repl-diskless-load": Enum(&["disabled", "on-empty-db", "swapdb", "flush-before-load"]) => "disabled";
+    known "repl-diskless-sync": Bool => "yes";
+    known "repl-diskless-sync-delay": int(0, 2147483647) => "5";
+    known "repl-diskless-sync-max-replicas": int(0, 2147483647) => "0";
+    known "repl-mptcp": Bool => "no", IMMUTABLE;
+    acts  "repl-ping-replica-period" or "repl-ping-slave-period": int(1, 2147483647) => "10";
+    acts  "repl-timeout": int(1, 2147483647) => "60";
+    known "replica-announce-ip" or "slave-announce-ip": Str => "";
+    known "replica-announce-port" or "slave-announce-port": int(0, 65535) => "0";
+    known "replica-announced": Bool => "yes";
+    known "replica-ignore-disk-write-errors": Bool => "no";
+    known "replica-ignore-maxmemory" or "slave-ignore-maxmemory": Bool => "yes";
+    known "replica-lazy-flush" or "slave-lazy-flush": Bool => "yes";
+    known "replica-priority" or "slave-priority": int(0, 2147483647) => "100";
+    known "replica-read-only" or "slave-read-only": Bool => "yes";
+    known "replica-serve-stale-data" or "slave-serve-stale-data": Bool => "yes";
+    known "replicaof" or "slaveof": Words => "", IMMUTABLE | MULTI;
+    acts  "requirepass": Str => "", SENSITIVE;
+    acts  "save": Save => "3600 1 300 100 60 10000", MULTI;
+    known "server-cpulist" or "server_cpulist": Str => "", IMMUTABLE;
+    acts  "set-max-intset-entries": int(0, MAX) => "512";
+    acts  "set-max-listpack-entries": int(0, MAX) => "128";
+    acts  "set-max-listpack-value": int(0, MAX) => "64";
+    known "set-proc-title": Bool => "yes", IMMUTABLE;
+    known "shutdown-on-sigint": Flags(&["default", "save", "nosave", "now", "force", "safe", "failover"]) => "default", MULTI;
+    acts  "shutdown-on-sigterm": Flags(&["default", "save", "nosave", "now", "force", "safe", "failover"]) => "default", MULTI;
+    acts  "shutdown-timeout": int(0, 2147483647) => "10";
+    known "slot-migration-max-failover-repl-bytes": memory(-1, MAX) => "0";
+    known "socket-mark-id": int(0, 4294967295) => "0", IMMUTABLE;
+    acts  "stop-writes-on-bgsave-error": Bool => "yes";
+    known "stream-node-max-bytes": memory(0, MAX) => "4096";
+    known "stream-node-max-entries": int(0, MAX) => "100";
+    known "supervised": Enum(&["upstart", "systemd", "auto", "no"]) => "no", IMMUTABLE;
+    known "syslog-enabled": Bool => "no", IMMUTABLE;
+    known "syslog-facility": Enum(&["user", "local0", "local1", "local2", "local3", "local4", "local5", "local6", "local7"]) => "local0", IMMUTABLE;
+    known "syslog-ident": Str => "valkey", IMMUTABLE;
+    acts  "tcp-backlog": int(0, 2147483647) => "511", IMMUTABLE;
+    acts  "tcp-keepalive": int(0, 2147483647) => "300";
+    acts  "timeout": int(0, 2147483647) => "0";
+    known "tls-auth-clients": Enum(&["no", "yes", "optional"]) => "yes";
+    known "tls-auth-clients-user": Enum(&["CN", "URI", "off"]) => "off";
+    known "tls-auto-reload-interval": int(0, 2147483647) => "0";
+    known "tls-ca-cert-dir": Str => "";
+    known "tls-ca-cert-file": Str => "";
+    known "tls-cert-file": Str => "";
+    known "tls-ciphers": Str => "";
+    known "tls-ciphersuites": Str => "";
+    known "tls-client-cert-file": Str => "";
+    known "tls-client-key-file": Str => "";
+    known "tls-client-key-file-pass": Str => "", SENSITIVE;
+    known "tls-cluster": Bool => "no";
+    known "tls-dh-params-file": Str => "";
+    known "tls-key-file": Str => "";
+    known "tls-key-file-pass": Str => "", SENSITIVE;
+    known "tls-port": int(0, 65535) => "0";
+    known "tls-prefer-server-ciphers": Bool => "no";
+    known "tls-protocols": Str => "";
+    known "tls-replication": Bool => "no";
+    known "tls-session-cache-size": int(0, 2147483647) => "20480";
+    known "tls-session-cache-timeout": int(0, 2147483647) => "300";
+    known "tls-session-caching": Bool => "yes";
+    known "tracking-table-max-keys": int(0, MAX) => "1000000";
+    acts  "unixsocket": Str => "", IMMUTABLE;
+    known "unixsocketgroup": Str => "", IMMUTABLE;
+    acts  "unixsocketperm": Octal { max: 511 } => "0", IMMUTABLE;
+    known "use-exit-on-panic": Bool => "no", HIDDEN;
+    known "watchdog-period": int(0, 2147483647) => "0", HIDDEN;
+    acts  "witness": Bool => "no", IMMUTABLE;
+    acts  "zset-max-listpack-entries" or "zset-max-ziplist-entries": int(0, MAX) => "128";
+    acts  "zset-max-listpack-value" or "zset-max-ziplist-value": memory(0, MAX) => "64";
+};
