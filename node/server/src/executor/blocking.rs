@@ -429,8 +429,16 @@ impl Executor {
 
     /// Ends a client's waiting with this reply.
     pub(crate) fn unblock_with(&mut self, id: ConnId, reply: &[u8]) -> bool {
-        if self.stop_waiting(id).is_none() {
+        let Some(blocked) = self.stop_waiting(id) else {
             return false;
+        };
+        if reply.first() == Some(&b'-') {
+            let argv: SmallVec<[&[u8]; 16]> = blocked.argv.iter().map(|a| &a[..]).collect();
+            if let Some(entry) = self.table.find(&argv) {
+                // It counts as refused, since it did not run.
+                self.stats.reject(entry.id);
+                self.stats.note_error(reply);
+            }
         }
         if let Some(c) = self.conns.get_mut(id)
             && c.close != Close::Now

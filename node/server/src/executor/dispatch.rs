@@ -273,7 +273,18 @@ impl Executor {
             Run::Data(command) => {
                 self.run_data(id, entry.id, command, argv, may_block);
             }
-            Run::Server(f) => f(self, id, argv),
+            Run::Server(f) => {
+                let start = self.conns.get(id).map_or(0, |c| c.out.buf.len());
+                f(self, id, argv);
+                // The error itself was counted when it was written.
+                if self
+                    .conns
+                    .get(id)
+                    .is_some_and(|c| c.out.buf.get(start) == Some(&b'-'))
+                {
+                    self.stats.fail_quietly(entry.id);
+                }
+            }
         }
     }
 

@@ -103,12 +103,22 @@ impl Stats {
 
     /// A command has answered with this error.
     pub fn fail(&mut self, id: u16, encoded: &[u8]) {
-        if let Some(c) = self.per_command.get_mut(usize::from(id)) {
-            c.failed += 1;
-        }
+        self.fail_quietly(id);
+        self.note_error(encoded);
+    }
+
+    /// An error reply, as it is sent.
+    pub fn note_error(&mut self, encoded: &[u8]) {
         let text = String::from_utf8_lossy(encoded.get(..64).unwrap_or(encoded));
         let code = text.trim_start_matches('-');
         self.count_error(code.split([' ', '\r']).next().unwrap_or_default());
+    }
+
+    /// A command has answered with an error that has been counted.
+    pub fn fail_quietly(&mut self, id: u16) {
+        if let Some(c) = self.per_command.get_mut(usize::from(id)) {
+            c.failed += 1;
+        }
     }
 
     /// An error reply with this code.
