@@ -353,12 +353,12 @@ impl LocalCluster {
             } else if place.restart_at.is_some_and(|at| Instant::now() >= at) {
                 let blank = !place.plan.config_file().exists();
                 self.start(index)?;
-                let empty = match self.shape.durability {
-                    Durability::Async => "; its data was in memory only and is gone",
+                let lost = match self.shape.durability {
+                    Durability::Async => "; what it had not saved is gone",
                     Durability::Quorum => "",
                 };
                 self.progress
-                    .step(&format!("the node on port {port} was started again{empty}"));
+                    .step(&format!("the node on port {port} was started again{lost}"));
                 if blank {
                     self.explain_replacement(index);
                 }

@@ -16,8 +16,8 @@ A second run on the same --dir brings the same cluster back, under 'durability q
   --port N            port of the first node; the others follow               (default 7000)
   --dir PATH          one folder a node is made in here                       (default ./local-cluster)
   --durability MODE   quorum: an acknowledged write is on a majority's disks  (default quorum)
-                      async: acknowledged at once; no replicas, no witnesses,
-                      and the data is in memory only: it ends with a node's process
+                      async: acknowledged at once; no replicas, no witnesses, and on
+                      disk is what was last saved: a node that is killed loses the rest
   --json              once ready, print the nodes as one line of JSON
   --no-restart        leave a node that ended alone; otherwise it is started again after 3 s
   --help              this text
