@@ -31,7 +31,7 @@ use std::mem::ManuallyDrop;
 use std::ptr;
 
 use super::slabs::{self, EXACT_MAX, PIECE_MAX, Ref, Slabs, piece_bytes};
-use crate::types::{HashValue, ListValue, SetValue, StreamValue, ZsetValue};
+use crate::types::{HashValue, ListValue, SetValue, StreamValue, ZsetValue, listpack};
 use crate::value::{StrRef, StrValue, Value, ValueMut, ValueRef};
 
 /// No expiry.
@@ -443,10 +443,24 @@ impl Entry {
     /// Asks the processor to fetch what the entry points to, if its value lies elsewhere.
     #[inline]
     pub fn prefetch_value(&self) {
-        if self.kind() >= KIND_HEAP {
-            // SAFETY: payloads of these kinds begin with a pointer.
-            slabs::prefetch(unsafe { self.read_payload::<*const u8>() });
+        if self.kind() < KIND_HEAP {
+            return;
         }
+        let pack = |pack: &listpack::Listpack| pack.as_bytes().as_ptr();
+        slabs::prefetch(match self.value() {
+            ValueRef::Str(StrRef::Bytes(bytes)) => bytes.as_ptr(),
+            ValueRef::Str(StrRef::Int(_)) => return,
+            ValueRef::List(ListValue::Pack(list)) => pack(list),
+            ValueRef::List(ListValue::Quick(list)) => ptr::from_ref(&**list).cast(),
+            ValueRef::Set(SetValue::Ints(ints)) => ints.as_bytes().as_ptr(),
+            ValueRef::Set(SetValue::Pack(set)) => pack(set),
+            ValueRef::Set(SetValue::Table(set)) => ptr::from_ref(&**set).cast(),
+            ValueRef::Zset(ZsetValue::Pack(zset)) => pack(zset),
+            ValueRef::Zset(ZsetValue::Ordered(zset)) => ptr::from_ref(&**zset).cast(),
+            ValueRef::Hash(HashValue::Pack(hash)) => pack(hash),
+            ValueRef::Hash(HashValue::Table(hash)) => ptr::from_ref(&**hash).cast(),
+            ValueRef::Stream(stream) => ptr::from_ref(stream).cast(),
+        });
     }
 
     #[inline]
