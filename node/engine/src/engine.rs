@@ -114,6 +114,10 @@ pub struct EngineStats {
     pub keyspace_hits: u64,
     /// Reads that found none.
     pub keyspace_misses: u64,
+    /// Pieces of memory that were moved to lie closer.
+    pub defrag_moved: u64,
+    /// Pieces that were looked at for that, and left where they were.
+    pub defrag_left: u64,
 }
 
 /// The keyspace and all data commands.
@@ -137,6 +141,8 @@ pub struct Engine {
     no_touch: bool,
     /// The database that had a key evicted at random last.
     pub(crate) evict_db: usize,
+    /// What is being moved together.
+    pub(crate) defrag: Option<crate::defrag::Run>,
     /// The memory of all entries: declared last, so that it is dropped last.
     pub(crate) slabs: Slabs,
 }
@@ -173,6 +179,7 @@ impl Engine {
             evictable: Pool::default(),
             no_touch: false,
             evict_db: 0,
+            defrag: None,
             slabs: Slabs::default(),
         }
     }

@@ -51,6 +51,7 @@ pub mod args;
 pub mod call;
 pub mod commands;
 pub mod decimal;
+mod defrag;
 pub mod digest;
 pub mod docs;
 pub mod effects;

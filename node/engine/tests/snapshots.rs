@@ -271,3 +271,62 @@ fn databases_may_be_swapped_meanwhile() {
     let found: Vec<_> = finish(&mut node, id).into_keys().collect();
     assert_eq!(found, [(0, b"second".to_vec()), (1, b"first".to_vec())]);
 }
+
+/// Moving what lies apart changes nothing but where it lies, whatever else is under way.
+#[test]
+fn defragmentation_changes_no_key() {
+    for seed in 0..2 {
+        let cluster = seed % 2 == 1;
+        let mut rng = Rng::new(seed);
+        let mut node = Node::new(cluster, seed);
+        let size = |n: u64| 100 + (n % 2) * 100;
+        for n in 0..50_000 {
+            node.run(&format!("SET key{n:06} {}", "v".repeat(size(n) as usize)));
+            if n % 7 == 0 {
+                node.run(&format!("PEXPIRE key{n:06} 1000000"));
+            }
+        }
+        for n in (0..50_000).filter(|n| n % 4 > 1) {
+            node.run(&format!("DEL key{n:06}"));
+        }
+        while node.engine.free_step(1000) {}
+        let (digest, unused) = (node.engine.digest(), node.engine.unused_bytes());
+        node.engine.defrag_begin();
+        let mut steps = 0;
+        let mut running = None;
+        while node.engine.defrag_step() {
+            steps += 1;
+            let n = rng.below(50_000);
+            // A snapshot on the way must not mind, nor keys that come and go.
+            match running {
+                None => {
+                    let before = content(&mut node, cluster, &SlotFilter::All);
+                    let id = node.engine.snapshot_begin(SlotFilter::All, gather(cluster));
+                    running = Some((id, before));
+                }
+                Some((id, _)) => {
+                    node.engine.snapshot_step(id, 500);
+                }
+            }
+            node.run(&format!("SET abc{n:06} {}", "w".repeat(size(n) as usize)));
+            node.run(&format!("DEL abc{n:06}"));
+            node.run(&format!("GET key{n:06}"));
+            assert!(steps < 10_000, "it does not end");
+        }
+        let (id, before) = running.expect("a snapshot");
+        while node.engine.snapshot_step(id, 1000) == SnapshotProgress::More {}
+        check(seed, &finish(&mut node, id), &before);
+        assert_eq!(node.engine.digest(), digest, "seed {seed}");
+        let after = node.engine.unused_bytes();
+        assert!(
+            after * 2 < unused && steps > 5,
+            "seed {seed}: {unused} unused, then {after}"
+        );
+        for n in (0..50_000).filter(|n| n % 4 <= 1) {
+            let len = node.run(&format!("STRLEN key{n:06}"));
+            assert_eq!(len, size(n).to_string(), "key{n}");
+            node.run(&format!("DEL key{n:06}"));
+        }
+        assert_eq!(node.engine.dbsize(0), 0);
+    }
+}

@@ -3,7 +3,7 @@
 //! ```text
 //!  top      least of 64 chunks      ┌───────┬───────┐
 //!  chunks   1024 places each        │ chunk │ chunk │ …      a chunk without anything due is not there
-//!  chunk    32 × least of 32        │▔▔▔▔▔▔▔│
+//!  chunk    32 × least of 32        │▔▔▔▔▔▔▔│      and is no longer than its last place wants
 //!           1024 × due              └───────┘
 //! ```
 //!
@@ -17,10 +17,25 @@ const ROW: usize = 32;
 const CHUNK: usize = ROW * ROW;
 const TOP: usize = 64;
 
+/// As long as the last place that has ever been due wants: most tables of a cluster's slots have few places.
 struct Chunk {
-    due: [u64; CHUNK],
-    rows: [u64; ROW],
+    due: Vec<u64>,
+    rows: Vec<u64>,
     least: u64,
+}
+
+impl Chunk {
+    fn at(&self, in_chunk: usize) -> u64 {
+        self.due.get(in_chunk).copied().unwrap_or(NEVER)
+    }
+
+    #[cold]
+    fn grow(&mut self, places: usize) {
+        let places = places.next_power_of_two().min(CHUNK);
+        self.due.reserve_exact(places - self.due.len());
+        self.due.resize(places, NEVER);
+        self.rows.resize(places.div_ceil(ROW), NEVER);
+    }
 }
 
 /// See the module's documentation. Times are what the caller takes them for; [`NEVER`] is none.
@@ -45,12 +60,15 @@ impl DueTree {
         }
         let c = self.chunks[chunk].get_or_insert_with(|| {
             Box::new(Chunk {
-                due: [NEVER; CHUNK],
-                rows: [NEVER; ROW],
+                due: Vec::new(),
+                rows: Vec::new(),
                 least: NEVER,
             })
         });
         let in_chunk = place % CHUNK;
+        if c.due.len() <= in_chunk {
+            c.grow(in_chunk + 1);
+        }
         c.due[in_chunk] = c.due[in_chunk].min(at);
         c.rows[in_chunk / ROW] = c.rows[in_chunk / ROW].min(at);
         c.least = c.least.min(at);
@@ -61,7 +79,7 @@ impl DueTree {
     /// When a place is due.
     pub fn at(&self, place: usize) -> u64 {
         match self.chunks.get(place / CHUNK) {
-            Some(Some(c)) => c.due[place % CHUNK],
+            Some(Some(c)) => c.at(place % CHUNK),
             _ => NEVER,
         }
     }
@@ -80,9 +98,11 @@ impl DueTree {
             return;
         };
         let in_chunk = place % CHUNK;
+        // What is set to later than it was has been due before, and has its place.
         c.due[in_chunk] = at;
         let row = in_chunk / ROW;
-        c.rows[row] = least(&c.due[row * ROW..(row + 1) * ROW]);
+        let end = c.due.len().min((row + 1) * ROW);
+        c.rows[row] = least(&c.due[row * ROW..end]);
         c.least = least(&c.rows);
         if c.least == NEVER {
             self.chunks[chunk] = None;
@@ -118,6 +138,10 @@ impl DueTree {
                 continue;
             };
             let in_chunk = place % CHUNK;
+            if in_chunk >= c.due.len() {
+                place = (chunk + 1) * CHUNK;
+                continue;
+            }
             if in_chunk.is_multiple_of(ROW) && c.rows[in_chunk / ROW] >= now {
                 place += ROW;
                 continue;
@@ -138,7 +162,9 @@ impl DueTree {
 
     /// Bytes that the tree takes.
     pub fn bytes(&self) -> usize {
-        self.chunks.iter().flatten().count() * size_of::<Chunk>()
+        let times = |c: &Chunk| (c.due.len() + c.rows.len()) * size_of::<u64>();
+        let chunks = self.chunks.iter().flatten();
+        chunks.map(|c| size_of::<Chunk>() + times(c)).sum::<usize>()
             + self.chunks.capacity() * size_of::<usize>()
             + self.top.capacity() * size_of::<u64>()
     }
@@ -149,6 +175,18 @@ mod tests {
     use super::*;
     use crate::rng::Rng;
     use std::collections::BTreeMap;
+
+    /// A cluster has 16,384 tables of a few groups each.
+    #[test]
+    fn a_few_places_take_little() {
+        let mut tree = DueTree::default();
+        tree.note(0, 7);
+        assert!(tree.bytes() < 150, "{}", tree.bytes());
+        for place in 1..CHUNK {
+            tree.note(place, 7);
+        }
+        assert!(tree.bytes() < CHUNK * 9, "{}", tree.bytes());
+    }
 
     #[test]
     fn behaves_as_a_map_of_times() {

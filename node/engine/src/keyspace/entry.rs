@@ -622,6 +622,23 @@ impl Entry {
         self.at = moved.at;
     }
 
+    /// Moves the entry as it is, if it lies in a page that is being emptied. Whether it did.
+    pub(super) fn relocate(&mut self, slabs: &mut Slabs) -> bool {
+        if !slabs.is_leaving(self.at) {
+            return false;
+        }
+        // SAFETY: the entry owns its piece, whose size the directory knows; the new one is of the same class. Nobody else has a reference to what is
+        // in it, since we are borrowed exclusively, and the old one is given up.
+        unsafe {
+            let (from, bytes) = self.at.piece();
+            let at = slabs.alloc(bytes);
+            ptr::copy_nonoverlapping(from, at.address(), bytes);
+            slabs.free(self.at, bytes);
+            self.at = at;
+        }
+        true
+    }
+
     /// Makes the payload that of a kind, keeping the first `keep` bytes of what is there.
     fn reshape_payload(&mut self, slabs: &mut Slabs, kind: u8, str_len: usize, keep: usize) {
         let old = self.shape();

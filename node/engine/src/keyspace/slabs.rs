@@ -23,6 +23,10 @@
 //! handed out once until they are freed. Whoever follows a [`Ref`] must hold one that has not been freed, of slabs that still live; this is what
 //! `entry.rs` and `table.rs` argue.
 
+mod clearing;
+
+pub(crate) use clearing::Clearing;
+
 use std::ffi::c_void;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicPtr, Ordering};
@@ -222,6 +226,8 @@ struct Page {
     live: u16,
     /// First free piece, or [`NO_PIECE`].
     free: u16,
+    /// It is being emptied, and in no list.
+    leaving: bool,
     /// The first byte that has never been used.
     fresh: u32,
     /// Neighbours in the list of its class's pages with room.
@@ -233,6 +239,7 @@ const NO_PAGE: Page = Page {
     class: 0,
     live: 0,
     free: NO_PIECE,
+    leaving: false,
     fresh: 0,
     before: NONE,
     after: NONE,
@@ -336,6 +343,13 @@ impl Slabs {
         page.free = piece.offset();
         page.live -= 1;
         let empty = page.live == 0;
+        if page.leaving {
+            if empty {
+                page.leaving = false;
+                self.release(number);
+            }
+            return;
+        }
         if was_full {
             self.link(number, class);
         }

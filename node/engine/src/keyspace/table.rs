@@ -644,9 +644,39 @@ impl Table {
         if at < split {
             self.each_raw(at + mask + 1, see);
         }
-        // Increment the reversed cursor: the high bits of the mask count first.
-        let next = (cursor | !(mask as u64)).reverse_bits().wrapping_add(1);
-        next.reverse_bits()
+        next_cursor(cursor, mask)
+    }
+
+    /// Moves what the cursor's group holds, and the group itself, out of pages that are being emptied. Returns the next cursor, as
+    /// [`scan`](Self::scan) does, and adds to how many pieces were moved and how many were not.
+    pub fn relocate(&mut self, cursor: u64, slabs: &mut Slabs, moved: &mut (u64, u64)) -> u64 {
+        let (mask, split) = self.level();
+        let at = cursor as usize & mask;
+        self.relocate_group(at, slabs, moved);
+        if at < split {
+            self.relocate_group(at + mask + 1, slabs, moved);
+        }
+        next_cursor(cursor, mask)
+    }
+
+    fn relocate_group(&mut self, index: usize, slabs: &mut Slabs, moved: &mut (u64, u64)) {
+        let group = self.group(index);
+        if group.cap == 0 {
+            return;
+        }
+        for slot in 0..group.len {
+            // SAFETY: a reference in use; the table is borrowed exclusively.
+            let entry = unsafe { &mut *group.entries().add(slot) };
+            if entry.relocate(slabs) {
+                moved.0 += 1;
+            } else {
+                moved.1 += 1;
+            }
+        }
+        if slabs.is_leaving(group.at) {
+            let group = place_again(group, slabs);
+            self.set_group(index, group);
+        }
     }
 
     /// Reports the entries of the cursor's group and returns the next cursor; begin with 0, and 0 is the end. An entry that
@@ -717,6 +747,12 @@ impl Table {
         }
         true
     }
+}
+
+/// The next cursor: the reversed one is incremented, so that the high bits of the mask count first.
+fn next_cursor(cursor: u64, mask: usize) -> u64 {
+    let next = (cursor | !(mask as u64)).reverse_bits().wrapping_add(1);
+    next.reverse_bits()
 }
 
 /// Moves a group to other memory of the same size.

@@ -243,7 +243,7 @@ fn memory(ex: &Executor, out: &mut String) {
         "mem_aof_buffer" = 0,
         "mem_allocator" = "libc",
         "mem_overhead_db_hashtable_rehashing" = 0,
-        "active_defrag_running" = 0,
+        "active_defrag_running" = ex.defrag.effort,
         "lazyfree_pending_objects" = ex.engine.pending_free(),
         "lazyfreed_objects" = ex.engine.stats().lazy_freed,
     );
@@ -352,6 +352,7 @@ fn stats(ex: &Executor, out: &mut String) {
     let s = &ex.stats;
     let e = ex.engine.stats();
     let [ops, bytes_in, bytes_out] = s.rates();
+    let defragging_ms = ex.defragging_ms();
     lines!(
         out,
         "total_connections_received" = s.connections,
@@ -373,6 +374,12 @@ fn stats(ex: &Executor, out: &mut String) {
         "evicted_keys" = e.evicted_keys,
         "evicted_clients" = s.evicted_clients,
         "longest_background_step_usec" = s.longest_step_us,
+        "total_active_defrag_time" = ex.defrag.total_ms + defragging_ms,
+        "current_active_defrag_time" = defragging_ms,
+        "active_defrag_hits" = e.defrag_moved,
+        "active_defrag_misses" = e.defrag_left,
+        "active_defrag_key_hits" = e.defrag_moved,
+        "active_defrag_key_misses" = e.defrag_left,
         "keyspace_hits" = e.keyspace_hits,
         "keyspace_misses" = e.keyspace_misses,
         "pubsub_channels" = ex.channels.channels.len(),

@@ -1,6 +1,7 @@
 //! What the data path needs of the configuration, parsed once.
 
 use super::Config;
+use crate::executor::defrag::DefragLimits;
 use holdfast_engine::EventClass;
 
 /// Limits on a client's pending output. Zero means none.
@@ -69,6 +70,8 @@ pub struct Settings {
     pub memory_bytes_max: u64,
     /// `maxmemory-clients`, in bytes; 0 is no limit.
     pub client_bytes_max: usize,
+    /// `activedefrag`, and when and how.
+    pub defrag: Option<DefragLimits>,
     /// `maxmemory-eviction-tenacity`, 0 to 100.
     pub eviction_tenacity: u32,
 }
@@ -170,6 +173,7 @@ impl Settings {
             events: EventClass::parse(c.get("notify-keyspace-events")).unwrap_or_default(),
             memory_bytes_max: c.size("maxmemory") as u64,
             client_bytes_max: client_bytes_max(c),
+            defrag: DefragLimits::of(c),
             eviction_tenacity: c.size("maxmemory-eviction-tenacity") as u32,
         }
     }

@@ -32,6 +32,9 @@ impl Executor {
         if self.control.is_congested() || self.expire_more || self.evict_more {
             at = at.min(self.now.mono_ms() + 1);
         }
+        if let Some(due) = self.defrag_deadline_ms() {
+            at = at.min(due);
+        }
         if !self.retrying.is_empty() || self.is_serving() {
             at = self.now.mono_ms();
         }
@@ -42,6 +45,7 @@ impl Executor {
     pub fn has_work_of_its_own(&self) -> bool {
         self.expire_more
             || self.evict_more
+            || self.defrag.effort > 0
             || self.persist.saving.is_some()
             || self.snapshot.is_some()
             || self.now.mono_ms() >= self.next_cron_ms
@@ -76,6 +80,7 @@ impl Executor {
             self.expire_keys();
         }
         self.evict_keys();
+        self.defrag_turn();
         self.persistence_turn();
         self.followers_turn();
         self.shutdown_turn();
@@ -146,6 +151,7 @@ impl Executor {
         self.persistence_cron();
         self.followers_cron();
         self.expire_keys();
+        self.defrag_cron();
     }
 
     fn expire_keys(&mut self) {

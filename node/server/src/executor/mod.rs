@@ -14,6 +14,7 @@ mod blocking;
 mod client_memory;
 mod connection;
 mod cron;
+pub mod defrag;
 mod dispatch;
 mod durable;
 mod input;
@@ -228,6 +229,7 @@ pub struct Executor {
     expire_more: bool,
     /// Memory is above `maxmemory`, and there were keys to evict still.
     evict_more: bool,
+    pub(crate) defrag: defrag::Defrag,
     unblocked: Vec<ConnId>,
     was_congested: bool,
     pub(crate) dirty: Vec<ConnId>,
@@ -332,6 +334,7 @@ impl Executor {
             cron_paused: false,
             expire_more: false,
             evict_more: false,
+            defrag: Default::default(),
             unblocked: Vec::new(),
             was_congested: false,
             dirty: Vec::new(),
