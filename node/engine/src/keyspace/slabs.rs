@@ -151,6 +151,36 @@ pub(crate) fn prefetch(address: *const u8) {
     let _ = address;
 }
 
+/// What AddressSanitizer is told, which knows nothing of pieces: what is free must not be touched. Compiled in by `cargo asan` only.
+#[cfg(asan)]
+mod sanitizer {
+    use std::ffi::c_void;
+
+    unsafe extern "C" {
+        fn __asan_poison_memory_region(at: *const c_void, bytes: usize);
+        fn __asan_unpoison_memory_region(at: *const c_void, bytes: usize);
+    }
+
+    pub fn poison(at: *mut u8, bytes: usize) {
+        // SAFETY: only the sanitizer's own notes are changed; whoever calls says what is free.
+        unsafe { __asan_poison_memory_region(at.cast(), bytes) }
+    }
+
+    pub fn unpoison(at: *mut u8, bytes: usize) {
+        // SAFETY: as above.
+        unsafe { __asan_unpoison_memory_region(at.cast(), bytes) }
+    }
+}
+
+#[cfg(not(asan))]
+mod sanitizer {
+    #[inline(always)]
+    pub fn poison(_: *mut u8, _: usize) {}
+
+    #[inline(always)]
+    pub fn unpoison(_: *mut u8, _: usize) {}
+}
+
 /// The address of a page, of its directory word.
 #[inline]
 fn page_of(word: *mut u8) -> *mut u8 {
@@ -308,12 +338,16 @@ impl Slabs {
         let free = page.free;
         let at = if free != NO_PIECE {
             let at = Ref::new(number, free);
+            // SAFETY: a piece of a page of ours.
+            sanitizer::unpoison(unsafe { at.address() }, size);
             // SAFETY: a free piece of a page of ours, with the place of the next one in it.
             page.free = unsafe { at.address().cast::<u16>().read_unaligned() };
             at
         } else {
             let at = Ref::new(number, page.fresh as u16);
             page.fresh += size as u32;
+            // SAFETY: as above.
+            sanitizer::unpoison(unsafe { at.address() }, size);
             at
         };
         if page.free == NO_PIECE && page.fresh as usize + size > PAGE {
@@ -339,6 +373,7 @@ impl Slabs {
         // SAFETY: the caller gives the piece up; it is at least two bytes long.
         unsafe {
             piece.address().cast::<u16>().write_unaligned(page.free);
+            sanitizer::poison(piece.address(), size);
         }
         page.free = piece.offset();
         page.live -= 1;
@@ -408,6 +443,7 @@ impl Slabs {
             Ok(memory) => memory.cast::<u8>(),
             Err(error) => panic!("no memory for keys: {error}"),
         };
+        sanitizer::poison(memory, CHUNK);
         let first = {
             let mut numbers = NUMBERS.lock().unwrap_or_else(|e| e.into_inner());
             numbers.free.pop().unwrap_or_else(|| {
@@ -488,6 +524,7 @@ impl Drop for Slabs {
         for first in self.chunks.drain(..) {
             let pages = first as usize..(first + CHUNK_PAGES) as usize;
             let memory = page_of(PAGES[pages.start].load(Ordering::Relaxed));
+            sanitizer::unpoison(memory, CHUNK);
             for place in &PAGES[pages] {
                 place.store(std::ptr::null_mut(), Ordering::Relaxed);
             }

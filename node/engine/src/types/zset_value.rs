@@ -452,7 +452,7 @@ impl ZsetValue {
     /// Bytes of memory that the value takes, roughly.
     pub fn memory(&self) -> usize {
         match self {
-            ZsetValue::Pack(lp) => lp.byte_len() + 24,
+            ZsetValue::Pack(lp) => lp.memory(),
             ZsetValue::Ordered(o) => o.members.memory() + o.by_score.memory(),
         }
     }
