@@ -66,7 +66,7 @@ impl World {
         let n = self.below(self.elements);
         match n % 5 {
             0 => format!("element-{n}"),
-            1 if n % 3 == 0 => "x".repeat(20 + n as usize % 80),
+            1 if n.is_multiple_of(3) => "x".repeat(20 + n as usize % 80),
             2 => format!("-{n}"),
             _ => n.to_string(),
         }

@@ -445,17 +445,14 @@ impl Model {
                 let (mut added, mut changed) = (0, 0);
                 for pair in args[1 + options.len()..].chunks(2) {
                     let new = halves(pair[0]);
+                    let refused =
+                        |old: i64| has("NX") || has("GT") && new < old || has("LT") && new > old;
                     match zset.get(pair[1]).copied() {
                         None if !has("XX") => {
                             zset.insert(pair[1].into(), new);
                             added += 1;
                         }
-                        Some(old)
-                            if !has("NX")
-                                && old != new
-                                && !(has("GT") && new < old)
-                                && !(has("LT") && new > old) =>
-                        {
+                        Some(old) if old != new && !refused(old) => {
                             zset.insert(pair[1].into(), new);
                             changed += 1;
                         }
