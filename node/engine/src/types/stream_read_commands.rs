@@ -10,7 +10,7 @@ use super::stream_id::{StreamId, parse_strict};
 use super::stream_reply as reply;
 use crate::spec::{Acl, Begin, Command, CommandSpec, Find, Flags, Group, Key, KeySpec};
 use crate::{Block, Call, CmdError, CmdResult, DONE, Engine, Outcome, TimeoutReply, Wakes};
-use holdfast_resp::write;
+use holdfast_resp::{Proto, write};
 use std::time::Duration;
 
 /// The rows.
@@ -221,17 +221,12 @@ fn xread(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
     for key in read.keys {
         engine.touch_key(call, key);
     }
-    let start = call.reply.len();
-    let mut served = 0;
+    let mut served = Served::none(call, read.keys.len());
     for (key, after) in read.keys.iter().zip(after) {
         let entries = engine.peek::<StreamValue>(call, key)?.map(|s| &s.entries);
         let newer = |e: &&StreamEntries| e.last_entry_id().is_some_and(|last| last > after);
         if let Some((entries, from)) = entries.filter(newer).zip(after.next()) {
-            if served == 0 {
-                begin(call, read.keys.len());
-            }
-            served += 1;
-            name_stream(call, key);
+            served.next(call, key);
             let mut range = entries.range(from, StreamId::MAX);
             reply::counted(call.reply, 1, |out| {
                 let mut n = 0;
@@ -246,40 +241,63 @@ fn xread(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
             });
         }
     }
-    if served == 0 {
+    if served.count == 0 {
         return read.wait(call, replaced, Wakes::OnValue);
     }
-    finish(call, start, read.keys.len(), served);
+    served.finish(call);
     DONE
 }
 
-/// The header of the whole reply, as if all streams had something.
-fn begin(call: &mut Call<'_>, streams: usize) {
-    match call.proto {
-        holdfast_resp::Proto::Resp2 => call.reply_array(streams),
-        holdfast_resp::Proto::Resp3 => call.reply_map(streams),
-    }
+/// The streams in a reply: how many there are is known at its end.
+struct Served {
+    /// Where the reply begins.
+    start: usize,
+    /// How many its header says.
+    said: usize,
+    count: usize,
 }
 
-/// Puts the number of streams that really had something into the header.
-fn finish(call: &mut Call<'_>, start: usize, streams: usize, served: usize) {
-    if streams != served {
-        let behind = call.reply.len();
-        begin(call, streams);
-        let guessed = call.reply.len() - behind;
-        call.reply.truncate(behind);
-        begin(call, served);
-        let header = call.reply.split_off(behind);
-        call.reply.splice(start..start + guessed, header);
+impl Served {
+    /// No stream yet, of so many at most.
+    fn none(call: &Call<'_>, most: usize) -> Served {
+        Served {
+            start: call.reply.len(),
+            said: most,
+            count: 0,
+        }
     }
-}
 
-/// What stands before a stream's entries.
-fn name_stream(call: &mut Call<'_>, key: &[u8]) {
-    if call.proto == holdfast_resp::Proto::Resp2 {
-        call.reply_array(2);
+    fn header(call: &mut Call<'_>, streams: usize) {
+        match call.proto {
+            Proto::Resp2 => call.reply_array(streams),
+            Proto::Resp3 => call.reply_map(streams),
+        }
     }
-    call.reply_bulk(key);
+
+    /// What stands before a stream's entries.
+    fn next(&mut self, call: &mut Call<'_>, key: &[u8]) {
+        if self.count == 0 {
+            Served::header(call, self.said);
+        }
+        self.count += 1;
+        if call.proto == Proto::Resp2 {
+            call.reply_array(2);
+        }
+        call.reply_bulk(key);
+    }
+
+    /// Puts the number of streams that really had something into the header.
+    fn finish(self, call: &mut Call<'_>) {
+        if self.said != self.count {
+            let behind = call.reply.len();
+            Served::header(call, self.said);
+            let guessed = call.reply.len() - behind;
+            call.reply.truncate(behind);
+            Served::header(call, self.count);
+            let header = call.reply.split_off(behind);
+            call.reply.splice(self.start..self.start + guessed, header);
+        }
+    }
 }
 
 /// What `XREADGROUP` is asked for of one stream.
@@ -317,8 +335,7 @@ fn xreadgroup(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
     }
     // What is done is propagated in parts of its own.
     call.rewrite_as_nothing();
-    let start = call.reply.len();
-    let mut served = 0;
+    let mut served = Served::none(call, read.keys.len());
     for (key, wanted) in read.keys.iter().zip(wanted) {
         let Some(stream) = engine.write::<StreamValue>(call, key)? else {
             continue;
@@ -347,11 +364,7 @@ fn xreadgroup(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
         if !serve {
             continue;
         }
-        if served == 0 {
-            begin(call, read.keys.len());
-        }
-        served += 1;
-        name_stream(call, key);
+        served.next(call, key);
         match wanted {
             Wanted::New => deliver(call, (key, name), entries, group, reader, &read),
             Wanted::History(after) => {
@@ -362,10 +375,10 @@ fn xreadgroup(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
         }
         call.modified_within(key, 1);
     }
-    if served == 0 {
+    if served.count == 0 {
         return read.wait(call, Vec::new(), Wakes::OnAnyChange);
     }
-    finish(call, start, read.keys.len(), served);
+    served.finish(call);
     DONE
 }
 

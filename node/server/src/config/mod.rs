@@ -165,14 +165,12 @@ impl Config {
                     reason,
                 });
             }
-            config
-                .directive(&words, 0, &mut Vec::new())
-                .map_err(|reason| ConfigError {
-                    file: None,
-                    line: 0,
-                    text,
-                    reason,
-                })?;
+            config.directive(&words, 0).map_err(|reason| ConfigError {
+                file: None,
+                line: 0,
+                text,
+                reason,
+            })?;
             i = end;
         }
         config.check()?;
@@ -189,8 +187,6 @@ impl Config {
                 path.display()
             ),
         })?;
-        // `save` lines of one file add up; the first of them replaces the default.
-        let mut seen = Vec::new();
         for (i, line) in text.split('\n').enumerate() {
             let line = line.trim();
             if line.is_empty() || line.starts_with('#') {
@@ -214,7 +210,7 @@ impl Config {
                 })?;
                 continue;
             }
-            self.directive(&words, i + 1, &mut seen).map_err(fail)?;
+            self.directive(&words, i + 1).map_err(fail)?;
         }
         Ok(())
     }
@@ -253,12 +249,7 @@ impl Config {
         Ok(())
     }
 
-    fn directive(
-        &mut self,
-        words: &[String],
-        line: usize,
-        seen: &mut Vec<usize>,
-    ) -> Result<(), String> {
+    fn directive(&mut self, words: &[String], line: usize) -> Result<(), String> {
         let name = words[0].to_ascii_lowercase();
         let Some(id) = lookup(&name) else {
             if table::DEPRECATED.contains(&name.as_str()) && words.len() == 2 {
@@ -277,7 +268,8 @@ impl Config {
             return Err("wrong number of arguments".into());
         }
         let mut value = values::canonical(d, &values, &self.values[id])?;
-        if d.kind == Kind::Save && seen.contains(&id) && !value.is_empty() {
+        // `save` lines and arguments add up; the first of them replaces the default.
+        if d.kind == Kind::Save && self.given[id] && !value.is_empty() {
             value = format!("{} {value}", self.values[id]).trim().to_string();
         }
         if !d.acts && value != d.default && !matches!(value.as_str(), "" | "no" | "0") {
@@ -293,7 +285,6 @@ impl Config {
         }
         self.values[id] = value;
         self.given[id] = true;
-        seen.push(id);
         Ok(())
     }
 
@@ -371,7 +362,11 @@ impl Config {
     /// # Errors
     /// Why the value was refused.
     pub fn force(&mut self, name: &str, value: &str) -> Result<(), String> {
-        self.directive(&[name.to_string(), value.to_string()], 0, &mut Vec::new())
+        if let Some(id) = lookup(name) {
+            // What was given before is replaced, `save` points as well.
+            self.given[id] = false;
+        }
+        self.directive(&[name.to_string(), value.to_string()], 0)
     }
 
     /// `CONFIG SET`: all of it or nothing. Returns the names of what was set.
@@ -534,6 +529,8 @@ mod tests {
         assert_eq!(c.get("save"), "");
         let c = Config::from_args(&[path]).unwrap();
         assert_eq!(c.get("save"), "1 2 3 4");
+        let c = Config::from_args(&[path, "--save", "5 6"]).expect("more points");
+        assert_eq!(c.get("save"), "1 2 3 4 5 6");
     }
 
     #[test]
