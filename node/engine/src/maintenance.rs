@@ -38,6 +38,9 @@ pub(crate) struct Garbage {
     pub values: Vec<Value>,
 }
 
+/// Pages given back to the system in one step.
+const PAGES_AT_ONCE: usize = 8;
+
 /// Large values handed over in one step.
 const REAPED_AT_ONCE: usize = 100;
 
@@ -157,6 +160,11 @@ impl Engine {
     /// Frees what was flushed and what large values were deleted, about `budget` keys or elements at a time. Whether
     /// there is more.
     pub fn free_step(&mut self, budget: usize) -> bool {
+        let more_pages = self.slabs.give_back_some(PAGES_AT_ONCE);
+        self.free_garbage(budget) || more_pages
+    }
+
+    fn free_garbage(&mut self, budget: usize) -> bool {
         if let Some(reaper) = &mut self.garbage.reaper {
             for _ in 0..budget.min(REAPED_AT_ONCE) {
                 let Some(value) = self.garbage.values.pop() else {

@@ -165,6 +165,8 @@ impl Databases {
 
 /// Slots without keys are skipped without counting as keys, but not for nothing.
 const EMPTY_SLOTS_A_KEY: usize = 64;
+/// To free an entry with a value of its own allocation counts as so many.
+const POINTING: usize = 6;
 /// A piece of a large value counts as so many keys.
 const KEYS_A_PIECE: isize = 64;
 
@@ -475,9 +477,10 @@ impl Snapshots {
                 return !self.flushed.is_empty();
             };
             let more = table.pop_group(slabs, |slabs, mut entry| {
+                let cost = if entry.is_pointing() { POINTING } else { 1 };
                 large.extend(entry.take_if_large());
                 entry.free(slabs);
-                budget = budget.saturating_sub(1);
+                budget = budget.saturating_sub(cost);
             });
             if !more {
                 flushed.tables.pop();

@@ -7,6 +7,9 @@ use crate::encode::push_length;
 use crate::format::Checksum;
 use crate::lzf::Compressor;
 
+/// Room made beforehand.
+const ROOM_MAX: usize = 256 << 10;
+
 /// Strings of up to so many bytes are not worth compressing.
 const PLAIN_BYTES_MAX: usize = 20;
 
@@ -66,9 +69,14 @@ impl Draft {
         self.strings.extend(strings);
     }
 
-    /// Takes what was gathered.
+    /// Takes what was gathered. There is room for about as much again, so that it need not be moved while it grows.
     pub(crate) fn take(&mut self) -> Draft {
-        std::mem::replace(self, Draft::new(self.compress))
+        let next = Draft {
+            bytes: Vec::with_capacity(self.bytes.len().min(ROOM_MAX) * 9 / 8),
+            strings: Vec::with_capacity(self.strings.len().min(ROOM_MAX) * 9 / 8),
+            compress: self.compress,
+        };
+        std::mem::replace(self, next)
     }
 }
 

@@ -6,7 +6,7 @@
 
 use crate::draft::{Draft, Packer};
 use crate::encode;
-use crate::format::{RdbVersion, op};
+use crate::format::{RdbVersion, kind, op};
 use holdfast_engine::ValueRef;
 
 /// Writes an RDB file into a buffer that its owner drains with [`RdbWriter::take`] at any moment.
@@ -20,6 +20,8 @@ pub struct RdbWriter {
     /// A key is half written.
     open: bool,
     packer: Packer,
+    version: RdbVersion,
+    refused: Option<(u32, Vec<u8>)>,
     db: Option<u32>,
     taken: u64,
     finished: bool,
@@ -41,6 +43,8 @@ impl RdbWriter {
             aside: Draft::new(compress),
             open: false,
             packer: Packer::new(true),
+            version,
+            refused: None,
             db: None,
             taken: 0,
             finished: false,
@@ -126,8 +130,18 @@ impl RdbWriter {
             out.push(op::EXPIRETIME_MS);
             out.extend_from_slice(&at.to_le_bytes());
         }
-        out.push(encode::kind_of(value));
+        let kind = encode::kind_of(value);
+        if kind == kind::HASH_2 && self.version == RdbVersion::V11 {
+            self.refused.get_or_insert_with(|| (db, key.to_vec()));
+        }
+        let out = self.target();
+        out.push(kind);
         encode::string(out, key);
+    }
+
+    /// The first key, with its database, that this version has no form for: whoever reads the file would not understand it.
+    pub fn refused(&self) -> Option<(u32, &[u8])> {
+        self.refused.as_ref().map(|(db, key)| (*db, &key[..]))
     }
 
     /// Ends the file. Nothing may be written afterwards.

@@ -386,3 +386,22 @@ fn bytes_behind_the_end_are_kept() {
     assert!(r.is_finished());
     assert_eq!(r.into_rest(), b"*1\r\n");
 }
+
+#[test]
+fn a_version_without_a_form_for_a_key_says_which_it_was() {
+    let limits = TypeLimits::default();
+    let mut hash = HashValue::new();
+    hash.put(b"f", b"v", FieldTtl::At(1 << 44), ALL_FIELDS, &limits);
+    let hash = Value::Hash(Box::new(hash));
+    for (version, refused) in [(RdbVersion::V11, true), (RdbVersion::V80, false)] {
+        let mut w = RdbWriter::new(version);
+        let text = Value::Str(StrValue::new(b"text"));
+        w.key(0, b"plain", None, text.as_ref());
+        assert_eq!(w.refused(), None);
+        w.key(3, b"hash", None, hash.as_ref());
+        w.key(3, b"behind", None, text.as_ref());
+        assert_eq!(w.refused(), refused.then_some((3, &b"hash"[..])));
+        w.finish();
+        assert_eq!(read(&w.take(), 100).is_err(), refused);
+    }
+}

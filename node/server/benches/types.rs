@@ -3,9 +3,11 @@
 //! `cargo bench -p holdfast-server --bench types`
 //!
 //! Prints tables and writes `types-memory.svg` and `types-speed.svg`. Set `HOLDFAST_VALKEY` to compare with another valkey-server than the
-//! one on the path. `PART` chooses `memory`, `speed` or `snapshot`; `KEYS` (5000000) is the size of the large data sets, `ONLY` a part of the
+//! one on the path. `PART` chooses `memory`, `speed`, `snapshot` or `stall`; `KEYS` (5000000) is the size of the large data sets, `ONLY` a part of the
 //! names of data sets or commands, `ROUNDS` (3) and `REQUESTS` (400000) the length of a measurement of speed.
 
+#[path = "types/stall.rs"]
+mod stall;
 mod support;
 
 use std::io::{Read, Write};
@@ -31,6 +33,9 @@ fn main() {
     }
     if wanted("snapshot") {
         snapshot();
+    }
+    if wanted("stall") {
+        stall::stall();
     }
 }
 

@@ -131,6 +131,35 @@ fn refuse_huge_pages() {
     }
 }
 
+/// Processor time of the calling thread so far, in microseconds.
+pub(crate) fn thread_cpu_us() -> u64 {
+    let mut time = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    // SAFETY: the pointer is to a place for the time. A clock that is not there leaves zeros.
+    unsafe {
+        libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut time);
+    }
+    time.tv_sec as u64 * 1_000_000 + time.tv_nsec as u64 / 1000
+}
+
+/// Has the calling thread give way to all others: it runs when they wait, and otherwise gets a small share.
+pub(crate) fn give_way() {
+    #[cfg(target_os = "linux")]
+    {
+        let share = libc::sched_param { sched_priority: 0 };
+        // SAFETY: 0 is the calling thread; the pointer is to what the policy wants to know, which is nothing.
+        unsafe {
+            libc::sched_setscheduler(0, libc::SCHED_BATCH, &raw const share);
+        }
+    }
+    /// Of some 10 % where all processors are busy, so that a file gets done then, too.
+    const NICE: i32 = 10;
+    // Where it is not allowed, the thread is one like the others.
+    let _ = rustix::process::setpriority_process(None, NICE);
+}
+
 fn start(mut config: Config) -> io::Result<()> {
     tracing::info!(
         "Holdfast version={}, bits={}, PID: {}, just started",

@@ -849,6 +849,12 @@ impl Entry {
         }
     }
 
+    /// Whether to free it is to free more than its own piece.
+    #[inline]
+    pub fn is_pointing(&self) -> bool {
+        self.kind() >= KIND_HEAP
+    }
+
     /// Gives the entry up; its value is dropped here and now.
     pub fn free(mut self, slabs: &mut Slabs) {
         drop(self.take_owned());

@@ -473,11 +473,21 @@ impl Slabs {
 
     #[cold]
     fn release(&mut self, number: u32) {
-        if self.spare.len() < SPARE_PAGES {
-            self.spare.push(number);
-        } else {
-            self.give_back(number);
+        // Where many keys are removed their pages empty nearly all at the same time, and each takes the system some µs.
+        self.spare.push(number);
+    }
+
+    /// Gives up to `count` pages that are too many to be kept for the next need back to the system. Whether there are more.
+    pub fn give_back_some(&mut self, count: usize) -> bool {
+        for _ in 0..count {
+            if self.spare.len() <= SPARE_PAGES {
+                return false;
+            }
+            if let Some(number) = self.spare.pop() {
+                self.give_back(number);
+            }
         }
+        self.spare.len() > SPARE_PAGES
     }
 
     /// Gives the memory of an empty page back to the system.

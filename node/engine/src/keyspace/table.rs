@@ -733,11 +733,17 @@ impl Table {
         mut taken: impl FnMut(&mut Slabs, Entry),
     ) -> bool {
         if self.used == 0 {
+            if self.settle(slabs) {
+                return true;
+            }
             self.clear(slabs);
             return false;
         }
         let mut moved = Vec::new();
-        self.empty_group(self.groups - 1, slabs, |_, entry| moved.push(entry));
+        self.empty_group(self.groups - 1, slabs, |_, entry| {
+            entry.prefetch();
+            moved.push(entry);
+        });
         for entry in moved {
             self.used -= 1;
             taken(slabs, entry);

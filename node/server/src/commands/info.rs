@@ -374,6 +374,7 @@ fn stats(ex: &Executor, out: &mut String) {
         "evicted_keys" = e.evicted_keys,
         "evicted_clients" = s.evicted_clients,
         "longest_background_step_usec" = s.longest_step_us,
+        "longest_background_step_cpu_usec" = s.longest_step_cpu_us,
         "total_active_defrag_time" = ex.defrag.total_ms + defragging_ms,
         "current_active_defrag_time" = defragging_ms,
         "active_defrag_hits" = e.defrag_moved,

@@ -7,6 +7,7 @@
 use super::Clock;
 use crate::config::Config;
 use crate::executor::{AcceptInfo, Close, ConnId, Ending, Executor};
+use crate::process::thread_cpu_us;
 use crate::seam::{ExecutorHandle, ExecutorInbox, Wake, executor_queue};
 use mio::event::Source;
 use mio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
@@ -222,10 +223,11 @@ impl MioDriver {
             }
             self.read_all();
             if self.executor.has_work_of_its_own() {
-                let before = self.clock.now();
+                let (before, cpu_before) = (self.clock.now(), thread_cpu_us());
                 self.executor.end_turn();
                 let took = self.clock.now().mono_us - before.mono_us;
-                self.executor.stats.note_step(took);
+                let cpu = thread_cpu_us().saturating_sub(cpu_before);
+                self.executor.stats.note_step(took, cpu);
             } else {
                 self.executor.end_turn();
             }

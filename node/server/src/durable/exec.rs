@@ -213,7 +213,7 @@ impl Executor {
         let replica = self.replica()?;
         let (mark, position) = (replica.mark(), replica.position());
         replica.last_applied()?;
-        let mut sink = RdbSink::new(RdbVersion::V11);
+        let mut sink = RdbSink::new(RdbVersion::V80);
         sink.writer
             .aux("valkey-ver", crate::COMPATIBLE_VALKEY_VERSION.as_bytes());
         sink.writer

@@ -227,6 +227,8 @@ pub struct Executor {
     /// Set by `DEBUG PAUSE-CRON 1`.
     pub(crate) cron_paused: bool,
     expire_more: bool,
+    /// Commands executed until the last look at expiry and freeing.
+    commands_seen: u64,
     /// Memory is above `maxmemory`, and there were keys to evict still.
     evict_more: bool,
     pub(crate) defrag: defrag::Defrag,
@@ -333,6 +335,7 @@ impl Executor {
             active_expire: true,
             cron_paused: false,
             expire_more: false,
+            commands_seen: 0,
             evict_more: false,
             defrag: Default::default(),
             unblocked: Vec::new(),

@@ -32,6 +32,8 @@ pub struct Stats {
     /// The longest end of a turn in which there was something to do that no client had asked for, in microseconds of
     /// wall-clock time: expiry, eviction, freeing, a snapshot.
     pub longest_step_us: u64,
+    /// The same in processor time: without what others have taken of the processor meanwhile.
+    pub longest_step_cpu_us: u64,
     /// Commands that do not exist.
     pub unknown_commands: u64,
     /// Clients closed for too much input.
@@ -81,8 +83,9 @@ impl Stats {
     }
 
     /// The end of a turn with work of the server's own took so long.
-    pub fn note_step(&mut self, took_us: u64) {
+    pub fn note_step(&mut self, took_us: u64, cpu_us: u64) {
         self.longest_step_us = self.longest_step_us.max(took_us);
+        self.longest_step_cpu_us = self.longest_step_cpu_us.max(cpu_us);
     }
 
     /// A command is executed.

@@ -37,6 +37,8 @@ pub struct Saving {
     seen_bytes: usize,
     pub(crate) early_bytes: u64,
     given_bytes: bool,
+    /// Why the file cannot be made, found out on the way.
+    refused: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,7 +52,7 @@ enum Stage {
 impl Saving {
     /// Whether a turn could make progress.
     pub(crate) fn can_step(&self) -> bool {
-        self.stage == Stage::Snapshot && self.waiting.is_none()
+        self.stage == Stage::Snapshot && self.waiting.is_none() && self.refused.is_none()
     }
 
     /// Goes on: some steps, and what is there is handed over. No more than `allowed` keys in all.
@@ -64,7 +66,7 @@ impl Saving {
             save_step(engine, self, keys);
             self.hand_over();
         }
-        if self.stage == Stage::Finishing && self.waiting.is_none() {
+        if self.stage == Stage::Finishing && self.waiting.is_none() && self.refused.is_none() {
             self.out.finish();
         }
     }
@@ -79,7 +81,10 @@ impl Saving {
 
     /// What became of it, once that is known.
     pub(crate) fn outcome(&mut self) -> Option<Result<(), String>> {
-        self.out.outcome()
+        match &self.refused {
+            Some(reason) => Some(Err(reason.clone())),
+            None => self.out.outcome(),
+        }
     }
 
     /// The next bytes for followers.
@@ -162,6 +167,7 @@ impl Executor {
             seen_bytes,
             early_bytes: 0,
             given_bytes: false,
+            refused: None,
         })
     }
 
@@ -389,6 +395,15 @@ impl Executor {
     }
 }
 
+/// Why what has been written is of no use, if so: as in Valkey, a follower that would not understand a key gets no file.
+fn refusal(writer: &RdbWriter) -> Option<String> {
+    let (db, key) = writer.refused()?;
+    let (key, version) = (String::from_utf8_lossy(key), RdbVersion::V11.number());
+    Some(format!(
+        "Can't store key '{key}' (db {db}) in RDB version {version}"
+    ))
+}
+
 /// One step of the snapshot. What it gave becomes a draft once it is large enough, or the last.
 fn save_step(engine: &mut Engine, saving: &mut Saving, keys: usize) {
     let before = engine
@@ -405,6 +420,7 @@ fn save_step(engine: &mut Engine, saving: &mut Saving, keys: usize) {
             .and_then(|sink| sink.into_any().downcast::<RdbSink>().ok());
         if let Some(mut sink) = sink {
             saving.keys_done = sink.keys();
+            saving.refused = refusal(&sink.writer);
             sink.writer.finish();
             saving.waiting = Some(sink.writer.take_draft());
         }
@@ -418,6 +434,7 @@ fn save_step(engine: &mut Engine, saving: &mut Saving, keys: usize) {
         return;
     };
     saving.keys_done = sink.keys();
+    saving.refused = refusal(&sink.writer);
     if sink.writer.pending_bytes() >= DRAFT_BYTES {
         saving.waiting = Some(sink.writer.take_draft());
     }
