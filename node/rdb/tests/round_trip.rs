@@ -392,7 +392,7 @@ fn a_version_without_a_form_for_a_key_says_which_it_was() {
     let limits = TypeLimits::default();
     let mut hash = HashValue::new();
     hash.put(b"f", b"v", FieldTtl::At(1 << 44), ALL_FIELDS, &limits);
-    let hash = Value::Hash(Box::new(hash));
+    let hash = Value::Hash(hash);
     for (version, refused) in [(RdbVersion::V11, true), (RdbVersion::V80, false)] {
         let mut w = RdbWriter::new(version);
         let text = Value::Str(StrValue::new(b"text"));
