@@ -279,14 +279,14 @@ fn defragmentation_changes_no_key() {
         let cluster = seed % 2 == 1;
         let mut rng = Rng::new(seed);
         let mut node = Node::new(cluster, seed);
-        let size = |n: u64| 100 + (n % 2) * 100;
-        for n in 0..50_000 {
+        let size = |n: u64| 200 + (n % 2) * 200;
+        for n in 0..30_000 {
             node.run(&format!("SET key{n:06} {}", "v".repeat(size(n) as usize)));
             if n % 7 == 0 {
                 node.run(&format!("PEXPIRE key{n:06} 1000000"));
             }
         }
-        for n in (0..50_000).filter(|n| n % 4 > 1) {
+        for n in (0..30_000).filter(|n| n % 4 > 1) {
             node.run(&format!("DEL key{n:06}"));
         }
         while node.engine.free_step(1000) {}
@@ -296,7 +296,7 @@ fn defragmentation_changes_no_key() {
         let mut running = None;
         while node.engine.defrag_step() {
             steps += 1;
-            let n = rng.below(50_000);
+            let n = rng.below(30_000);
             // A snapshot on the way must not mind, nor keys that come and go.
             match running {
                 None => {
@@ -322,7 +322,7 @@ fn defragmentation_changes_no_key() {
             after * 2 < unused && steps > 5,
             "seed {seed}: {unused} unused, then {after}"
         );
-        for n in (0..50_000).filter(|n| n % 4 <= 1) {
+        for n in (0..30_000).filter(|n| n % 4 <= 1) {
             let len = node.run(&format!("STRLEN key{n:06}"));
             assert_eq!(len, size(n).to_string(), "key{n}");
             node.run(&format!("DEL key{n:06}"));
