@@ -195,6 +195,7 @@ mod tests {
                 unsafe { slabs.free(piece, bytes) };
             }
         }
+        while slabs.give_back_some(3) {}
         let (before, used) = (slabs.free_bytes(), slabs.live_bytes());
         let mut clearing = Clearing::default();
         while clearing.choose_step(&mut slabs, 3) {}
@@ -216,6 +217,7 @@ mod tests {
             assert!(content.iter().all(|b| b == mark));
         }
         while clearing.release_step(&mut slabs, 3) {}
+        while slabs.give_back_some(3) {}
         assert_eq!(slabs.live_bytes(), used);
         let after = slabs.free_bytes();
         assert!(
