@@ -317,6 +317,7 @@ fn defragmentation_changes_no_key() {
         while node.engine.snapshot_step(id, 1000) == SnapshotProgress::More {}
         check(seed, &finish(&mut node, id), &before);
         assert_eq!(node.engine.digest(), digest, "seed {seed}");
+        while node.engine.free_step(1000) {}
         let after = node.engine.unused_bytes();
         assert!(
             after * 2 < unused && steps > 5,
