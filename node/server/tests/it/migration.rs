@@ -157,6 +157,11 @@ fn a_move_to_a_stranger_is_refused() {
             .starts_with("ERR")
     );
     let witness = cluster.id(witness);
+    // What a node is, it tells the others itself, some time after they have heard of it.
+    cluster.wait("the source to know the witness for one", |cluster| {
+        let shards = cluster.client(source).run("CLUSTER SHARDS");
+        !flat(&shards).contains(&witness)
+    });
     assert!(
         client
             .error(&format!(
