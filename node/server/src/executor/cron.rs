@@ -6,8 +6,8 @@ use crate::config::OutputLimit;
 /// Keys, and fields, deleted by one step of active expiry, behind which clients have their turn: far below a millisecond.
 const EXPIRE_STEP_KEYS: usize = 200;
 /// Entries of flushed keyspaces freed by one step: some 200 µs, and less where clients are waiting.
-const FREE_STEP_ENTRIES: usize = 2000;
-const FREE_STEP_ENTRIES_BUSY: usize = 700;
+const FREE_STEP_ENTRIES: usize = 1000;
+const FREE_STEP_ENTRIES_BUSY: usize = 500;
 /// Unsent replies of a client that has not authenticated.
 const STRANGER_OUTPUT_BYTES_MAX: usize = 1024;
 /// How long effects gather at most while an entry is on its way to a quorum.
