@@ -144,22 +144,6 @@ pub(crate) fn thread_cpu_us() -> u64 {
     time.tv_sec as u64 * 1_000_000 + time.tv_nsec as u64 / 1000
 }
 
-/// Has the calling thread give way to all others: it runs when they wait, and otherwise gets a small share.
-pub(crate) fn give_way() {
-    #[cfg(target_os = "linux")]
-    {
-        let share = libc::sched_param { sched_priority: 0 };
-        // SAFETY: 0 is the calling thread; the pointer is to what the policy wants to know, which is nothing.
-        unsafe {
-            libc::sched_setscheduler(0, libc::SCHED_BATCH, &raw const share);
-        }
-    }
-    /// Of some 10 % where all processors are busy, so that a file gets done then, too.
-    const NICE: i32 = 10;
-    // Where it is not allowed, the thread is one like the others.
-    let _ = rustix::process::setpriority_process(None, NICE);
-}
-
 fn start(mut config: Config) -> io::Result<()> {
     tracing::info!(
         "Holdfast version={}, bits={}, PID: {}, just started",

@@ -52,7 +52,6 @@ pub fn create(request: SaveRequest) -> io::Result<Box<dyn RdbOut>> {
     std::thread::Builder::new()
         .name("rdb-save".into())
         .spawn(move || {
-            crate::process::give_way();
             let result = match request.send {
                 None => write(&request, &drafts),
                 Some(framing) => transmit(&request, framing, &drafts, &send),

@@ -5,7 +5,7 @@ use crate::executor::{Ending, Executor};
 use holdfast_engine::{LoadBatch, LoadError, LoadMode};
 
 /// Batches of keys put in by one turn: some 100 µs.
-const BATCHES_A_TURN: usize = 4;
+const BATCHES_A_TURN: usize = 2;
 
 /// So many keys without elements are named in the log.
 const EMPTY_KEYS_LOGGED: u64 = 10;
