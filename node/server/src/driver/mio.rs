@@ -227,7 +227,7 @@ impl MioDriver {
                 self.executor.end_turn();
                 let took = self.clock.now().mono_us - before.mono_us;
                 let cpu = thread_cpu_us().saturating_sub(cpu_before);
-                self.executor.stats.note_step(took, cpu);
+                self.executor.note_own_work(took, cpu);
             } else {
                 self.executor.end_turn();
             }

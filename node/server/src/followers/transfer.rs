@@ -24,8 +24,12 @@ pub(crate) struct Transfer {
 }
 
 impl Transfer {
-    pub(crate) fn can_step(&self) -> bool {
-        self.saving.can_step()
+    pub(crate) fn is_due(&self, now_us: u64) -> bool {
+        self.saving.is_due(now_us)
+    }
+
+    pub(crate) fn learn(&mut self, took_us: u64) {
+        self.saving.learn(took_us);
     }
 }
 
@@ -123,7 +127,7 @@ impl Executor {
             let gone = self.followers.transfer.take();
             return self.end_snapshot(gone.map(|t| t.saving));
         }
-        t.saving.feed(&mut self.engine, u64::MAX);
+        t.saving.feed(&mut self.engine, u64::MAX, self.now.mono_us);
         if t.outcome.is_none() {
             t.outcome = t.saving.outcome();
         }

@@ -9,6 +9,7 @@
 #[cfg(not(madsim))]
 pub mod file;
 pub mod load;
+mod pace;
 pub mod save;
 
 use crate::config::Config;
@@ -311,12 +312,24 @@ impl Executor {
         if self.persist.loading.is_some() {
             return Some(now);
         }
-        let saving = self.persist.saving.as_ref().map(|s| s.can_step());
-        let transfer = self.followers.transfer.as_ref().map(|t| t.can_step());
+        let us = self.now.mono_us;
+        let saving = self.persist.saving.as_ref().map(|s| s.is_due(us));
+        let transfer = self.followers.transfer.as_ref().map(|t| t.is_due(us));
         match (saving, transfer) {
             (None, None) => None,
             (Some(true), _) | (_, Some(true)) if !save::is_full(&self.engine) => Some(now),
             _ => Some(now + POLL.as_millis() as u64),
+        }
+    }
+
+    /// What the executor did of its own at the end of a turn took so long, in microseconds of the clock and of the processor.
+    pub fn note_own_work(&mut self, took_us: u64, cpu_us: u64) {
+        self.stats.note_step(took_us, cpu_us);
+        if let Some(saving) = &mut self.persist.saving {
+            saving.learn(cpu_us);
+        }
+        if let Some(transfer) = &mut self.followers.transfer {
+            transfer.learn(cpu_us);
         }
     }
 

@@ -1,13 +1,16 @@
 //! Writing the RDB file: `SAVE`, `BGSAVE`, `save` points.
 
+use super::pace::Pace;
 use super::{RdbOut, SaveRequest, delay_us};
 use crate::executor::Executor;
 use holdfast_engine::{Engine, SlotFilter, SnapshotId, SnapshotProgress};
 use holdfast_rdb::{Draft, RdbSink, RdbVersion, RdbWriter};
+use std::collections::VecDeque;
 
-/// Keys of one step, and steps of one turn: some 100 µs.
+/// Keys of one step: some 10 µs.
 const STEP_KEYS: usize = 32;
-const STEPS_A_TURN: usize = 8;
+/// What one turn gives at most: long strings go in pieces of up to a megabyte, of which the steps before say nothing.
+const TURN_BYTES: usize = 512 << 10;
 /// A draft is handed over when it has so many bytes.
 const DRAFT_BYTES: usize = 128 << 10;
 /// With more than this in memory that is not handed over, clients wait.
@@ -24,8 +27,10 @@ pub(super) fn is_full(engine: &Engine) -> bool {
 pub struct Saving {
     id: SnapshotId,
     out: Box<dyn RdbOut>,
-    /// A draft that was not taken yet.
-    waiting: Option<Draft>,
+    /// Drafts that were not taken yet, in order, and their bytes. Meanwhile only what writes push into the snapshot is added.
+    waiting: VecDeque<Draft>,
+    waiting_bytes: usize,
+    pace: Pace,
     stage: Stage,
     /// Count of changes at the begin.
     changes: u64,
@@ -52,30 +57,74 @@ enum Stage {
 impl Saving {
     /// Whether a turn could make progress.
     pub(crate) fn can_step(&self) -> bool {
-        self.stage == Stage::Snapshot && self.waiting.is_none() && self.refused.is_none()
+        self.stage == Stage::Snapshot && self.waiting.is_empty() && self.refused.is_none()
+    }
+
+    /// Whether a turn at this time would.
+    pub(crate) fn is_due(&self, now_us: u64) -> bool {
+        self.can_step() && self.pace.is_ready(now_us)
     }
 
     /// Goes on: some steps, and what is there is handed over. No more than `allowed` keys in all.
-    pub(crate) fn feed(&mut self, engine: &mut Engine, allowed: u64) {
+    pub(crate) fn feed(&mut self, engine: &mut Engine, allowed: u64, now_us: u64) {
+        if self.stage == Stage::Snapshot {
+            self.cut_draft(engine);
+        }
         self.hand_over();
-        let mut steps = STEPS_A_TURN;
-        while self.can_step() && steps > 0 && self.keys_done < allowed && !is_full(engine) {
-            steps -= 1;
+        self.pace.begin_turn(now_us);
+        let mut given = 0;
+        while self.can_step()
+            && self.keys_done < allowed
+            && given < TURN_BYTES
+            && !is_full(engine)
+            && self.pace.take_step()
+        {
             let keys =
                 STEP_KEYS.min(usize::try_from(allowed - self.keys_done).unwrap_or(STEP_KEYS));
-            save_step(engine, self, keys);
+            given += save_step(engine, self, keys);
             self.hand_over();
         }
-        if self.stage == Stage::Finishing && self.waiting.is_none() && self.refused.is_none() {
+        if self.stage == Stage::Finishing && self.waiting.is_empty() && self.refused.is_none() {
             self.out.finish();
         }
     }
 
+    /// The turn's own work took so long.
+    pub(crate) fn learn(&mut self, took_us: u64) {
+        self.pace.learn(took_us);
+    }
+
+    fn wait(&mut self, draft: Draft) {
+        self.waiting_bytes += draft.len();
+        self.waiting.push_back(draft);
+    }
+
     fn hand_over(&mut self) {
-        if let Some(draft) = self.waiting.take()
-            && let Err(back) = self.out.offer(draft)
-        {
-            self.waiting = Some(back);
+        while let Some(draft) = self.waiting.pop_front() {
+            let bytes = draft.len();
+            if let Err(back) = self.out.offer(draft) {
+                self.waiting.push_front(back);
+                return;
+            }
+            self.waiting_bytes -= bytes;
+        }
+    }
+
+    /// What the snapshot has given becomes a draft once it is large enough; a buffer that grew on would have to be moved.
+    fn cut_draft(&mut self, engine: &mut Engine) {
+        let Some(sink) = engine
+            .snapshot_sink(self.id)
+            .and_then(|sink| sink.as_any_mut().downcast_mut::<RdbSink>())
+        else {
+            return;
+        };
+        self.early_bytes += sink.writer.pending_bytes().saturating_sub(self.seen_bytes) as u64;
+        if sink.writer.pending_bytes() >= DRAFT_BYTES {
+            let draft = sink.writer.take_draft();
+            self.seen_bytes = sink.writer.pending_bytes();
+            self.wait(draft);
+        } else {
+            self.seen_bytes = sink.writer.pending_bytes();
         }
     }
 
@@ -157,7 +206,9 @@ impl Executor {
         Ok(Saving {
             id,
             out,
-            waiting: None,
+            waiting: VecDeque::new(),
+            waiting_bytes: 0,
+            pace: Pace::new(self.now.mono_us),
             stage: Stage::Snapshot,
             changes: self.fx.dirty(),
             started_s: self.now_s(),
@@ -215,7 +266,7 @@ impl Executor {
         let Some(saving) = &mut self.persist.saving else {
             return;
         };
-        saving.feed(&mut self.engine, allowed);
+        saving.feed(&mut self.engine, allowed, self.now.mono_us);
         if let Some(outcome) = saving.out.outcome() {
             self.end_background_save(outcome);
         }
@@ -243,11 +294,13 @@ impl Executor {
         let Some(saving) = &mut self.persist.saving else {
             return false;
         };
-        saving.waiting.is_some()
+        !saving.waiting.is_empty()
             && self
                 .engine
                 .snapshot_sink(saving.id)
-                .is_some_and(|sink| sink.pending_bytes() > PENDING_BYTES_MAX)
+                .map_or(0, |sink| sink.pending_bytes())
+                + saving.waiting_bytes
+                > PENDING_BYTES_MAX
     }
 
     /// Writes the file while everything else waits.
@@ -264,9 +317,10 @@ impl Executor {
                 let before = saving.keys_done;
                 let keys = if delay == 0 { 1024 } else { 1 };
                 save_step(&mut self.engine, saving, keys);
-                if let Some(draft) = saving.waiting.take() {
+                for draft in saving.waiting.drain(..) {
                     saving.out.give(draft);
                 }
+                saving.waiting_bytes = 0;
                 if delay != 0 {
                     let us = delay_us(delay, saving.keys_done - before);
                     self.host.sleep(std::time::Duration::from_micros(us));
@@ -404,8 +458,8 @@ fn refusal(writer: &RdbWriter) -> Option<String> {
     ))
 }
 
-/// One step of the snapshot. What it gave becomes a draft once it is large enough, or the last.
-fn save_step(engine: &mut Engine, saving: &mut Saving, keys: usize) {
+/// One step of the snapshot. What it gave becomes a draft once it is large enough, or the last. Returns how many bytes it gave.
+fn save_step(engine: &mut Engine, saving: &mut Saving, keys: usize) -> usize {
     let before = engine
         .snapshot_sink(saving.id)
         .map_or(0, |sink| sink.pending_bytes());
@@ -422,21 +476,22 @@ fn save_step(engine: &mut Engine, saving: &mut Saving, keys: usize) {
             saving.keys_done = sink.keys();
             saving.refused = refusal(&sink.writer);
             sink.writer.finish();
-            saving.waiting = Some(sink.writer.take_draft());
+            let draft = sink.writer.take_draft();
+            saving.wait(draft);
         }
         saving.stage = Stage::Finishing;
-        return;
+        return 0;
     }
     let Some(sink) = engine
         .snapshot_sink(saving.id)
         .and_then(|sink| sink.as_any_mut().downcast_mut::<RdbSink>())
     else {
-        return;
+        return 0;
     };
     saving.keys_done = sink.keys();
     saving.refused = refusal(&sink.writer);
-    if sink.writer.pending_bytes() >= DRAFT_BYTES {
-        saving.waiting = Some(sink.writer.take_draft());
-    }
+    let given = sink.writer.pending_bytes().saturating_sub(before);
     saving.seen_bytes = sink.writer.pending_bytes();
+    saving.cut_draft(engine);
+    given
 }
