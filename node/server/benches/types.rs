@@ -654,6 +654,35 @@ fn writes(port: u16, keys: u64, per_ms: u64, stop: &std::sync::atomic::AtomicBoo
     latencies
 }
 
+/// Has a node save under 50,000 writes a second, looking at it from time to time. How long that took, and the writes' latencies in order.
+fn save_under_writes(
+    client: &mut Client,
+    port: u16,
+    keys: u64,
+    look: &mut dyn FnMut(),
+) -> (Duration, Vec<u64>) {
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    let (took, mut latencies) = std::thread::scope(|scope| {
+        let writer = scope.spawn(|| writes(port, keys, 50, &stop));
+        std::thread::sleep(Duration::from_millis(300));
+        let begin = Instant::now();
+        client.run("BGSAVE");
+        loop {
+            look();
+            let running = client.info("persistence", "rdb_bgsave_in_progress");
+            if running.as_deref() == Some("0") {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        let took = begin.elapsed();
+        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        (took, writer.join().expect("the writer"))
+    });
+    latencies.sort_unstable();
+    (took, latencies)
+}
+
 fn snapshot() {
     let keys = setting("KEYS", 5_000_000);
     println!("\nA snapshot of {keys} keys under 50,000 writes a second");
@@ -668,28 +697,14 @@ fn snapshot() {
         let port = cluster.port(node);
         fill(port, &DATA_SETS[0], keys);
         let pid = cluster.pid(node);
-        let before = proportional_bytes(pid);
-        let stop = std::sync::atomic::AtomicBool::new(false);
         let mut client = Client::connect(port).expect("a client");
-        let (took, peak, mut latencies) = std::thread::scope(|scope| {
-            let writer = scope.spawn(|| writes(port, keys, 50, &stop));
-            std::thread::sleep(Duration::from_millis(300));
-            let begin = Instant::now();
-            client.run("BGSAVE");
-            let mut peak = 0;
-            loop {
-                peak = peak.max(proportional_bytes(pid));
-                let running = client.info("persistence", "rdb_bgsave_in_progress");
-                if running.as_deref() == Some("0") {
-                    break;
-                }
-                std::thread::sleep(Duration::from_millis(20));
-            }
-            let took = begin.elapsed();
-            stop.store(true, std::sync::atomic::Ordering::Relaxed);
-            (took, peak, writer.join().expect("the writer"))
+        // To look at a process's memory stops it for milliseconds: that is another save's.
+        let (took, latencies) = save_under_writes(&mut client, port, keys, &mut || {});
+        let before = proportional_bytes(pid);
+        let mut peak = 0;
+        save_under_writes(&mut client, port, keys, &mut || {
+            peak = peak.max(proportional_bytes(pid));
         });
-        latencies.sort_unstable();
         let file: PathBuf = cluster.node_dir(node).join("dump.rdb");
         let size = std::fs::metadata(&file).map_or(0, |m| m.len());
         cluster.kill(node);
