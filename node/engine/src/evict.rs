@@ -68,6 +68,9 @@ pub enum AccessNote {
     Frequency(u8),
 }
 
+/// The bits that an entry has for accesses.
+const ACCESS_MASK: u32 = 0x00ff_ffff;
+
 /// The counter of a new key, so that it is not the first to go.
 const LFU_NEW: u8 = 5;
 
@@ -98,6 +101,20 @@ impl Eviction {
     #[inline]
     pub fn is_lfu(&self) -> bool {
         self.rank == Some(EvictionRank::Lfu)
+    }
+
+    /// What the bits that an entry has for accesses tell, if the policy orders keys by it. `None` under all others.
+    pub fn note(&self, access: u32, now_ms: u64) -> Option<AccessNote> {
+        match self.rank {
+            Some(EvictionRank::Lru) => {
+                let idle = ((now_ms / 1000) as u32).wrapping_sub(access) & ACCESS_MASK;
+                // More than half of what there is stands for an access after `now_ms`.
+                let idle = if idle > ACCESS_MASK / 2 { 0 } else { idle };
+                Some(AccessNote::IdleSeconds(u64::from(idle)))
+            }
+            Some(EvictionRank::Lfu) => Some(AccessNote::Frequency(self.frequency(access, now_ms))),
+            _ => None,
+        }
     }
 
     /// The counter now, decayed, of what an entry has noted.
@@ -421,6 +438,24 @@ mod tests {
             ..how
         };
         assert_eq!(never.frequency(noted, 200 * 60_000), 20);
+    }
+
+    #[test]
+    fn notes_are_of_the_policy() {
+        let now_ms = 1_700_000_000_000;
+        let second = |back: u64| ((now_ms / 1000 - back) as u32) & ACCESS_MASK;
+        let lru = Eviction::named("volatile-lru").expect("a policy");
+        for back in [0, 5, 1_000_000] {
+            let note = lru.note(second(back), now_ms);
+            assert_eq!(note, Some(AccessNote::IdleSeconds(back)));
+        }
+        let later = second(0).wrapping_add(3) & ACCESS_MASK;
+        assert_eq!(lru.note(later, now_ms), Some(AccessNote::IdleSeconds(0)));
+        let lfu = Eviction::named("allkeys-lfu").expect("a policy");
+        let note = lfu.note(counted(77, now_ms), now_ms);
+        assert_eq!(note, Some(AccessNote::Frequency(77)));
+        let ttl = Eviction::named("volatile-ttl").expect("a policy");
+        assert_eq!(ttl.note(7, now_ms), None);
     }
 
     #[test]

@@ -56,6 +56,9 @@ pub trait SnapshotSink: Send {
         None
     }
 
+    /// What is noted of accesses to the key that comes next, as [`Eviction::note`](crate::Eviction::note) reads it.
+    fn accessed(&mut self, _access: u32) {}
+
     /// Bytes that the sink holds and that have not been taken away yet, so that the caller can pause.
     fn pending_bytes(&self) -> usize;
 
@@ -524,6 +527,7 @@ fn give(running: &mut [Running], epoch: u32, latest: u32, db: u16, slot: u16, en
         .filter(|s| s.number > version && s.number <= latest && s.filter.contains(slot))
     {
         let db = snapshot.name(db);
+        snapshot.sink.accessed(entry.access());
         snapshot
             .sink
             .key(db, slot, entry.key(), entry.expiry(), entry.value());

@@ -7,7 +7,7 @@
 use crate::draft::{Draft, Packer};
 use crate::encode;
 use crate::format::{RdbVersion, kind, op};
-use holdfast_engine::ValueRef;
+use holdfast_engine::{AccessNote, ValueRef};
 
 /// Writes an RDB file into a buffer that its owner drains with [`RdbWriter::take`] at any moment.
 ///
@@ -23,6 +23,8 @@ pub struct RdbWriter {
     version: RdbVersion,
     refused: Option<(u32, Vec<u8>)>,
     db: Option<u32>,
+    /// Of the next key.
+    access: Option<AccessNote>,
     taken: u64,
     finished: bool,
     sealed: bool,
@@ -46,6 +48,7 @@ impl RdbWriter {
             version,
             refused: None,
             db: None,
+            access: None,
             taken: 0,
             finished: false,
             sealed: false,
@@ -91,6 +94,11 @@ impl RdbWriter {
         encode::value(self.target(), value);
     }
 
+    /// What is known of accesses to the key that is begun next.
+    pub fn note_access(&mut self, note: Option<AccessNote>) {
+        self.access = note;
+    }
+
     /// Where whole keys go.
     fn target(&mut self) -> &mut Draft {
         match self.open {
@@ -129,6 +137,19 @@ impl RdbWriter {
         if let Some(at) = expire_at_ms {
             out.push(op::EXPIRETIME_MS);
             out.extend_from_slice(&at.to_le_bytes());
+        }
+        match self.access.take() {
+            Some(AccessNote::IdleSeconds(seconds)) => {
+                let out = self.target();
+                out.push(op::IDLE);
+                encode::length(out, seconds);
+            }
+            Some(AccessNote::Frequency(frequency)) => {
+                let out = self.target();
+                out.push(op::FREQ);
+                out.push(frequency);
+            }
+            None => {}
         }
         let kind = encode::kind_of(value);
         if kind == kind::HASH_2 && self.version == RdbVersion::V11 {

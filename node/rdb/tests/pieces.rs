@@ -2,7 +2,8 @@
 //! and no step gives much.
 
 use holdfast_engine::{
-    Call, Effects, Engine, EngineConfig, Mode, Rng, SlotFilter, SnapshotId, SnapshotProgress,
+    AccessNote, Call, Effects, Engine, EngineConfig, Eviction, Mode, Rng, SlotFilter, SnapshotId,
+    SnapshotProgress,
 };
 use holdfast_rdb::{DumpCodec, Event, RdbReader, RdbSink, RdbVersion, RdbWriter};
 use holdfast_resp::Proto;
@@ -157,5 +158,61 @@ fn huge_collections_come_in_pieces_and_as_they_were() {
             assert_eq!(digest_of(&file), before, "seed {seed}");
         }
         while node.engine.free_step(10_000) {}
+    }
+}
+
+/// Under a policy that goes by accesses the file tells of them, also where one key comes in the midst of another.
+#[test]
+fn what_is_noted_of_accesses_is_written() {
+    let (idle, often) = (AccessNote::IdleSeconds(7), AccessNote::Frequency(9));
+    for (policy, note, told) in [
+        ("allkeys-lru", idle, (Some(7), None)),
+        ("volatile-lfu", often, (None, Some(9))),
+        ("noeviction", idle, (None, None)),
+    ] {
+        let mut node = Node {
+            engine: engine(),
+            fx: Effects::new(),
+            rng: Rng::new(1),
+            db: 0,
+        };
+        let policy = Eviction::named(policy).unwrap();
+        node.engine.config_mut().eviction = policy;
+        node.fill("a", 600);
+        let now_ms = 1_700_000_000_000;
+        for key in ["ha", "sa", "za", "la", "stra", "smalla"] {
+            node.engine.set_access(0, key.as_bytes(), note, now_ms);
+        }
+        let mut sink = RdbSink::new(RdbVersion::V80);
+        sink.access = Some((policy, now_ms));
+        let id = node.engine.snapshot_begin(SlotFilter::All, Box::new(sink));
+        for step in 0.. {
+            if node.engine.snapshot_step(id, 1) != SnapshotProgress::More {
+                break;
+            }
+            if step == 3 {
+                node.run("SET smalla 5");
+            }
+        }
+        let mut file = Vec::new();
+        finish(&mut node.engine, id, &mut file);
+        let mut reader = RdbReader::default();
+        reader.feed(&file);
+        let mut seen = 0;
+        while let Some(event) = reader.poll().unwrap() {
+            if let Event::Key {
+                key,
+                idle_s,
+                frequency,
+                ..
+            } = event
+            {
+                let key = String::from_utf8_lossy(&key);
+                // Writing to it was an access, too.
+                assert!((idle_s, frequency) == told || key == "smalla", "{key}");
+                seen += 1;
+            }
+        }
+        assert_eq!(seen, 6);
     }
 }

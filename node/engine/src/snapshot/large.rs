@@ -96,6 +96,9 @@ impl Large {
             };
             let db = snapshot.name(db);
             let (key, expiry) = (entry.key(), entry.expiry());
+            if *from == 0 {
+                snapshot.sink.accessed(entry.access());
+            }
             match snapshot
                 .sink
                 .piece(db, slot, key, expiry, entry.value(), *from)

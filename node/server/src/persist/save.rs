@@ -200,9 +200,9 @@ impl Executor {
             true => SlotFilter::Only(Default::default()),
             false => SlotFilter::All,
         };
-        let id = self
-            .engine
-            .snapshot_begin(slots, Box::new(RdbSink::of(writer)));
+        let mut sink = RdbSink::of(writer);
+        sink.access = Some((self.engine.config().eviction, self.now.unix_ms()));
+        let id = self.engine.snapshot_begin(slots, Box::new(sink));
         Ok(Saving {
             id,
             out,
