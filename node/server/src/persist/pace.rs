@@ -7,8 +7,9 @@
 const SHARE: i64 = 50;
 /// As much of it is saved up at most: what one turn takes, once the snapshot had to wait.
 const CREDIT_NS_MAX: i64 = 400_000;
-/// What a step is thought to cost, at first, at least and at most.
-const STEP_NS: (i64, i64, i64) = (15_000, 2_000, 1_000_000);
+/// What a step is thought to cost, at first, at least and at most. The least is what it costs where no memory is in the cache: what comes next may
+/// be of that kind.
+const STEP_NS: (i64, i64, i64) = (15_000, 10_000, 1_000_000);
 
 /// See the module's documentation.
 #[derive(Debug)]
