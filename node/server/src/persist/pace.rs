@@ -6,7 +6,7 @@
 /// Percent of the time that is given.
 const SHARE: i64 = 50;
 /// As much of it is saved up at most: what one turn takes, once the snapshot had to wait.
-const CREDIT_NS_MAX: i64 = 400_000;
+const CREDIT_NS_MAX: i64 = 300_000;
 /// What a step is thought to cost, at first, at least and at most. The least is what it costs where no memory is in the cache: what comes next may
 /// be of that kind.
 const STEP_NS: (i64, i64, i64) = (15_000, 10_000, 1_000_000);
@@ -100,12 +100,12 @@ mod tests {
                 now += took + every_us;
             }
             let percent = worked * 100 / now;
-            let reachable = (40_000 / (400 + every_us)).min(50);
+            let reachable = (30_000 / (300 + every_us)).min(50);
             assert!(
                 (reachable * 7 / 10..=52).contains(&percent),
                 "{cost_us} µs each {every_us} µs: {percent} %"
             );
-            assert!(longest <= 400 + 2 * cost_us, "{longest} µs");
+            assert!(longest <= 300 + 2 * cost_us, "{longest} µs");
         }
     }
 
