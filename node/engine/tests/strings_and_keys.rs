@@ -526,3 +526,39 @@ fn draws_do_not_fill_the_memory() {
          SRANDMEMBER s -2 => [\"m\" \"m\"]",
     );
 }
+
+/// What is fetched ahead may be of any kind, absent, or in no database: nothing changes. (Run it with `cargo +nightly asan`.)
+#[test]
+fn fetching_keys_ahead_changes_nothing() {
+    for cluster in [false, true] {
+        let mut node = Node::new(cluster, 5);
+        let long = "x".repeat(5000);
+        for n in 0..400 {
+            for line in [
+                format!("SET str{n} value EX 100"),
+                format!("SET int{n} {n}"),
+                format!("SET long{n} {long}"),
+                format!("SET {long}{n} {n}"),
+                format!("RPUSH list{n} a b c"),
+                format!("SADD ints{n} 1 2 3"),
+                format!("SADD set{n} a b c"),
+                format!("ZADD zset{n} 1 a 2 b"),
+                format!("HSET hash{n} f v"),
+                format!("XADD stream{n} 1-1 f v"),
+            ] {
+                node.run(&line);
+            }
+        }
+        let before = node.engine.digest();
+        for n in 0..500 {
+            let names = [
+                "str", "int", "long", &long, "list", "ints", "set", "zset", "hash", "stream",
+            ];
+            let keys: Vec<String> = names.iter().map(|name| format!("{name}{n}")).collect();
+            let keys: Vec<&[u8]> = keys.iter().map(|key| key.as_bytes()).collect();
+            node.engine.prefetch(0, &keys);
+            node.engine.prefetch(900, &keys);
+        }
+        assert_eq!(node.engine.digest(), before);
+    }
+}
