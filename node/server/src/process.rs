@@ -353,6 +353,10 @@ impl Host for StdHost {
         crate::memory::used() as u64
     }
 
+    fn thread_cpu_us(&self) -> u64 {
+        thread_cpu_us()
+    }
+
     fn cpu_seconds(&self) -> (f64, f64) {
         let text = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
         // The name in parentheses may hold blanks; user and system time are the 12th and 13th behind it.

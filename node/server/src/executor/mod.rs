@@ -98,6 +98,11 @@ pub trait Host: Send {
     /// Processor time of the process so far, in the system and in itself, in seconds.
     fn cpu_seconds(&self) -> (f64, f64);
 
+    /// Processor time of the calling thread so far, in microseconds. 0 where work takes no time.
+    fn thread_cpu_us(&self) -> u64 {
+        0
+    }
+
     /// Whether the new configuration's addresses can be listened on; if not, the directive at fault and why.
     ///
     /// # Errors

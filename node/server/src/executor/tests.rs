@@ -3,6 +3,7 @@
 use super::{AcceptInfo, ConnId, Executor, Host, Now};
 use crate::config::Config;
 use crate::journal::{Journal, JournalPos};
+use crate::persist::{RdbOut, SaveRequest};
 use crate::seam::{ControlOut, Office};
 use holdfast_rdb::DumpCodec;
 use std::any::Any;
@@ -25,6 +26,57 @@ impl Host for TestHost {
 
     fn seed(&self) -> u64 {
         7
+    }
+}
+
+/// A host on whose processor so many microseconds pass from one look at its clock to the next. Its files go nowhere.
+struct SlowHost {
+    look_us: u64,
+    passed_us: std::sync::atomic::AtomicU64,
+}
+
+impl Host for SlowHost {
+    fn sleep(&self, _: Duration) {}
+
+    fn memory(&self) -> (u64, u64) {
+        (0, 0)
+    }
+
+    fn cpu_seconds(&self) -> (f64, f64) {
+        (0.0, 0.0)
+    }
+
+    fn thread_cpu_us(&self) -> u64 {
+        self.passed_us.fetch_add(self.look_us, Ordering::Relaxed)
+    }
+
+    fn create_rdb(&self, _: SaveRequest) -> std::io::Result<Box<dyn RdbOut>> {
+        Ok(Box::new(Nowhere))
+    }
+
+    fn seed(&self) -> u64 {
+        7
+    }
+}
+
+/// Takes a file and makes nothing of it.
+struct Nowhere;
+
+impl RdbOut for Nowhere {
+    fn offer(&mut self, _: holdfast_rdb::Draft) -> Result<(), holdfast_rdb::Draft> {
+        Ok(())
+    }
+
+    fn give(&mut self, _: holdfast_rdb::Draft) {}
+
+    fn finish(&mut self) {}
+
+    fn outcome(&mut self) -> Option<Result<(), String>> {
+        None
+    }
+
+    fn wait(&mut self) -> Result<(), String> {
+        Ok(())
     }
 }
 
@@ -709,4 +761,27 @@ fn readers_in_a_group_hear_of_the_end_of_their_stream() {
         let entry = "*1\n*2\n$1\ns\n*1\n*2\n$3\n5-1\n*2\n$1\nf\n$1\nv\n";
         assert_eq!(t.read(b), entry, "{end}");
     }
+}
+
+/// However cheap the steps of a save are thought to be: when they turn out to be dear, the turn ends.
+#[test]
+fn a_turn_of_a_save_ends_when_steps_take_longer_than_thought() {
+    let keys_of_a_turn = |look_us| {
+        let mut t = Test::new(false);
+        t.ex.host = Box::new(SlowHost {
+            look_us,
+            passed_us: Default::default(),
+        });
+        t.ex.persist.enabled = true;
+        let id = t.connect();
+        let sets: String = (0..5000).map(|i| format!("SET {i} v\n")).collect();
+        t.send(id, &sets);
+        t.send(id, "BGSAVE\n");
+        t.ex.persist.saving.as_ref().unwrap().keys_done
+    };
+    let (dear, middling, cheap) = (keys_of_a_turn(301), keys_of_a_turn(101), keys_of_a_turn(0));
+    assert!(
+        dear > 0 && dear < middling && middling < cheap,
+        "{dear}, {middling}, {cheap} keys"
+    );
 }

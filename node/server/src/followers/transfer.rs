@@ -127,7 +127,8 @@ impl Executor {
             let gone = self.followers.transfer.take();
             return self.end_snapshot(gone.map(|t| t.saving));
         }
-        t.saving.feed(&mut self.engine, u64::MAX, self.now.mono_us);
+        t.saving
+            .feed(&mut self.engine, u64::MAX, self.now.mono_us, &*self.host);
         if t.outcome.is_none() {
             t.outcome = t.saving.outcome();
         }

@@ -2,13 +2,17 @@
 
 use super::pace::Pace;
 use super::{RdbOut, SaveRequest, delay_us};
-use crate::executor::Executor;
+use crate::executor::{Executor, Host};
 use holdfast_engine::{Engine, SlotFilter, SnapshotId, SnapshotProgress};
 use holdfast_rdb::{Draft, RdbSink, RdbVersion, RdbWriter};
 use std::collections::VecDeque;
 
 /// Keys of one step: some 10 µs.
 const STEP_KEYS: usize = 32;
+/// After so many steps a turn looks at the time that they really took, and ends if it was more than [`TURN_US`].
+const STEPS_UNSEEN: usize = 4;
+/// What a turn may take, in microseconds of processor time: as much as is saved up ([`Pace`]).
+const TURN_US: u64 = 300;
 /// What one turn gives at most: long strings go in pieces of up to a megabyte, of which the steps before say nothing.
 const TURN_BYTES: usize = 512 << 10;
 /// A draft is handed over when it has so many bytes.
@@ -66,7 +70,9 @@ impl Saving {
     }
 
     /// Goes on: some steps, and what is there is handed over. No more than `allowed` keys in all.
-    pub(crate) fn feed(&mut self, engine: &mut Engine, allowed: u64, now_us: u64) {
+    pub(crate) fn feed(&mut self, engine: &mut Engine, allowed: u64, now_us: u64, host: &dyn Host) {
+        let begin_us = host.thread_cpu_us();
+        let mut unseen = 0;
         if self.stage == Stage::Snapshot {
             self.cut_draft(engine);
         }
@@ -83,6 +89,14 @@ impl Saving {
                 STEP_KEYS.min(usize::try_from(allowed - self.keys_done).unwrap_or(STEP_KEYS));
             given += save_step(engine, self, keys);
             self.hand_over();
+            // What the steps before have cost does not tell what these do: they may come to memory that is in no cache.
+            unseen += 1;
+            if unseen == STEPS_UNSEEN {
+                unseen = 0;
+                if host.thread_cpu_us().saturating_sub(begin_us) > TURN_US {
+                    break;
+                }
+            }
         }
         if self.stage == Stage::Finishing && self.waiting.is_empty() && self.refused.is_none() {
             self.out.finish();
@@ -266,7 +280,7 @@ impl Executor {
         let Some(saving) = &mut self.persist.saving else {
             return;
         };
-        saving.feed(&mut self.engine, allowed, self.now.mono_us);
+        saving.feed(&mut self.engine, allowed, self.now.mono_us, &*self.host);
         if let Some(outcome) = saving.out.outcome() {
             self.end_background_save(outcome);
         }
