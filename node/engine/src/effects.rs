@@ -57,6 +57,18 @@ impl KeyList {
             .map(|((db, end), start)| (*db, &self.bytes[start..*end]))
     }
 
+    /// The keys behind the first `n`.
+    pub fn iter_from(&self, n: usize) -> impl Iterator<Item = (u16, &[u8])> {
+        let ends = self.ends.get(n..).unwrap_or_default();
+        let first = n.checked_sub(1).and_then(|i| self.ends.get(i));
+        let mut start = first.map_or(0, |(_, end)| *end);
+        ends.iter().map(move |(db, end)| {
+            let key = &self.bytes[start..*end];
+            start = *end;
+            (*db, key)
+        })
+    }
+
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
         self.ends.is_empty()
@@ -67,6 +79,13 @@ impl KeyList {
         self.bytes.clear();
         self.ends.clear();
     }
+}
+
+/// How much has been listed, to be gone through from there on ([`Effects::touched_since`]).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct EffectMarks {
+    touched: usize,
+    flushed: usize,
 }
 
 impl Effects {
@@ -163,6 +182,24 @@ impl Effects {
     /// Databases flushed or exchanged as a whole, `None` for all of them, if touched or ready keys are tracked.
     pub fn flushed(&self) -> &[Option<u16>] {
         &self.flushed
+    }
+
+    /// How much has been touched and flushed.
+    pub fn marks(&self) -> EffectMarks {
+        EffectMarks {
+            touched: self.touched.ends.len(),
+            flushed: self.flushed.len(),
+        }
+    }
+
+    /// [`touched`](Self::touched) from there on.
+    pub fn touched_since(&self, marks: EffectMarks) -> impl Iterator<Item = (u16, &[u8])> {
+        self.touched.iter_from(marks.touched)
+    }
+
+    /// Whether anything was flushed from there on.
+    pub fn flushed_since(&self, marks: EffectMarks) -> bool {
+        self.flushed.len() > marks.flushed
     }
 
     /// Forgets the touched keys and the flushes: after the server has looked at them, for example after each command.
@@ -325,5 +362,9 @@ mod tests {
         keys.push(2, b"c");
         let all: Vec<_> = keys.iter().collect();
         assert_eq!(all, [(1, &b"ab"[..]), (0, b""), (2, b"c")]);
+        for n in 0..5 {
+            let rest: Vec<_> = keys.iter_from(n).collect();
+            assert_eq!(rest, all[n.min(3)..]);
+        }
     }
 }

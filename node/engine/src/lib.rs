@@ -75,7 +75,7 @@ pub use apply::{ApplyError, ApplyState};
 pub use call::{
     Block, Call, CmdError, CmdResult, CommandFn, DONE, Mode, Outcome, TimeoutReply, Wakes,
 };
-pub use effects::{Effects, KeyList};
+pub use effects::{EffectMarks, Effects, KeyList};
 pub use engine::{BadPayload, Engine, EngineConfig, EngineStats, Ttl, ValueCodec};
 pub use events::{EventClass, EventList};
 pub use evict::{AccessNote, Eviction, EvictionRank};

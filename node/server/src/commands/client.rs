@@ -1,11 +1,14 @@
 //! `CLIENT`.
 
 use super::ServerCommand;
+use super::client_filter::Filter;
+use super::client_tracking::{self, redirection};
 use super::connection::{NAME_ERROR, valid_name};
 use super::rows::*;
 use crate::executor::{Close, ConnId, Connection, DurabilityChoice, Executor, ReplyMode, State};
 use holdfast_resp::{Proto, parse_i64, write};
 use std::fmt::Write;
+use std::net::SocketAddr;
 
 fn client_id(ex: &mut Executor, id: ConnId, _: &[&[u8]]) {
     let n = ex.conns[id].id;
@@ -48,7 +51,7 @@ fn client_setinfo(ex: &mut Executor, id: ConnId, argv: &[&[u8]]) {
     write::ok(ex.out(id));
 }
 
-fn kind_of(c: &Connection) -> &'static str {
+pub(super) fn kind_of(c: &Connection) -> &'static str {
     if c.follows {
         "replica"
     } else if c.is_subscriber() {
@@ -59,7 +62,7 @@ fn kind_of(c: &Connection) -> &'static str {
 }
 
 /// The letters of a client's state.
-fn flags_of(c: &Connection) -> String {
+pub(super) fn flags_of(c: &Connection) -> String {
     let mut flags = String::new();
     if c.follows {
         flags.push('S');
@@ -75,6 +78,15 @@ fn flags_of(c: &Connection) -> String {
         State::Blocked(_) | State::Deferred(_) | State::Parked(_)
     ) {
         flags.push('b');
+    }
+    if let Some(tracking) = &c.tracking {
+        flags.push('t');
+        if tracking.broken {
+            flags.push('R');
+        }
+        if tracking.is_bcast() {
+            flags.push('B');
+        }
     }
     if c.watch_broken {
         flags.push('d');
@@ -105,17 +117,22 @@ fn flags_of(c: &Connection) -> String {
     flags
 }
 
+/// One of a connection's two addresses, as `CLIENT LIST` shows it.
+pub(super) fn address_of(c: &Connection, address: Option<SocketAddr>) -> String {
+    match (address, &c.info.unix_path) {
+        (Some(a), _) => a.to_string(),
+        (None, Some(path)) => format!("{path}:0"),
+        (None, None) => "?:0".into(),
+    }
+}
+
 /// One line of `CLIENT LIST`.
 fn describe(ex: &Executor, c: &Connection) -> String {
     let flags = flags_of(c);
     let (subs, psubs, ssubs) = c.subs.as_ref().map_or((0, 0, 0), |s| {
         (s.channels.len(), s.patterns.len(), s.shard_channels.len())
     });
-    let address = |a: Option<std::net::SocketAddr>| match (a, &c.info.unix_path) {
-        (Some(a), _) => a.to_string(),
-        (None, Some(path)) => format!("{path}:0"),
-        (None, None) => "?:0".into(),
-    };
+    let address = |a| address_of(c, a);
     let text = |b: &[u8]| String::from_utf8_lossy(b).into_owned();
     let lib = |k: &str| c.lib.get(k).map(|v| text(v)).unwrap_or_default();
     let cmd = match c.last_command {
@@ -127,7 +144,7 @@ fn describe(ex: &Executor, c: &Connection) -> String {
     // Writing to a string does not fail.
     let _ = write!(
         s,
-        "id={} addr={} laddr={} fd={} name={} age={} idle={} flags={flags} capa={} db={} sub={subs} psub={psubs} ssub={ssubs} multi={} watch={} qbuf={} qbuf-free={} argv-mem=0 multi-mem={multi_mem} rbs={} rbp={} obl={} oll={} omem={} tot-mem={} events=r cmd={cmd} user=default redir=-1 resp={} lib-name={} lib-ver={} tot-net-in={} tot-net-out={} tot-cmds={}",
+        "id={} addr={} laddr={} fd={} name={} age={} idle={} flags={flags} capa={} db={} sub={subs} psub={psubs} ssub={ssubs} multi={} watch={} qbuf={} qbuf-free={} argv-mem=0 multi-mem={multi_mem} rbs={} rbp={} obl={} oll={} omem={} tot-mem={} events=r cmd={cmd} user=default redir={} resp={} lib-name={} lib-ver={} tot-net-in={} tot-net-out={} tot-cmds={}",
         c.id,
         address(c.info.peer),
         address(c.info.local),
@@ -147,6 +164,7 @@ fn describe(ex: &Executor, c: &Connection) -> String {
         c.out.held_len(),
         c.out.pending_bytes(),
         c.memory(),
+        redirection(c.tracking.as_deref()),
         if c.proto == Proto::Resp3 { 3 } else { 2 },
         lib("lib-name"),
         lib("lib-ver"),
@@ -164,190 +182,11 @@ fn client_info(ex: &mut Executor, id: ConnId, _: &[&[u8]]) {
     write::verbatim(&mut c.out.buf, c.proto, b"txt", line.as_bytes());
 }
 
-/// One condition of `LIST` and `KILL`.
-enum Condition {
-    Ids(Vec<u64>),
-    Kind(&'static str),
-    User,
-    Addr(Vec<u8>),
-    Laddr(Vec<u8>),
-    Ip(Vec<u8>),
-    Name(Vec<u8>),
-    Lib(&'static str, Vec<u8>),
-    Flags(String),
-    /// Letters of capabilities; there is one, `r`.
-    Capa(Vec<u8>),
-    MaxAge(u64),
-    Idle(u64),
-    Db(u16),
-}
-
-/// Which clients `LIST` and `KILL` mean: those for which all conditions hold, or, for the second half of the pair, do not.
-#[derive(Default)]
-struct Filter {
-    conditions: Vec<(Condition, bool)>,
-    skip_me: Option<bool>,
-}
-
-fn kind_by_name(word: &[u8]) -> Option<&'static str> {
-    match word.to_ascii_lowercase().as_slice() {
-        b"normal" => Some("normal"),
-        b"pubsub" => Some("pubsub"),
-        b"replica" | b"slave" => Some("replica"),
-        b"primary" | b"master" => Some("primary"),
-        _ => None,
-    }
-}
-
-/// A whole number above zero, for the option `what`.
-fn positive(word: &[u8], what: &str) -> Result<u64, String> {
-    let n =
-        parse_i64(word).ok_or_else(|| format!("ERR {what} is not an integer or out of range"))?;
-    u64::try_from(n)
-        .ok()
-        .filter(|n| *n > 0)
-        .ok_or_else(|| format!("ERR {what} should be greater than 0"))
-}
-
-impl Filter {
-    /// Reads `ID n… TYPE t …`, each possibly with `NOT-` in front.
-    fn parse(args: &[&[u8]]) -> Result<Filter, String> {
-        let mut f = Filter::default();
-        let mut i = 0;
-        while i < args.len() {
-            let word = args[i].to_ascii_lowercase();
-            let Some(value) = args.get(i + 1) else {
-                return Err("ERR syntax error".into());
-            };
-            i += 2;
-            let (word, holds) = match word.strip_prefix(b"not-") {
-                Some(rest) if !matches!(rest, b"skipme" | b"maxage" | b"idle") => (rest, false),
-                _ => (word.as_slice(), true),
-            };
-            let condition = match word {
-                b"id" => {
-                    let mut ids = vec![positive(value, "client-id").map_err(|e| {
-                        if parse_i64(value).is_some() {
-                            e
-                        } else {
-                            "ERR syntax error".into()
-                        }
-                    })?];
-                    while let Some(n) = args.get(i).and_then(|a| parse_i64(a)) {
-                        ids.push(
-                            u64::try_from(n)
-                                .ok()
-                                .filter(|n| *n > 0)
-                                .ok_or("ERR client-id should be greater than 0")?,
-                        );
-                        i += 1;
-                    }
-                    Condition::Ids(ids)
-                }
-                b"type" => Condition::Kind(kind_by_name(value).ok_or_else(|| {
-                    format!(
-                        "ERR Unknown client type '{}'",
-                        String::from_utf8_lossy(value)
-                    )
-                })?),
-                b"user" if *value == b"default" => Condition::User,
-                b"user" => {
-                    return Err(format!(
-                        "ERR No such user '{}'",
-                        String::from_utf8_lossy(value)
-                    ));
-                }
-                b"addr" => Condition::Addr(value.to_vec()),
-                b"laddr" => Condition::Laddr(value.to_vec()),
-                b"ip" => Condition::Ip(value.to_vec()),
-                b"name" => Condition::Name(value.to_vec()),
-                b"lib-name" => Condition::Lib("lib-name", value.to_vec()),
-                b"lib-ver" => Condition::Lib("lib-ver", value.to_vec()),
-                b"capa" => Condition::Capa(value.to_vec()),
-                b"flags" => {
-                    let flags = String::from_utf8_lossy(value).into_owned();
-                    if flags.chars().any(|c| !"OMSxPbducAUrNetTRBIiE".contains(c)) {
-                        return Err(format!(
-                            "ERR Unknown flags found in the provided filter: {flags}"
-                        ));
-                    }
-                    Condition::Flags(flags)
-                }
-                b"skipme" => {
-                    f.skip_me = Some(match value.to_ascii_lowercase().as_slice() {
-                        b"yes" => true,
-                        b"no" => false,
-                        _ => return Err("ERR syntax error".into()),
-                    });
-                    continue;
-                }
-                b"maxage" => Condition::MaxAge(positive(value, "maxage")?),
-                b"idle" => Condition::Idle(positive(value, "idle")?),
-                b"db" => {
-                    let n = parse_i64(value).and_then(|n| u16::try_from(n).ok());
-                    Condition::Db(n.ok_or("ERR DB index is out of range")?)
-                }
-                _ => return Err("ERR syntax error".into()),
-            };
-            // Ids add up; of every other kind the last counts.
-            if let Condition::Ids(ids) = &condition {
-                let earlier = f.conditions.iter_mut().find_map(|(c, h)| match c {
-                    Condition::Ids(earlier) if *h == holds => Some(earlier),
-                    _ => None,
-                });
-                if let Some(earlier) = earlier {
-                    earlier.extend(ids);
-                    continue;
-                }
-            }
-            let same = |(c, h): &(Condition, bool)| {
-                *h == holds && std::mem::discriminant(c) == std::mem::discriminant(&condition)
-            };
-            f.conditions
-                .retain(|c| !same(c) || matches!(c.0, Condition::Lib(..)));
-            f.conditions.push((condition, holds));
-        }
-        Ok(f)
-    }
-
-    fn selects(&self, ex: &Executor, c: &Connection) -> bool {
-        self.conditions
-            .iter()
-            .all(|(condition, holds)| condition.is_met(ex, c) == *holds)
-    }
-}
-
-impl Condition {
-    fn is_met(&self, ex: &Executor, c: &Connection) -> bool {
-        let is = |want: &[u8], have: Option<std::net::SocketAddr>| {
-            have.is_some_and(|h| h.to_string().as_bytes() == want)
-        };
-        match self {
-            Condition::Ids(ids) => ids.contains(&c.id),
-            Condition::Kind(kind) => *kind == kind_of(c),
-            Condition::User => true,
-            Condition::Addr(a) => is(a, c.info.peer),
-            Condition::Laddr(a) => is(a, c.info.local),
-            Condition::Ip(ip) => c
-                .info
-                .peer
-                .is_some_and(|p| p.ip().to_string().as_bytes() == &ip[..]),
-            Condition::Name(name) => name[..] == *c.name,
-            Condition::Lib(which, value) => c.lib.get(which).map_or(&[][..], |v| v) == &value[..],
-            Condition::Flags(wanted) => {
-                let flags = flags_of(c);
-                wanted.chars().all(|f| flags.contains(f))
-            }
-            Condition::Capa(wanted) => wanted.iter().all(|w| *w == b'r' && c.capa_redirect),
-            Condition::MaxAge(s) => ex.now.unix_ms().saturating_sub(c.created_ms) / 1000 >= *s,
-            Condition::Idle(s) => ex.now.mono_ms().saturating_sub(c.last_seen_ms) / 1000 >= *s,
-            Condition::Db(db) => *db == c.db,
-        }
-    }
-}
-
 fn client_list(ex: &mut Executor, id: ConnId, argv: &[&[u8]]) {
-    let filter = match Filter::parse(&argv[2..]) {
+    if argv.len() == 3 {
+        return ex.reply_error(id, "ERR syntax error");
+    }
+    let filter = match Filter::parse(ex, &argv[2..]) {
         Ok(f) => f,
         Err(text) => return ex.reply_error(id, &text),
     };
@@ -386,16 +225,13 @@ fn kill_all(ex: &mut Executor, id: ConnId, filter: &Filter, skip_me: bool) -> i6
 
 fn client_kill(ex: &mut Executor, id: ConnId, argv: &[&[u8]]) {
     if let [_, _, addr] = argv {
-        let filter = Filter {
-            conditions: vec![(Condition::Addr(addr.to_vec()), true)],
-            skip_me: None,
-        };
+        let filter = Filter::of_address(addr);
         if kill_all(ex, id, &filter, false) == 0 {
             return ex.reply_error(id, "ERR No such client");
         }
         return write::ok(ex.out(id));
     }
-    match Filter::parse(&argv[2..]) {
+    match Filter::parse(ex, &argv[2..]) {
         Ok(filter) => {
             let n = kill_all(ex, id, &filter, filter.skip_me.unwrap_or(true));
             write::int(ex.out(id), n);
@@ -519,11 +355,6 @@ fn client_pause(ex: &mut Executor, id: ConnId, argv: &[&[u8]]) {
 fn client_unpause(ex: &mut Executor, id: ConnId, _: &[&[u8]]) {
     ex.end_pause();
     write::ok(ex.out(id));
-}
-
-fn client_getredir(ex: &mut Executor, id: ConnId, _: &[&[u8]]) {
-    // Client-side caching is not there, so that there is never a redirection.
-    write::int(ex.out(id), -1);
 }
 
 fn client_capa(ex: &mut Executor, id: ConnId, argv: &[&[u8]]) {
@@ -809,20 +640,10 @@ args: "(ON | OFF)<enabled>",
             },
             client_unpause as ServerFn,
         ),
-        Command::new(
-            CommandSpec {
-                name: "getredir",
-                arity: 2,
-                flags: flags([Flags::ALLOW_BUSY, Flags::NOSCRIPT, Flags::LOADING, Flags::STALE]),
-                categories: Acl::CONNECTION,
-                group: Group::Connection,
-                since: "6.0.0",
-                complexity: "O(1)",
-                summary: "Returns the client ID to which the connection's tracking notifications are redirected.",
-                ..CommandSpec::EMPTY
-            },
-            client_getredir as ServerFn,
-        ),
+        client_tracking::TRACKING,
+        client_tracking::CACHING,
+        client_tracking::TRACKINGINFO,
+        client_tracking::GETREDIR,
         Command::new(
             CommandSpec {
                 name: "capa",

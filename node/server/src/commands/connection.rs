@@ -188,6 +188,7 @@ fn quit(ex: &mut Executor, id: ConnId, _: &[&[u8]]) {
 fn reset(ex: &mut Executor, id: ConnId, _: &[&[u8]]) {
     ex.discard(id);
     ex.drop_subscriptions(id);
+    ex.stop_tracking(id);
     let authenticated = ex.settings.requirepass.is_empty();
     let c = &mut ex.conns[id];
     c.db = 0;

@@ -4,6 +4,8 @@
 
 mod admin;
 mod client;
+mod client_filter;
+mod client_tracking;
 mod cluster;
 mod command;
 mod config;

@@ -64,6 +64,8 @@ pub struct Settings {
     pub replicas_min: usize,
     /// `min-replicas-max-lag`, in seconds.
     pub replica_lag_max_s: u64,
+    /// `tracking-table-max-keys`; 0 is no limit.
+    pub tracked_keys_max: usize,
     /// `notify-keyspace-events`
     pub events: EventClass,
     /// `maxmemory`, in bytes; 0 is no limit.
@@ -170,6 +172,7 @@ impl Settings {
                 _ => c.size("min-replicas-to-write"),
             },
             replica_lag_max_s: c.size("min-replicas-max-lag") as u64,
+            tracked_keys_max: c.size("tracking-table-max-keys"),
             events: EventClass::parse(c.get("notify-keyspace-events")).unwrap_or_default(),
             memory_bytes_max: c.size("maxmemory") as u64,
             client_bytes_max: client_bytes_max(c),

@@ -13,7 +13,7 @@ use holdfast_engine::{ApplyState, Engine, SlotFilter, SlotSet, SnapshotId, Snaps
 use holdfast_raft_log::planted::planted;
 use holdfast_raft_log::{Committed, EntryId, Office};
 use holdfast_rdb::{RdbSink, RdbVersion};
-use holdfast_slot_migration::SlotRecord;
+use holdfast_slot_migration::{Applied, SlotRecord};
 use std::collections::VecDeque;
 
 /// Keys that one step of a snapshot passes at most.
@@ -69,11 +69,13 @@ impl Executor {
         let now_ms = self.now.unix_ms();
         let mut durable = None;
         while let Some(entry) = entries.front() {
+            let wants_touched = self.wants_touched();
             let Some(journal) = self.journal.as_any().downcast_mut::<QuorumJournal>() else {
                 break;
             };
             let mut state = ApplyState::default();
             state.fx.set_wanted_events(self.fx.wanted_events());
+            state.fx.set_track_touched(wants_touched);
             let replica = journal.replica_mut();
             match apply::apply(&mut self.engine, replica, entry, now_ms, &mut state) {
                 Ok(Effect::Nothing) => {}
@@ -92,6 +94,7 @@ impl Executor {
             entries.pop_front();
             self.settle_snapshot();
             self.deliver_applied(&state.fx.take_events());
+            self.invalidate_applied(&state.fx);
         }
         if let Some(upto) = durable {
             self.on_durable(upto);
@@ -100,6 +103,9 @@ impl Executor {
             self.own_slots();
         }
         for applied in &batch.records {
+            if let Ok(Applied::HandedOff(_, job)) = &applied.outcome {
+                self.invalidate_slots(job.slots.iter());
+            }
             self.migrate_on_record(&applied.record, &applied.outcome);
         }
         batch
@@ -198,6 +204,7 @@ impl Executor {
     /// Under `durability async`: slots that the bus gave to another node. Their keys go.
     pub fn lose_slots(&mut self, slots: SlotSet) {
         let gone = self.engine.flush_slots(&slots);
+        self.invalidate_slots(slots.iter());
         tracing::info!(
             "Dropped {gone} keys of {} slots that another node owns now",
             slots.len()

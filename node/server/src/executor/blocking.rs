@@ -421,6 +421,9 @@ impl Executor {
             self.note_dependence(id, command, &argv, before);
             self.gate_reply(id, start);
         }
+        if self.caching.is_active() {
+            self.cache_read(id, command, &argv);
+        }
         self.deliver_events();
         self.note_touched();
         self.mark_dirty(id);

@@ -188,6 +188,8 @@ pub struct Connection {
     pub watched: BTreeMap<(u16, Box<[u8]>), bool>,
     /// A watched key has changed.
     pub watch_broken: bool,
+    /// `CLIENT TRACKING`, if it is on.
+    pub tracking: Option<Box<super::ClientTracking>>,
     /// Subscriptions, if it has any.
     pub subs: Option<Box<Subscriptions>>,
     /// `CLIENT SETNAME`
@@ -245,6 +247,7 @@ impl Connection {
             multi: None,
             watched: BTreeMap::new(),
             watch_broken: false,
+            tracking: None,
             subs: None,
             name: Box::default(),
             lib: BTreeMap::new(),

@@ -34,7 +34,7 @@ impl Executor {
         if let Some(due) = self.defrag_deadline_ms() {
             at = at.min(due);
         }
-        if self.expire_more {
+        if self.expire_more || self.caching.has_work() {
             at = at.min(self.now.mono_ms());
         }
         if !self.retrying.is_empty() || self.is_serving() {
@@ -93,6 +93,7 @@ impl Executor {
             self.flush_effects();
         }
         self.migrate_end_turn();
+        self.caching_turn();
         if self.gated {
             self.release_held();
         }
@@ -111,6 +112,7 @@ impl Executor {
         if !self.fx.bytes().is_empty() && !self.gathers_effects() {
             self.flush_effects();
         }
+        self.broadcast();
     }
 
     /// Whether the effects so far wait for those of the next turns, to become one entry with them, as long as an entry

@@ -64,12 +64,18 @@ impl Executor {
         let was_asking = c.asking;
         self.depends = Depends::default();
         self.pushed = false;
-        self.executing = Some(id);
+        // Commands that had to wait may be executed by the one that lets them go on.
+        let outer = (self.executing.replace(id), self.reply_start);
+        self.reply_start = start;
         match entry {
             Some(entry) => self.checked(id, entry, argv),
             None => self.unknown_command(id, argv),
         }
-        self.executing = None;
+        if self.caching.is_active() {
+            self.after_tracked_command(id, entry);
+        }
+        let start = self.reply_start;
+        (self.executing, self.reply_start) = outer;
         self.after_command(id, start, was_asking);
         self.bound_turn();
     }
@@ -232,16 +238,30 @@ impl Executor {
             return;
         }
         if self.settings.memory_bytes_max > 0
-            && !self.make_room()
+            && !self.ahead_of_reply(id, Executor::make_room)
             && self.has_flags(id, entry, Flags::DENYOOM)
         {
             return self.reject(id, entry, OUT_OF_MEMORY);
+        }
+        if self.caching.is_active() && self.tracks_too_much() {
+            self.ahead_of_reply(id, Executor::bound_tracking);
         }
         if in_multi && matches!(entry.special, Special::None | Special::Subscriber) {
             self.queue(id, argv);
             return;
         }
         self.run(id, entry, argv, !in_multi);
+    }
+
+    /// Does something before the command under way: what its client is told of it comes before the reply.
+    fn ahead_of_reply<T>(&mut self, id: ConnId, f: impl FnOnce(&mut Executor) -> T) -> T {
+        let executing = self.executing.take();
+        let result = f(self);
+        self.executing = executing;
+        if let Some(c) = self.conns.get(id) {
+            self.reply_start = c.out.buf.len();
+        }
+        result
     }
 
     /// Whether a command, or one in the transaction that it ends, has any of these flags.
@@ -378,6 +398,9 @@ impl Executor {
                 return;
             }
         }
+        if self.caching.is_active() {
+            self.cache_read(id, command, argv);
+        }
         if self.gated {
             self.note_dependence(id, command, argv, before);
         }
@@ -444,6 +467,8 @@ impl Executor {
 
     /// Breaks the watches of keys that were changed, and forgets the changes.
     pub(super) fn note_touched(&mut self) {
+        self.invalidate_touched(None);
+        self.caching.on_touched_cleared();
         if self.fx.touched().is_empty() && self.fx.flushed().is_empty() {
             return self.fx.clear_touched();
         }

@@ -55,6 +55,11 @@ impl Executor {
     /// Answers every held write that is not durable: the memory that it changed is given up.
     pub fn fail_held_writes(&mut self) {
         let durable = self.journal.durable();
+        for id in &self.holding {
+            if let Some(c) = self.conns.get_mut(*id) {
+                c.out.free_invalidations(|needs, _| needs > durable);
+            }
+        }
         self.replace_held(|kind, needs| match kind {
             HeldKind::Write if needs > durable => Some(WRITE_LOST),
             HeldKind::Message if needs > durable => Some(NO_MESSAGE),
@@ -159,6 +164,7 @@ impl Executor {
                 continue;
             };
             if c.out.held_since_ms().is_some_and(late) {
+                c.out.free_invalidations(|_, since| late(since));
                 let n = c.out.replace(|kind, _, since| match kind {
                     HeldKind::Write if late(since) => Some(WRITE_LATE),
                     HeldKind::Read if late(since) => Some(READ_LATE),

@@ -130,6 +130,7 @@ impl Executor {
         self.unblock_quietly(id);
         self.drop_subscriptions(id);
         self.unwatch(id);
+        self.stop_tracking(id);
         self.migrate_on_closed(id);
         self.forget_follower(id);
         if let Some(c) = self.conns.get(id) {

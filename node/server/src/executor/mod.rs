@@ -11,6 +11,10 @@
 //! The driver may sleep until [`Executor::next_deadline_ms`].
 
 mod blocking;
+mod caching;
+mod caching_table;
+#[cfg(test)]
+mod caching_tests;
 mod client_memory;
 mod connection;
 mod cron;
@@ -29,6 +33,7 @@ mod tests;
 mod transactions;
 mod turn;
 
+pub use caching::ClientTracking;
 pub use connection::{
     AcceptInfo, Blocked, Close, ConnId, Connection, Connections, DurabilityChoice, Multi,
     OwnedArgv, ReplyMode, State, Subscriptions,
@@ -220,7 +225,11 @@ pub struct Executor {
     executing: Option<ConnId>,
     /// Messages for that client, which may not come in the midst of its reply.
     self_pushes: Vec<SelfPush>,
+    /// Where the reply of the command under way begins in its client's output.
+    reply_start: usize,
     watchers: BTreeMap<(u16, Box<[u8]>), BTreeSet<ConnId>>,
+    /// What clients have in caches of their own.
+    caching: caching::Caching,
     /// What all clients take of memory, as noted; only with `maxmemory-clients`.
     clients_bytes: usize,
     waiting: Waiting,
@@ -332,7 +341,9 @@ impl Executor {
             pushed: false,
             executing: None,
             self_pushes: Vec::new(),
+            reply_start: 0,
             watchers: BTreeMap::new(),
+            caching: Default::default(),
             clients_bytes: 0,
             waiting: Waiting::default(),
             started: now,
@@ -386,6 +397,7 @@ impl Executor {
         for c in self.conns.iter_mut() {
             c.watch_broken |= !c.watched.is_empty();
         }
+        self.invalidate_replaced();
         old
     }
 
@@ -407,7 +419,10 @@ impl Executor {
 
     /// Lists touched and ready keys and keyspace events only while somebody asks for them.
     pub(crate) fn update_tracking(&mut self) {
-        let touched = self.gated || !self.watchers.is_empty() || self.waiting.wants_any_change();
+        let touched = self.gated
+            || !self.watchers.is_empty()
+            || self.waiting.wants_any_change()
+            || self.caching.is_active();
         let ready = !self.waiting.is_empty();
         self.fx.set_track_touched(touched);
         self.fx.set_track_ready(ready);

@@ -24,6 +24,8 @@ pub enum HeldKind {
     Read,
     /// A message about a write: released once that is committed, and dropped if nobody can say whether it was.
     Message,
+    /// A message that a key may have changed: released once the write is committed, or when nobody can say whether it was.
+    Invalidation,
     /// Neither: waits only for its turn.
     Free,
 }
@@ -101,8 +103,10 @@ impl Output {
             None => self.free = start,
             // Nobody counts these one by one.
             Some(last)
-                if matches!(kind, HeldKind::Free | HeldKind::Message)
-                    && last.kind == kind
+                if matches!(
+                    kind,
+                    HeldKind::Free | HeldKind::Message | HeldKind::Invalidation
+                ) && last.kind == kind
                     && last.needs == needs =>
             {
                 last.len += len;
@@ -136,6 +140,17 @@ impl Output {
     /// When the oldest held reply was given, in milliseconds.
     pub fn held_since_ms(&self) -> Option<u64> {
         self.held.front().map(|h| h.since_ms)
+    }
+
+    /// Lets invalidations depend on nothing any more: those for which `which` holds, given the position and since when they
+    /// have been held.
+    pub fn free_invalidations(&mut self, mut which: impl FnMut(JournalPos, u64) -> bool) {
+        for held in &mut self.held {
+            if held.kind == HeldKind::Invalidation && which(held.needs, held.since_ms) {
+                held.kind = HeldKind::Free;
+                held.needs = JournalPos(0);
+            }
+        }
     }
 
     /// Replaces held replies by errors: those for which `replace` returns one, given the kind, the
@@ -212,6 +227,23 @@ mod tests {
         assert!(o.release(JournalPos(10), || false));
         assert_eq!(o.ready(), b"m1m2");
         assert_eq!(o.held_len(), 0);
+    }
+
+    #[test]
+    fn invalidations_of_a_lost_write_leave_behind_its_error() {
+        let mut o = Output::default();
+        put(&mut o, b"w1", 10, HeldKind::Write);
+        put(&mut o, b"i1", 10, HeldKind::Invalidation);
+        put(&mut o, b"i2", 20, HeldKind::Invalidation);
+        o.release(JournalPos(9), || true);
+        assert_eq!(o.ready(), b"");
+        o.replace(|k, _, _| (k == HeldKind::Write).then_some(b"-E".as_slice()));
+        o.free_invalidations(|at, _| at <= JournalPos(10));
+        o.release(JournalPos(9), || true);
+        assert_eq!(o.ready(), b"-Ei1");
+        o.free_invalidations(|_, since| since == 5);
+        o.release(JournalPos(9), || true);
+        assert_eq!(o.ready(), b"-Ei1i2");
     }
 
     #[test]

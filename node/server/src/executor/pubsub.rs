@@ -4,7 +4,7 @@ use super::{ConnId, Executor, HeldKind};
 use crate::journal::JournalPos;
 use crate::seam::Office;
 use holdfast_engine::{EventClass, EventList, glob, key_slot};
-use holdfast_resp::write;
+use holdfast_resp::{Proto, write};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A message for the client whose command is under way, and what it depends on.
@@ -108,13 +108,22 @@ impl Executor {
         }
     }
 
+    fn push_to(&mut self, id: ConnId, parts: &[&[u8]], behind: (JournalPos, HeldKind)) -> bool {
+        self.push_with(id, behind, |out, proto| {
+            write::push(out, proto, parts.len());
+            for part in parts {
+                write::bulk(out, part);
+            }
+        })
+    }
+
     /// Appends a push message to a connection's output, to leave when what it depends on allows it. Returns whether the
     /// connection is still there.
-    fn push_to(
+    pub(super) fn push_with(
         &mut self,
         id: ConnId,
-        parts: &[&[u8]],
         (needs, kind): (JournalPos, HeldKind),
+        encode: impl FnOnce(&mut Vec<u8>, Proto),
     ) -> bool {
         let Some(c) = self.conns.get_mut(id) else {
             return false;
@@ -123,10 +132,7 @@ impl Executor {
         let mut kept = Vec::new();
         let start = c.out.buf.len();
         let out = if own { &mut kept } else { &mut c.out.buf };
-        write::push(out, c.proto, parts.len());
-        for part in parts {
-            write::bulk(out, part);
-        }
+        encode(out, c.proto);
         if own {
             self.self_pushes.push((kept, needs, kind));
             return true;

@@ -135,14 +135,14 @@ impl Journal for ManualJournal {
     }
 }
 
-struct Test {
-    ex: Executor,
-    now: Now,
+pub(super) struct Test {
+    pub ex: Executor,
+    pub now: Now,
     lease: Arc<AtomicBool>,
 }
 
 impl Test {
-    fn new(gated: bool) -> Test {
+    pub fn new(gated: bool) -> Test {
         let mut config = Config::default();
         config.force("durability-timeout", "1000").unwrap();
         let now = Now {
@@ -169,19 +169,19 @@ impl Test {
         Test { ex, now, lease }
     }
 
-    fn connect(&mut self) -> ConnId {
+    pub fn connect(&mut self) -> ConnId {
         self.ex.on_accept(AcceptInfo::default()).unwrap()
     }
 
     /// One turn in which these lines arrive.
-    fn send(&mut self, id: ConnId, lines: &str) {
+    pub fn send(&mut self, id: ConnId, lines: &str) {
         self.ex.begin_turn(self.now);
         self.ex.on_bytes(id, lines.replace('\n', "\r\n").as_bytes());
         self.ex.end_turn();
     }
 
     /// What may be written, as text, with `\n` for line ends.
-    fn read(&mut self, id: ConnId) -> String {
+    pub fn read(&mut self, id: ConnId) -> String {
         let c = &mut self.ex.conns[id];
         let text = String::from_utf8_lossy(c.out.ready()).replace("\r\n", "\n");
         let n = c.out.ready().len();
@@ -189,12 +189,12 @@ impl Test {
         text
     }
 
-    fn commit_all(&mut self) {
+    pub fn commit_all(&mut self) {
         let upto = self.ex.journal.position();
         self.ex.on_durable(upto);
     }
 
-    fn pass(&mut self, ms: u64) {
+    pub fn pass(&mut self, ms: u64) {
         self.now.mono_us += ms * 1000;
         self.now.unix_us += ms * 1000;
         self.ex.begin_turn(self.now);
