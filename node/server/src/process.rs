@@ -372,7 +372,7 @@ impl Host for StdHost {
     }
 
     fn can_listen(&self, old: &Config, new: &Config) -> Result<(), (&'static str, &'static str)> {
-        crate::driver::mio::can_listen(old, new)
+        crate::driver::listeners::can_listen(old, new)
     }
 
     fn create_rdb(&self, request: SaveRequest) -> io::Result<Box<dyn RdbOut>> {

@@ -5,16 +5,13 @@
 //! `unread`, and one that must not be read for now (its commands wait) in `stalled`.
 
 use super::Clock;
-use crate::config::Config;
+use super::listeners::{Listener, listeners};
+use super::stream::Stream;
 use crate::executor::{AcceptInfo, Close, ConnId, Ending, Executor};
 use crate::process::thread_cpu_us;
 use crate::seam::{ExecutorHandle, ExecutorInbox, Wake, executor_queue};
-use mio::event::Source;
-use mio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use mio::{Events, Interest, Poll, Registry, Token, Waker};
-use std::io::{self, Read, Write};
-use std::net::{SocketAddr, ToSocketAddrs};
-use std::os::fd::AsRawFd;
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,34 +26,6 @@ const WRITE_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// How long no connection is accepted after the process ran out of file descriptors.
 const ACCEPT_PAUSE_MS: u64 = 100;
 
-enum Stream {
-    Tcp(TcpStream),
-    Unix(UnixStream),
-}
-
-impl Stream {
-    fn source(&mut self) -> &mut dyn Source {
-        match self {
-            Stream::Tcp(s) => s,
-            Stream::Unix(s) => s,
-        }
-    }
-
-    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        match self {
-            Stream::Tcp(s) => s.read(buf),
-            Stream::Unix(s) => s.read(buf),
-        }
-    }
-
-    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-        match self {
-            Stream::Tcp(s) => s.write(buf),
-            Stream::Unix(s) => s.write(buf),
-        }
-    }
-}
-
 struct Socket {
     stream: Stream,
     conn: ConnId,
@@ -64,11 +33,6 @@ struct Socket {
     listed: bool,
     /// The peer has closed its side: read on until that is seen.
     peer_closed: bool,
-}
-
-enum Listener {
-    Tcp(TcpListener),
-    Unix(UnixListener, String),
 }
 
 /// The driver and what it owns.
@@ -147,17 +111,8 @@ impl MioDriver {
         self.listeners = new;
         for (i, listener) in self.listeners.iter_mut().enumerate() {
             let token = Token(FIRST_LISTENER + i);
-            match listener {
-                Listener::Tcp(l) => self
-                    .poll
-                    .registry()
-                    .register(l, token, Interest::READABLE)?,
-                Listener::Unix(l, _) => {
-                    self.poll
-                        .registry()
-                        .register(l, token, Interest::READABLE)?
-                }
-            }
+            let registry = self.poll.registry();
+            registry.register(listener.source(), token, Interest::READABLE)?;
         }
         self.accept_pending = true;
         Ok(())
@@ -272,26 +227,7 @@ impl MioDriver {
                     return;
                 }
                 room -= 1;
-                let accepted = match &self.listeners[i] {
-                    Listener::Tcp(l) => l.accept().map(|(s, peer)| {
-                        let info = AcceptInfo {
-                            peer: Some(plain(peer)),
-                            local: s.local_addr().ok().map(plain),
-                            fd: s.as_raw_fd(),
-                            unix_path: None,
-                        };
-                        (Stream::Tcp(s), info)
-                    }),
-                    Listener::Unix(l, path) => l.accept().map(|(s, _)| {
-                        let fd = s.as_raw_fd();
-                        let info = AcceptInfo {
-                            fd,
-                            unix_path: Some(path.clone()),
-                            ..AcceptInfo::default()
-                        };
-                        (Stream::Unix(s), info)
-                    }),
-                };
+                let accepted = self.listeners[i].accept();
                 match accepted {
                     Ok((stream, info)) => self.add(stream, info),
                     Err(e) if e.kind() == io::ErrorKind::WouldBlock => break,
@@ -312,18 +248,7 @@ impl MioDriver {
     }
 
     fn add(&mut self, mut stream: Stream, info: AcceptInfo) {
-        if let Stream::Tcp(s) = &stream {
-            // A connection that refuses an option works without it.
-            let _ = s.set_nodelay(true);
-            let seconds = self.executor.settings.tcp_keepalive_s;
-            if seconds > 0 {
-                let alive = socket2::TcpKeepalive::new()
-                    .with_time(Duration::from_secs(seconds))
-                    .with_interval(Duration::from_secs((seconds / 3).max(1)))
-                    .with_retries(3);
-                let _ = socket2::SockRef::from(s).set_tcp_keepalive(&alive);
-            }
-        }
+        stream.set_options(self.executor.settings.tcp_keepalive_s);
         let conn = match self.executor.on_accept(info) {
             Ok(conn) => conn,
             Err(text) => {
@@ -512,120 +437,4 @@ impl MioDriver {
 fn deregister(registry: &Registry, stream: &mut Stream) {
     // Closing it takes it out of the epoll anyway.
     let _ = registry.deregister(stream.source());
-}
-
-/// An IPv4 client of an IPv6 socket is shown as what it is.
-fn plain(a: SocketAddr) -> SocketAddr {
-    SocketAddr::new(a.ip().to_canonical(), a.port())
-}
-
-/// Tries whether a new port or new addresses can be listened on, before they are accepted.
-///
-/// # Errors
-/// The directive at fault, and Valkey's words for it.
-pub fn can_listen(old: &Config, new: &Config) -> Result<(), (&'static str, &'static str)> {
-    let port = |c: &Config| u16::try_from(c.int("port")).unwrap_or(0);
-    let addresses = |c: &Config| -> Vec<String> {
-        c.get("bind")
-            .split(' ')
-            .filter(|w| !w.is_empty() && !w.starts_with('-'))
-            .map(String::from)
-            .collect()
-    };
-    if old.get("bind") != new.get("bind")
-        // Their own port may be in use by ourselves: any other tells whether the address is there.
-        && addresses(new).iter().any(|host| listen_tcp(host, 0, 1).is_err())
-    {
-        return Err(("bind", "Failed to bind to specified addresses."));
-    }
-    if port(old) != port(new)
-        && port(new) != 0
-        && addresses(new)
-            .iter()
-            .any(|host| listen_tcp(host, port(new), 1).is_err())
-    {
-        return Err(("port", "Unable to listen on this port. Check server logs."));
-    }
-    Ok(())
-}
-
-fn listeners(config: &Config) -> io::Result<Vec<Listener>> {
-    let mut out = Vec::new();
-    let port = u16::try_from(config.int("port")).unwrap_or(0);
-    let backlog = i32::try_from(config.int("tcp-backlog")).unwrap_or(511);
-    if port != 0 {
-        for word in config.get("bind").split(' ').filter(|w| !w.is_empty()) {
-            // A leading minus: an address that this machine may lack.
-            let (optional, host) = match word.strip_prefix('-') {
-                Some(rest) => (true, rest),
-                None => (false, word),
-            };
-            match listen_tcp(host, port, backlog) {
-                Ok(l) => out.push(Listener::Tcp(l)),
-                Err(e) if optional && is_absent(&e) => {}
-                Err(e) => {
-                    let reason = if e.kind() == io::ErrorKind::AddrInUse {
-                        "bind: Address already in use".to_string()
-                    } else {
-                        e.to_string()
-                    };
-                    let text = format!(
-                        "Could not create server TCP listening socket {host}:{port}: {reason}"
-                    );
-                    return Err(io::Error::new(e.kind(), text));
-                }
-            }
-        }
-        if out.is_empty() {
-            return Err(io::Error::other(format!(
-                "Failed listening on port {port} (tcp), aborting."
-            )));
-        }
-    }
-    let path = config.get("unixsocket");
-    if !path.is_empty() {
-        let path = config.path(path);
-        // One that a dead process left behind would be in the way.
-        let _ = std::fs::remove_file(&path);
-        let listener = UnixListener::bind(&path)?;
-        let perm = u32::from_str_radix(config.get("unixsocketperm"), 8).unwrap_or(0);
-        if perm != 0 {
-            use std::os::unix::fs::PermissionsExt;
-            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(perm))?;
-        }
-        out.push(Listener::Unix(
-            listener,
-            path.to_string_lossy().into_owned(),
-        ));
-    }
-    Ok(out)
-}
-
-/// This machine has no such address, or no such kind of address.
-fn is_absent(e: &io::Error) -> bool {
-    const EAFNOSUPPORT: i32 = 97;
-    matches!(
-        e.kind(),
-        io::ErrorKind::AddrNotAvailable | io::ErrorKind::Unsupported
-    ) || e.raw_os_error() == Some(EAFNOSUPPORT)
-}
-
-fn listen_tcp(host: &str, port: u16, backlog: i32) -> io::Result<TcpListener> {
-    let address: SocketAddr = match host {
-        "*" => ([0, 0, 0, 0], port).into(),
-        "::*" => ([0u16; 8], port).into(),
-        name => (name, port).to_socket_addrs()?.next().ok_or_else(|| {
-            io::Error::new(io::ErrorKind::AddrNotAvailable, "Name or service not known")
-        })?,
-    };
-    let domain = socket2::Domain::for_address(address);
-    let socket = socket2::Socket::new(domain, socket2::Type::STREAM, Some(socket2::Protocol::TCP))?;
-    socket.set_reuse_address(true)?;
-    if address.is_ipv6() {
-        socket.set_only_v6(true)?;
-    }
-    socket.set_nonblocking(true)?;
-    socket.bind(&address.into())?;
-    socket.listen(backlog)?;
-    Ok(TcpListener::from_std(socket.into()))
 }

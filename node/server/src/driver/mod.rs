@@ -1,7 +1,11 @@
 //! The drivers: what moves bytes between sockets and the executor, and knows the time.
 
 #[cfg(not(madsim))]
+pub mod listeners;
+#[cfg(not(madsim))]
 pub mod mio;
+#[cfg(not(madsim))]
+mod stream;
 pub mod tokio;
 
 use crate::executor::Now;

@@ -779,9 +779,6 @@ fn a_turn_of_a_save_ends_when_steps_take_longer_than_thought() {
         t.send(id, "BGSAVE\n");
         t.ex.persist.saving.as_ref().unwrap().keys_done
     };
-    let (dear, middling, cheap) = (keys_of_a_turn(301), keys_of_a_turn(101), keys_of_a_turn(0));
-    assert!(
-        dear > 0 && dear < middling && middling < cheap,
-        "{dear}, {middling}, {cheap} keys"
-    );
+    let (dear, cheap) = (keys_of_a_turn(301), keys_of_a_turn(0));
+    assert!(dear > 0 && 2 * dear < cheap, "{dear}, {cheap} keys");
 }

@@ -1,0 +1,174 @@
+//! What is listened on, as the configuration says.
+
+use super::stream::Stream;
+use crate::config::Config;
+use crate::executor::AcceptInfo;
+use mio::event::Source;
+use mio::net::{TcpListener, UnixListener};
+use std::io;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::os::fd::AsRawFd;
+
+/// A socket that clients connect to.
+pub(super) enum Listener {
+    Tcp(TcpListener),
+    /// With its path.
+    Unix(UnixListener, String),
+}
+
+impl Listener {
+    /// What an epoll watches.
+    pub(super) fn source(&mut self) -> &mut dyn Source {
+        match self {
+            Listener::Tcp(l) => l,
+            Listener::Unix(l, _) => l,
+        }
+    }
+
+    /// The next client, and what is known of it.
+    ///
+    /// # Errors
+    /// There is none, or accepting it failed.
+    pub(super) fn accept(&self) -> io::Result<(Stream, AcceptInfo)> {
+        match self {
+            Listener::Tcp(l) => {
+                let (s, peer) = l.accept()?;
+                let info = AcceptInfo {
+                    peer: Some(plain(peer)),
+                    local: s.local_addr().ok().map(plain),
+                    fd: s.as_raw_fd(),
+                    unix_path: None,
+                };
+                Ok((Stream::Tcp(s), info))
+            }
+            Listener::Unix(l, path) => {
+                let (s, _) = l.accept()?;
+                let info = AcceptInfo {
+                    fd: s.as_raw_fd(),
+                    unix_path: Some(path.clone()),
+                    ..AcceptInfo::default()
+                };
+                Ok((Stream::Unix(s), info))
+            }
+        }
+    }
+}
+
+/// Tries whether a new port or new addresses can be listened on, before they are accepted.
+///
+/// # Errors
+/// The directive at fault, and Valkey's words for it.
+pub fn can_listen(old: &Config, new: &Config) -> Result<(), (&'static str, &'static str)> {
+    let port = |c: &Config| u16::try_from(c.int("port")).unwrap_or(0);
+    let addresses = |c: &Config| -> Vec<String> {
+        c.get("bind")
+            .split(' ')
+            .filter(|w| !w.is_empty() && !w.starts_with('-'))
+            .map(String::from)
+            .collect()
+    };
+    if old.get("bind") != new.get("bind")
+        // Their own port may be in use by ourselves: any other tells whether the address is there.
+        && addresses(new).iter().any(|host| listen_tcp(host, 0, 1).is_err())
+    {
+        return Err(("bind", "Failed to bind to specified addresses."));
+    }
+    if port(old) != port(new)
+        && port(new) != 0
+        && addresses(new)
+            .iter()
+            .any(|host| listen_tcp(host, port(new), 1).is_err())
+    {
+        return Err(("port", "Unable to listen on this port. Check server logs."));
+    }
+    Ok(())
+}
+
+/// Begins to listen.
+///
+/// # Errors
+/// An address cannot be listened on; the text names it.
+pub(super) fn listeners(config: &Config) -> io::Result<Vec<Listener>> {
+    let mut out = Vec::new();
+    let port = u16::try_from(config.int("port")).unwrap_or(0);
+    let backlog = i32::try_from(config.int("tcp-backlog")).unwrap_or(511);
+    if port != 0 {
+        for word in config.get("bind").split(' ').filter(|w| !w.is_empty()) {
+            // A leading minus: an address that this machine may lack.
+            let (optional, host) = match word.strip_prefix('-') {
+                Some(rest) => (true, rest),
+                None => (false, word),
+            };
+            match listen_tcp(host, port, backlog) {
+                Ok(l) => out.push(Listener::Tcp(l)),
+                Err(e) if optional && is_absent(&e) => {}
+                Err(e) => {
+                    let reason = if e.kind() == io::ErrorKind::AddrInUse {
+                        "bind: Address already in use".to_string()
+                    } else {
+                        e.to_string()
+                    };
+                    let text = format!(
+                        "Could not create server TCP listening socket {host}:{port}: {reason}"
+                    );
+                    return Err(io::Error::new(e.kind(), text));
+                }
+            }
+        }
+        if out.is_empty() {
+            return Err(io::Error::other(format!(
+                "Failed listening on port {port} (tcp), aborting."
+            )));
+        }
+    }
+    let path = config.get("unixsocket");
+    if !path.is_empty() {
+        let path = config.path(path);
+        // One that a dead process left behind would be in the way.
+        let _ = std::fs::remove_file(&path);
+        let listener = UnixListener::bind(&path)?;
+        let perm = u32::from_str_radix(config.get("unixsocketperm"), 8).unwrap_or(0);
+        if perm != 0 {
+            use std::os::unix::fs::PermissionsExt;
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(perm))?;
+        }
+        out.push(Listener::Unix(
+            listener,
+            path.to_string_lossy().into_owned(),
+        ));
+    }
+    Ok(out)
+}
+
+/// This machine has no such address, or no such kind of address.
+fn is_absent(e: &io::Error) -> bool {
+    const EAFNOSUPPORT: i32 = 97;
+    matches!(
+        e.kind(),
+        io::ErrorKind::AddrNotAvailable | io::ErrorKind::Unsupported
+    ) || e.raw_os_error() == Some(EAFNOSUPPORT)
+}
+
+fn listen_tcp(host: &str, port: u16, backlog: i32) -> io::Result<TcpListener> {
+    let address: SocketAddr = match host {
+        "*" => ([0, 0, 0, 0], port).into(),
+        "::*" => ([0u16; 8], port).into(),
+        name => (name, port).to_socket_addrs()?.next().ok_or_else(|| {
+            io::Error::new(io::ErrorKind::AddrNotAvailable, "Name or service not known")
+        })?,
+    };
+    let domain = socket2::Domain::for_address(address);
+    let socket = socket2::Socket::new(domain, socket2::Type::STREAM, Some(socket2::Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(backlog)?;
+    Ok(TcpListener::from_std(socket.into()))
+}
+/// An IPv4 client of an IPv6 socket is shown as what it is.
+fn plain(a: SocketAddr) -> SocketAddr {
+    SocketAddr::new(a.ip().to_canonical(), a.port())
+}
