@@ -32,6 +32,7 @@ mod rebuild;
 pub mod routing;
 pub mod seam;
 mod texts;
+pub mod ticks;
 
 /// This program's version.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");

@@ -67,6 +67,9 @@ pub(super) fn flags_of(c: &Connection) -> String {
     if c.follows {
         flags.push('S');
     }
+    if c.monitor {
+        flags.push('O');
+    }
     if c.is_subscriber() {
         flags.push('P');
     }

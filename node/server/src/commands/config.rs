@@ -66,6 +66,8 @@ fn config_set(ex: &mut Executor, id: ConnId, argv: &[&[u8]]) {
 fn config_resetstat(ex: &mut Executor, id: ConnId, _: &[&[u8]]) {
     ex.engine.reset_stats();
     ex.stats.reset();
+    ex.observer.reset_slots();
+    ex.followers.reset_stats();
     write::ok(ex.out(id));
 }
 

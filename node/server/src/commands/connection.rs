@@ -187,6 +187,7 @@ fn quit(ex: &mut Executor, id: ConnId, _: &[&[u8]]) {
 
 fn reset(ex: &mut Executor, id: ConnId, _: &[&[u8]]) {
     ex.discard(id);
+    ex.stop_monitoring(id);
     ex.drop_subscriptions(id);
     ex.stop_tracking(id);
     let authenticated = ex.settings.requirepass.is_empty();

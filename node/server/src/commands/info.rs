@@ -1,8 +1,8 @@
 //! `INFO`.
 
-use super::ServerCommand;
 use super::memory::Overview;
 use super::rows::*;
+use super::{ServerCommand, info_stats};
 use crate::executor::{ConnId, Connection, Executor, State};
 use crate::routing::MyRole;
 use crate::seam::Office;
@@ -30,24 +30,78 @@ pub(super) fn primary_endpoint(ex: &Executor) -> Option<(String, u16)> {
     Some((e.host.clone(), e.port))
 }
 
-type Section = (&'static str, fn(&Executor, &mut String));
+/// A part of the text.
+struct Section {
+    name: &'static str,
+    title: &'static str,
+    /// Which requests have it beside those that name it.
+    shown: Shown,
+    write: fn(&Executor, &mut String),
+}
 
-/// The sections, in order. Those that plain `INFO` leaves out come with `all` and `everything`.
-const SECTIONS: &[(Section, bool)] = &[
-    (("server", server), true),
-    (("clients", clients), true),
-    (("memory", memory), true),
-    (("persistence", persistence), true),
-    (("durability", durability), true),
-    (("stats", stats), true),
-    (("replication", replication), true),
-    (("cpu", cpu), true),
-    (("modules", modules), true),
-    (("commandstats", commandstats), false),
-    (("errorstats", errorstats), true),
-    (("latencystats", latencystats), false),
-    (("cluster", cluster), true),
-    (("keyspace", keyspace), true),
+#[derive(PartialEq)]
+enum Shown {
+    /// Plain `INFO`, and `INFO all`.
+    Always,
+    /// `INFO all`
+    WithAll,
+    /// None.
+    WhenNamed,
+}
+
+const fn section(
+    name: &'static str,
+    title: &'static str,
+    shown: Shown,
+    write: fn(&Executor, &mut String),
+) -> Section {
+    Section {
+        name,
+        title,
+        shown,
+        write,
+    }
+}
+
+/// The sections, in order.
+const SECTIONS: &[Section] = &[
+    section("server", "Server", Shown::Always, server),
+    section("tls", "TLS", Shown::WithAll, tls),
+    section("clients", "Clients", Shown::Always, clients),
+    section("memory", "Memory", Shown::Always, memory),
+    section("persistence", "Persistence", Shown::Always, persistence),
+    section("durability", "Durability", Shown::Always, durability),
+    section("stats", "Stats", Shown::Always, info_stats::stats),
+    section("replication", "Replication", Shown::Always, replication),
+    section("cpu", "CPU", Shown::Always, info_stats::cpu),
+    section("modules", "Modules", Shown::Always, |_, _| ()),
+    section(
+        "commandstats",
+        "Commandstats",
+        Shown::WithAll,
+        info_stats::commandstats,
+    ),
+    section(
+        "errorstats",
+        "Errorstats",
+        Shown::Always,
+        info_stats::errorstats,
+    ),
+    section(
+        "latencystats",
+        "Latencystats",
+        Shown::WithAll,
+        info_stats::latencystats,
+    ),
+    section("cluster", "Cluster", Shown::Always, cluster),
+    section(
+        "scriptingengines",
+        "Scripting Engines",
+        Shown::WithAll,
+        scripting,
+    ),
+    section("keyspace", "Keyspace", Shown::Always, keyspace),
+    section("debug", "Debug", Shown::WhenNamed, info_stats::debug),
 ];
 
 /// The text of some sections.
@@ -57,15 +111,18 @@ pub(crate) fn text(ex: &Executor, wanted: &[String]) -> String {
         .any(|w| matches!(w.as_str(), "all" | "everything"));
     let default = wanted.is_empty() || wanted.iter().any(|w| w == "default");
     let mut out = String::new();
-    for ((name, f), in_default) in SECTIONS {
-        if all || (default && *in_default) || wanted.iter().any(|w| w == name) {
+    for section in SECTIONS {
+        let shown = match section.shown {
+            Shown::Always => all || default,
+            Shown::WithAll => all,
+            Shown::WhenNamed => false,
+        };
+        if shown || wanted.iter().any(|w| w == section.name) {
             if !out.is_empty() {
                 out.push_str("\r\n");
             }
-            let mut title = name.to_string();
-            title[..1].make_ascii_uppercase();
-            let _ = write!(out, "# {}\r\n", if *name == "cpu" { "CPU" } else { &title });
-            f(ex, &mut out);
+            let _ = write!(out, "# {}\r\n", section.title);
+            (section.write)(ex, &mut out);
         }
     }
     out
@@ -81,12 +138,14 @@ fn info(ex: &mut Executor, id: ConnId, argv: &[&[u8]]) {
     write::verbatim(&mut c.out.buf, c.proto, b"txt", text.as_bytes());
 }
 
+/// Writes `name:value` lines.
 macro_rules! lines {
     ($out:expr, $($name:literal = $value:expr,)*) => {
         // Writing to a string does not fail.
         $(let _ = write!($out, concat!($name, ":{}\r\n"), $value);)*
     };
 }
+pub(super) use lines;
 
 fn server(ex: &Executor, out: &mut String) {
     let uptime = (ex.now.mono_us - ex.started().mono_us) / 1_000_000;
@@ -100,19 +159,21 @@ fn server(ex: &Executor, out: &mut String) {
         "redis_git_sha1" = "00000000",
         "redis_git_dirty" = 0,
         "redis_build_id" = 0,
-        "server_mode" = if ex.settings.cluster_enabled {
-            "cluster"
-        } else {
-            "standalone"
-        },
-        "redis_mode" = if ex.settings.cluster_enabled {
-            "cluster"
-        } else {
-            "standalone"
-        },
-        "os" = std::env::consts::OS,
+    );
+    let mode = match ex.settings.cluster_enabled {
+        true => "cluster",
+        false => "standalone",
+    };
+    if ex.config.yes("extended-redis-compatibility") {
+        lines!(out, "redis_mode" = mode,);
+    } else {
+        lines!(out, "server_mode" = mode,);
+    }
+    lines!(
+        out,
+        "os" = ex.host.machine().0,
         "arch_bits" = usize::BITS,
-        "monotonic_clock" = "POSIX clock_gettime",
+        "monotonic_clock" = ex.observer.clock(),
         "multiplexing_api" = "epoll",
         "process_id" = std::process::id(),
         "process_supervised" = "no",
@@ -123,6 +184,8 @@ fn server(ex: &Executor, out: &mut String) {
         "uptime_in_days" = uptime / 86400,
         "hz" = ex.settings.hz,
         "configured_hz" = ex.config.get("hz"),
+        "clients_hz" = ex.settings.hz,
+        "lru_clock" = (ex.now.unix_us / 1_000_000) & 0xff_ffff,
         "executable" = std::env::current_exe()
             .map(|p| p.display().to_string())
             .unwrap_or_default(),
@@ -133,6 +196,51 @@ fn server(ex: &Executor, out: &mut String) {
             .unwrap_or_default(),
         "io_threads_active" = 0,
         "availability_zone" = ex.config.get("availability-zone"),
+    );
+    listeners(ex, out);
+}
+
+/// What clients can connect to.
+fn listeners(ex: &Executor, out: &mut String) {
+    let mut n = 0;
+    let mut listener = |name: &str, binds: &str, port: i64| {
+        let _ = write!(out, "listener{n}:name={name}");
+        for bind in binds.split(' ').filter(|b| !b.is_empty()) {
+            let _ = write!(out, ",bind={bind}");
+        }
+        if port != 0 {
+            let _ = write!(out, ",port={port}");
+        }
+        out.push_str("\r\n");
+        n += 1;
+    };
+    let (port, path) = (ex.config.int("port"), ex.config.get("unixsocket"));
+    if port != 0 {
+        listener("tcp", ex.config.get("bind"), port);
+    }
+    if !path.is_empty() {
+        listener("unix", path, 0);
+    }
+}
+
+fn tls(_: &Executor, out: &mut String) {
+    lines!(
+        out,
+        "tls_server_cert_serial" = "none",
+        "tls_server_cert_expires_in_seconds" = 0,
+        "tls_client_cert_serial" = "none",
+        "tls_client_cert_expires_in_seconds" = 0,
+        "tls_ca_cert_serial" = "none",
+        "tls_ca_cert_expires_in_seconds" = 0,
+    );
+}
+
+fn scripting(_: &Executor, out: &mut String) {
+    lines!(
+        out,
+        "engines_count" = 0,
+        "engines_total_used_memory" = 0,
+        "engines_total_memory_overhead" = 0,
     );
 }
 
@@ -194,6 +302,7 @@ fn human(bytes: u64) -> String {
 fn memory(ex: &Executor, out: &mut String) {
     let m = Overview::of(ex);
     let max = ex.settings.memory_bytes_max;
+    let (_, system) = ex.host.machine();
     let unused = m.allocated.saturating_sub(m.used);
     let spread = m.resident as i64 - m.used as i64;
     lines!(
@@ -213,16 +322,21 @@ fn memory(ex: &Executor, out: &mut String) {
         "allocator_active" = m.allocated,
         "allocator_resident" = m.resident,
         "allocator_muzzy" = 0,
+        "total_system_memory" = system,
+        "total_system_memory_human" = human(system),
         "used_memory_lua" = 0,
         "used_memory_vm_eval" = 0,
+        "used_memory_lua_human" = human(0),
         "used_memory_scripts_eval" = 0,
         "number_of_cached_scripts" = 0,
         "number_of_functions" = 0,
         "number_of_libraries" = 0,
         "used_memory_vm_functions" = 0,
         "used_memory_vm_total" = 0,
+        "used_memory_vm_total_human" = human(0),
         "used_memory_functions" = 0,
         "used_memory_scripts" = 0,
+        "used_memory_scripts_human" = human(0),
         "maxmemory" = max,
         "maxmemory_human" = human(max),
         "maxmemory_policy" = ex.config.get("maxmemory-policy"),
@@ -237,9 +351,12 @@ fn memory(ex: &Executor, out: &mut String) {
         "mem_not_counted_for_evict" = 0,
         "mem_replication_backlog" = m.backlog,
         "mem_total_replication_buffers" = m.backlog,
+        "mem_replicas_repl_buffer" = 0,
         "mem_clients_slaves" = 0,
         "mem_clients_normal" = m.clients,
         "mem_cluster_links" = 0,
+        "mem_cluster_slot_import" = 0,
+        "mem_cluster_slot_export" = 0,
         "mem_aof_buffer" = 0,
         "mem_allocator" = "libc",
         "mem_overhead_db_hashtable_rehashing" = 0,
@@ -348,59 +465,6 @@ fn durability(ex: &Executor, out: &mut String) {
     ex.journal.info(out);
 }
 
-fn stats(ex: &Executor, out: &mut String) {
-    let s = &ex.stats;
-    let e = ex.engine.stats();
-    let [ops, bytes_in, bytes_out] = s.rates();
-    let defragging_ms = ex.defragging_ms();
-    lines!(
-        out,
-        "total_connections_received" = s.connections,
-        "total_commands_processed" = s.commands,
-        "instantaneous_ops_per_sec" = ops,
-        "total_net_input_bytes" = s.bytes_in,
-        "total_net_output_bytes" = s.bytes_out,
-        "total_net_repl_input_bytes" = 0,
-        "total_net_repl_output_bytes" = ex.followers.sent_bytes,
-        "instantaneous_input_kbps" = format!("{:.2}", bytes_in as f64 / 1024.0),
-        "instantaneous_output_kbps" = format!("{:.2}", bytes_out as f64 / 1024.0),
-        "rejected_connections" = s.rejected_connections,
-        "sync_full" = ex.followers.full,
-        "sync_partial_ok" = ex.followers.partial,
-        "sync_partial_err" = ex.followers.refused,
-        "expired_fields" = e.expired_fields,
-        "expired_keys" = e.expired_keys,
-        "expired_keys_with_volatile_items_stale_perc" = "0.00",
-        "evicted_keys" = e.evicted_keys,
-        "evicted_clients" = s.evicted_clients,
-        "longest_background_step_usec" = s.longest_step_us,
-        "longest_background_step_cpu_usec" = s.longest_step_cpu_us,
-        "total_active_defrag_time" = ex.defrag.total_ms + defragging_ms,
-        "current_active_defrag_time" = defragging_ms,
-        "active_defrag_hits" = e.defrag_moved,
-        "active_defrag_misses" = e.defrag_left,
-        "active_defrag_key_hits" = e.defrag_moved,
-        "active_defrag_key_misses" = e.defrag_left,
-        "keyspace_hits" = e.keyspace_hits,
-        "keyspace_misses" = e.keyspace_misses,
-        "pubsub_channels" = ex.channels.channels.len(),
-        "pubsub_patterns" = ex.channels.patterns.len(),
-        "pubsubshard_channels" = ex.channels.shard_channels.len(),
-        "latest_fork_usec" = 0,
-        "total_forks" = 0,
-        "migrate_cached_sockets" = ex.migrate.sockets,
-        "tracking_total_keys" = ex.tracking_figures()[1],
-        "tracking_total_items" = ex.tracking_figures()[2],
-        "tracking_total_prefixes" = ex.tracking_figures()[3],
-        "unexpected_error_replies" = 0,
-        "total_error_replies" = s.error_replies,
-        "client_query_buffer_limit_disconnections" = s.query_limit_disconnections,
-        "client_output_buffer_limit_disconnections" = s.output_limit_disconnections,
-        "eventloop_cycles" = s.turns,
-        "acl_access_denied_auth" = 0,
-    );
-}
-
 fn replication(ex: &Executor, out: &mut String) {
     let role = role_name(ex);
     lines!(out, "role" = role,);
@@ -421,6 +485,9 @@ fn replication(ex: &Executor, out: &mut String) {
         );
     }
     lines!(out, "connected_slaves" = ex.followers.len(),);
+    if ex.settings.replicas_min > 0 {
+        lines!(out, "min_slaves_good_slaves" = ex.good_followers(),);
+    }
     let now_s = ex.now.unix_us / 1_000_000;
     for (n, (id, f)) in ex.followers.iter().enumerate() {
         let lag = match f.state() {
@@ -451,38 +518,6 @@ fn replication(ex: &Executor, out: &mut String) {
         "repl_backlog_histlen" = len,
     );
 }
-
-fn cpu(ex: &Executor, out: &mut String) {
-    let (system, user) = ex.host.cpu_seconds();
-    lines!(
-        out,
-        "used_cpu_sys" = format!("{system:.6}"),
-        "used_cpu_user" = format!("{user:.6}"),
-    );
-}
-
-fn modules(_: &Executor, _: &mut String) {}
-
-fn commandstats(ex: &Executor, out: &mut String) {
-    for e in ex.table.entries() {
-        let s = ex.stats.of(e.id);
-        if s.calls + s.rejected + s.failed > 0 {
-            let _ = write!(
-                out,
-                "cmdstat_{}:calls={},usec=0,usec_per_call=0.00,rejected_calls={},failed_calls={}\r\n",
-                e.full_name, s.calls, s.rejected, s.failed
-            );
-        }
-    }
-}
-
-fn errorstats(ex: &Executor, out: &mut String) {
-    for (code, n) in &ex.stats.errors {
-        let _ = write!(out, "errorstat_{code}:count={n}\r\n");
-    }
-}
-
-fn latencystats(_: &Executor, _: &mut String) {}
 
 fn cluster(ex: &Executor, out: &mut String) {
     lines!(

@@ -8,10 +8,13 @@ mod client_filter;
 mod client_tracking;
 mod cluster;
 mod command;
+mod commandlog;
 mod config;
 mod connection;
 mod debug;
 mod info;
+mod info_stats;
+mod latency;
 mod memory;
 mod migrate;
 mod persistence;
@@ -227,6 +230,8 @@ fn server_tables() -> &'static [&'static [ServerCommand]] {
         command::COMMANDS,
         config::COMMANDS,
         info::COMMANDS,
+        commandlog::COMMANDS,
+        latency::COMMANDS,
         admin::COMMANDS,
         memory::COMMANDS,
         persistence::COMMANDS,
@@ -252,6 +257,18 @@ pub(crate) fn reply_help(out: &mut Vec<u8>, container: &str, lines: &[&str]) {
     }
     write::simple(out, "HELP");
     write::simple(out, "    Print this help.");
+}
+
+/// The error for a subcommand with a number of arguments that its arity allows and it does not.
+pub(crate) fn wrong_arguments(ex: &mut Executor, id: ConnId, argv: &[&[u8]]) {
+    let sub = String::from_utf8_lossy(argv.get(1).copied().unwrap_or_default()).into_owned();
+    let name = String::from_utf8_lossy(argv[0]).to_ascii_uppercase();
+    ex.reply_error(
+        id,
+        &format!(
+            "ERR unknown subcommand or wrong number of arguments for '{sub}'. Try {name} HELP."
+        ),
+    );
 }
 
 /// The error for a container's unknown subcommand.

@@ -9,7 +9,7 @@ mod settings;
 mod table;
 mod values;
 
-pub use settings::{Allowed, OutputLimit, Settings};
+pub use settings::{Allowed, Observed, OutputLimit, Settings};
 pub use table::{DIRECTIVES, Directive, HIDDEN, IMMUTABLE, Kind, MULTI, PROTECTED, SENSITIVE};
 pub use values::{parse_memory, quote, split_args, split_bytes};
 
@@ -112,6 +112,12 @@ impl Default for Config {
             warnings: Vec::new(),
         }
     }
+}
+
+/// Whether the value of a directive is a secret.
+pub fn is_sensitive(name: &[u8]) -> bool {
+    let id = std::str::from_utf8(name).ok().and_then(lookup);
+    id.is_some_and(|id| DIRECTIVES[id].flags & SENSITIVE != 0)
 }
 
 /// The directive of a name or alias, whatever its case.

@@ -1,6 +1,7 @@
 //! What the data path needs of the configuration, parsed once.
 
 use super::Config;
+use crate::executor::commandlog::LogLimits;
 use crate::executor::defrag::DefragLimits;
 use holdfast_engine::EventClass;
 
@@ -13,6 +14,53 @@ pub struct OutputLimit {
     pub soft_bytes: usize,
     /// How long the soft limit may be exceeded.
     pub soft_seconds: u64,
+}
+
+/// What is measured and logged of commands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Observed {
+    /// `commandlog-…`, for each [`LogKind`](crate::executor::commandlog::LogKind).
+    pub logs: [LogLimits; 3],
+    /// `latency-monitor-threshold`, in milliseconds; 0 is off.
+    pub latency_ms: u64,
+    /// `latency-tracking`
+    pub tracking: bool,
+    /// `cluster-slot-stats-enabled`, in a cluster.
+    pub slots: bool,
+}
+
+impl Observed {
+    fn of(c: &Config) -> Observed {
+        let log = |from: &str, len: &str| {
+            let limits = LogLimits {
+                from: u64::try_from(c.int(from)).ok(),
+                len: c.size(len),
+            };
+            match limits.len {
+                0 => LogLimits::default(),
+                _ => limits,
+            }
+        };
+        Observed {
+            logs: [
+                log(
+                    "commandlog-execution-slower-than",
+                    "commandlog-slow-execution-max-len",
+                ),
+                log(
+                    "commandlog-request-larger-than",
+                    "commandlog-large-request-max-len",
+                ),
+                log(
+                    "commandlog-reply-larger-than",
+                    "commandlog-large-reply-max-len",
+                ),
+            ],
+            latency_ms: c.size("latency-monitor-threshold") as u64,
+            tracking: c.yes("latency-tracking"),
+            slots: c.yes("cluster-enabled") && c.yes("cluster-slot-stats-enabled"),
+        }
+    }
 }
 
 /// Typed values of the directives that are looked at while commands run.
@@ -66,6 +114,8 @@ pub struct Settings {
     pub replica_lag_max_s: u64,
     /// `tracking-table-max-keys`; 0 is no limit.
     pub tracked_keys_max: usize,
+    /// What is measured and logged of commands.
+    pub observed: Observed,
     /// `notify-keyspace-events`
     pub events: EventClass,
     /// `maxmemory`, in bytes; 0 is no limit.
@@ -173,6 +223,7 @@ impl Settings {
             },
             replica_lag_max_s: c.size("min-replicas-max-lag") as u64,
             tracked_keys_max: c.size("tracking-table-max-keys"),
+            observed: Observed::of(c),
             events: EventClass::parse(c.get("notify-keyspace-events")).unwrap_or_default(),
             memory_bytes_max: c.size("maxmemory") as u64,
             client_bytes_max: client_bytes_max(c),

@@ -4,7 +4,8 @@
 //! server acts on it. What is known but not acted on is accepted, and said once in the log.
 
 use Kind::{
-    Bool, Enum, EventClasses, Flags, MemoryOrPercent, Octal, OutputLimits, Save, Str, Words,
+    Bool, Enum, EventClasses, Flags, MemoryOrPercent, Octal, OutputLimits, Percentiles, Save, Str,
+    Words,
 };
 
 /// What values a directive takes.
@@ -47,6 +48,8 @@ pub enum Kind {
     OutputLimits,
     /// Letters of classes of keyspace events.
     EventClasses,
+    /// Any number of percentages.
+    Percentiles,
 }
 
 /// One directive.
@@ -186,13 +189,13 @@ pub const DIRECTIVES: &[Directive] = directives! {
     known "cluster-replica-validity-factor" or "cluster-slave-validity-factor": int(0, 2147483647) => "10";
     acts  "cluster-require-full-coverage": Bool => "yes";
     acts  "cluster-slot-migration-log-max-len": int(0, MAX) => "1000";
-    known "cluster-slot-stats-enabled": Bool => "no";
-    known "commandlog-execution-slower-than" or "slowlog-log-slower-than": int(-1, MAX) => "10000";
-    known "commandlog-large-reply-max-len": int(0, MAX) => "128";
-    known "commandlog-large-request-max-len": int(0, MAX) => "128";
-    known "commandlog-reply-larger-than": int(-1, MAX) => "1048576";
-    known "commandlog-request-larger-than": int(-1, MAX) => "1048576";
-    known "commandlog-slow-execution-max-len" or "slowlog-max-len": int(0, MAX) => "128";
+    acts  "cluster-slot-stats-enabled": Bool => "no";
+    acts  "commandlog-execution-slower-than" or "slowlog-log-slower-than": int(-1, MAX) => "10000";
+    acts  "commandlog-large-reply-max-len": int(0, MAX) => "128";
+    acts  "commandlog-large-request-max-len": int(0, MAX) => "128";
+    acts  "commandlog-reply-larger-than": int(-1, MAX) => "1048576";
+    acts  "commandlog-request-larger-than": int(-1, MAX) => "1048576";
+    acts  "commandlog-slow-execution-max-len" or "slowlog-max-len": int(0, MAX) => "128";
     known "crash-log-enabled": Bool => "yes";
     known "crash-memcheck-enabled": Bool => "yes";
     known "daemonize": Bool => "no", IMMUTABLE;
@@ -221,9 +224,9 @@ pub const DIRECTIVES: &[Directive] = directives! {
     known "io-threads-always-active": Bool => "no", HIDDEN;
     known "jemalloc-bg-thread": Bool => "yes";
     acts  "key-load-delay": int(-2147483648, 2147483647) => "0", HIDDEN;
-    known "latency-monitor-threshold": int(0, MAX) => "0";
-    known "latency-tracking": Bool => "yes";
-    known "latency-tracking-info-percentiles": Words => "50 99 99.9", MULTI;
+    acts  "latency-monitor-threshold": int(0, MAX) => "0";
+    acts  "latency-tracking": Bool => "yes";
+    acts  "latency-tracking-info-percentiles": Percentiles => "50 99 99.9", MULTI;
     acts  "lazyfree-lazy-eviction": Bool => "yes";
     acts  "lazyfree-lazy-expire": Bool => "yes";
     acts  "lazyfree-lazy-server-del": Bool => "yes";

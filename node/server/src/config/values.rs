@@ -248,11 +248,33 @@ pub fn canonical(d: &Directive, words: &[&str], old: &str) -> Result<String, Str
             Ok(words.join(" "))
         }
         Kind::Save => save(words),
+        Kind::Percentiles => percentiles(words),
         Kind::OutputLimits => output_limits(words, old),
         Kind::EventClasses => EventClass::parse(single()?)
             .map(|classes| classes.spelled_out())
             .ok_or_else(|| "Invalid event class character. Use 'Ag$lshzxeKEtmdn'.".into()),
     }
+}
+
+fn percentiles(words: &[&str]) -> Result<String, String> {
+    if matches!(words, [] | [""]) {
+        return Ok(String::new());
+    }
+    let mut out = Vec::new();
+    for word in words {
+        let percent: f64 = word
+            .parse()
+            .map_err(|_| "Invalid latency-tracking-info-percentiles parameters")?;
+        if !(0.0..=100.0).contains(&percent) {
+            return Err(
+                "latency-tracking-info-percentiles parameters should sit between [0.0,100.0]"
+                    .into(),
+            );
+        }
+        let text = format!("{percent:.6}");
+        out.push(text.trim_end_matches('0').trim_end_matches('.').to_string());
+    }
+    Ok(out.join(" "))
 }
 
 fn save(words: &[&str]) -> Result<String, String> {

@@ -187,6 +187,7 @@ impl MioDriver {
                 self.executor.end_turn();
             }
             self.write_all();
+            self.executor.on_turn_over();
             self.revive_stalled();
             if !self.executor.config_changed.is_empty() {
                 self.on_config_changed();
@@ -383,6 +384,7 @@ impl MioDriver {
             }
             match socket.stream.write(ready) {
                 Ok(n) => {
+                    self.executor.stats.writes += 1;
                     c.out.on_written(n);
                     c.bytes_out += n as u64;
                     self.executor.stats.bytes_out += n as u64;

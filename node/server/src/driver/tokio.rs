@@ -97,6 +97,7 @@ pub async fn run(
         for id in &dirty {
             hand_out(&mut executor, &mut peers, *id);
         }
+        executor.on_turn_over();
         executor.config_changed.clear();
         if executor.ending() == Ending::Done {
             acceptor.abort();
@@ -157,6 +158,7 @@ fn hand_out(executor: &mut Executor, peers: &mut BTreeMap<ConnId, Peer>, id: Con
     c.bytes_out += n as u64;
     let close = c.close == Close::AfterReplies && c.out.is_empty();
     executor.stats.bytes_out += n as u64;
+    executor.stats.writes += u64::from(n > 0);
     if n == 0 && !close {
         return;
     }

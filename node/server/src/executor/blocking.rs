@@ -131,6 +131,8 @@ impl Executor {
                 deadline_ms,
                 on_timeout,
                 wakes: block.wakes,
+                took_ns: 0,
+                request_bytes: 0,
             },
         );
     }
@@ -175,6 +177,8 @@ impl Executor {
             deadline_ms,
             on_timeout,
             wakes: Wakes::OnValue,
+            took_ns: 0,
+            request_bytes: 0,
         };
         self.wait(id, db, blocked);
         self.waiting.copies.insert(id, wanted);
@@ -398,6 +402,8 @@ impl Executor {
         let start = c.out.buf.len();
         let before = self.fx.bytes().len();
         self.depends = Default::default();
+        self.observer.start();
+        let begin_ns = self.observer.at_ns();
         let mut call = Call {
             argv: &argv,
             db: c.db,
@@ -416,7 +422,13 @@ impl Executor {
             Outcome::Done => {}
             Outcome::Failed => self.stats.fail(entry.id, &c.out.buf[start..]),
         }
-        self.stop_waiting(id);
+        let reply_bytes = c.out.buf.len() - start;
+        let took_ns = self.observer.lap(begin_ns);
+        if let Some(blocked) = self.stop_waiting(id) {
+            let took_ns = took_ns + blocked.took_ns;
+            let request_bytes = blocked.request_bytes;
+            self.observe_unblocked(id, entry, &argv, took_ns, request_bytes, reply_bytes);
+        }
         if self.gated {
             self.note_dependence(id, command, &argv, before);
             self.gate_reply(id, start);
@@ -435,10 +447,13 @@ impl Executor {
         let Some(blocked) = self.stop_waiting(id) else {
             return false;
         };
-        if reply.first() == Some(&b'-') {
-            let argv: SmallVec<[&[u8]; 16]> = blocked.argv.iter().map(|a| &a[..]).collect();
-            if let Some(entry) = self.table.find(&argv) {
-                // It counts as refused, since it did not run.
+        let argv: SmallVec<[&[u8]; 16]> = blocked.argv.iter().map(|a| &a[..]).collect();
+        let table = self.table;
+        if let Some(entry) = table.find(&argv) {
+            let (took_ns, request_bytes) = (blocked.took_ns, blocked.request_bytes);
+            self.observe_unblocked(id, entry, &argv, took_ns, request_bytes, reply.len());
+            if reply.first() == Some(&b'-') {
+                // It counts as refused as well, since it did not run to its end.
                 self.stats.reject(entry.id);
                 self.stats.note_error(reply);
             }

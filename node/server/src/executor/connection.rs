@@ -29,6 +29,15 @@ pub struct AcceptInfo {
 }
 
 impl AcceptInfo {
+    /// The client's address as it is shown.
+    pub fn peer_name(&self) -> String {
+        match (self.peer, &self.unix_path) {
+            (Some(peer), _) => peer.to_string(),
+            (None, Some(path)) => format!("{path}:0"),
+            (None, None) => "?:0".into(),
+        }
+    }
+
     /// Whether the client is on this machine.
     pub fn is_local(&self) -> bool {
         self.peer.is_none_or(|p| p.ip().is_loopback())
@@ -77,6 +86,10 @@ pub struct Blocked {
     pub on_timeout: Vec<u8>,
     /// What of its keys it is executed anew for.
     pub wakes: Wakes,
+    /// How long it has been executed so far, in nanoseconds.
+    pub took_ns: u64,
+    /// Bytes in which it came.
+    pub request_bytes: usize,
 }
 
 /// Commands between `MULTI` and `EXEC`.
@@ -182,6 +195,8 @@ pub struct Connection {
     pub internal: bool,
     /// It is sent the effects, or is about to be.
     pub follows: bool,
+    /// `MONITOR`
+    pub monitor: bool,
     /// A transaction under way.
     pub multi: Option<Box<Multi>>,
     /// Watched keys, with whether each was there when it was watched.
@@ -244,6 +259,7 @@ impl Connection {
             capa_redirect: false,
             internal: false,
             follows: false,
+            monitor: false,
             multi: None,
             watched: BTreeMap::new(),
             watch_broken: false,

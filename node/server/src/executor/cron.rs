@@ -76,12 +76,12 @@ impl Executor {
         }
         if now >= self.next_cron_ms {
             if !self.cron_paused {
-                self.cron();
+                self.stats.cron_ns += self.timed(Self::cron);
             }
             self.next_cron_ms = now + 1000 / self.settings.hz;
         }
         if self.expire_more {
-            self.expire_keys();
+            self.expire_cycle();
         }
         self.evict_keys();
         self.defrag_turn();
@@ -156,8 +156,14 @@ impl Executor {
         self.make_room();
         self.persistence_cron();
         self.followers_cron();
-        self.expire_keys();
+        self.expire_cycle();
         self.defrag_cron();
+    }
+
+    fn expire_cycle(&mut self) {
+        let took_ns = self.timed(Self::expire_keys);
+        self.stats.expire_ns += took_ns;
+        self.note_latency("expire-cycle", took_ns);
     }
 
     fn expire_keys(&mut self) {

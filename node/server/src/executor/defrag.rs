@@ -107,7 +107,9 @@ impl Executor {
         }
         // No turn takes much of a millisecond: above 75 % nothing more is done.
         let steps = 1 + effort.min(75) / 26;
-        let more = (0..steps).all(|_| self.engine.defrag_step());
+        let mut more = false;
+        let took_ns = self.timed(|ex| more = (0..steps).all(|_| ex.engine.defrag_step()));
+        self.note_latency("active-defrag-cycle", took_ns);
         if more {
             let wait = steps * (100 - effort) / (effort * STEPS_A_MS);
             self.defrag.next_ms = now + wait.max(1);

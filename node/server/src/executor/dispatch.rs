@@ -1,5 +1,6 @@
 //! One command of a client: found, checked, routed, executed, its reply held if it depends on something.
 
+use super::observe::bytes_on_wire;
 use super::{Close, ConnId, DurabilityChoice, Executor, HeldKind, Multi, ReplyMode, State};
 use crate::commands::{Entry, Run, Special};
 use crate::journal::JournalPos;
@@ -51,7 +52,6 @@ impl Executor {
         let Some(c) = self.conns.get_mut(id) else {
             return;
         };
-        c.commands += 1;
         if c.internal {
             self.import_command(id, argv);
             self.after_effects();
@@ -84,12 +84,15 @@ impl Executor {
     fn bound_turn(&mut self) {
         if self.gated && self.fx.bytes().len() > TURN_BYTES_MAX {
             self.flush_effects();
+            self.observer.start();
         }
     }
 
     /// [`Executor::dispatch`] for a command that was kept.
     pub(crate) fn execute_owned(&mut self, id: ConnId, argv: &[Box<[u8]>]) {
         let argv: SmallVec<[&[u8]; 16]> = argv.iter().map(|a| &a[..]).collect();
+        self.observer.start();
+        self.observer.request_bytes = bytes_on_wire(&argv);
         self.dispatch(id, &argv);
     }
 
@@ -288,13 +291,13 @@ impl Executor {
         argv: &[&[u8]],
         may_block: bool,
     ) {
-        self.stats.call(entry.id);
+        let begin_ns = self.observer.at_ns();
+        let start = self.conns.get(id).map_or(0, |c| c.out.buf.len());
         match entry.run {
             Run::Data(command) => {
                 self.run_data(id, entry.id, command, argv, may_block);
             }
             Run::Server(f) => {
-                let start = self.conns.get(id).map_or(0, |c| c.out.buf.len());
                 f(self, id, argv);
                 // The error itself was counted when it was written.
                 if self
@@ -306,6 +309,7 @@ impl Executor {
                 }
             }
         }
+        self.observe(id, entry, argv, begin_ns, start);
     }
 
     /// How a command is executed while data are imported (`import-mode`): nothing expires, but only the client from which the data

@@ -133,6 +133,7 @@ impl Executor {
         self.stop_tracking(id);
         self.migrate_on_closed(id);
         self.forget_follower(id);
+        self.stop_monitoring(id);
         if let Some(c) = self.conns.get(id) {
             self.clients_bytes -= c.noted_bytes;
         }
@@ -148,6 +149,7 @@ impl Executor {
         c.last_seen_ms = mono_ms;
         c.bytes_in += data.len() as u64;
         self.stats.bytes_in += data.len() as u64;
+        self.stats.reads += 1;
         if c.query.is_empty() && c.is_ready() {
             let used = self.process(id, data);
             if used < data.len()
@@ -244,12 +246,14 @@ impl Executor {
             let db = c.db;
             let end = ahead.parse(&mut parser, data, at, &limits, self.table);
             ahead.prefetch(&self.engine, db);
+            self.observer.start();
             for i in 0..ahead.commands.len() {
                 if i > 0 && !self.may_execute(id) {
                     parser.restart();
                     break 'connection;
                 }
                 let (entry, argv, end) = ahead.command(i);
+                self.observer.request_bytes = end - at;
                 at = end;
                 self.dispatch_found(id, entry, argv);
             }
@@ -264,6 +268,7 @@ impl Executor {
                 Ok(Parse::Command { consumed }) => {
                     let argv: SmallVec<[&[u8]; 16]> = parser.args(&data[at..]).collect();
                     at += consumed;
+                    self.observer.request_bytes = consumed;
                     self.dispatch(id, &argv);
                 }
                 Err(e) => {

@@ -29,7 +29,10 @@ impl Executor {
             self.evict_more = false;
             return true;
         }
-        self.evict_above(max)
+        let mut room = true;
+        let took_ns = self.timed(|ex| room = ex.evict_above(max));
+        self.note_latency("eviction-cycle", took_ns);
+        room
     }
 
     #[cold]

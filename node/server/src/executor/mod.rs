@@ -16,13 +16,18 @@ mod caching_table;
 #[cfg(test)]
 mod caching_tests;
 mod client_memory;
+pub mod commandlog;
 mod connection;
 mod cron;
 pub mod defrag;
 mod dispatch;
 mod durable;
+mod histogram;
 mod input;
+pub mod latency;
 mod memory;
+mod monitor;
+mod observe;
 mod output;
 mod pause;
 mod pubsub;
@@ -38,11 +43,13 @@ pub use connection::{
     AcceptInfo, Blocked, Close, ConnId, Connection, Connections, DurabilityChoice, Multi,
     OwnedArgv, ReplyMode, State, Subscriptions,
 };
+pub use histogram::Histogram;
+pub use observe::{Observer, SlotTraffic};
 pub use output::{HeldKind, Output};
 pub use pubsub::Channels;
 use pubsub::SelfPush;
 pub use shutdown::ShutdownOptions;
-pub use stats::Stats;
+pub use stats::{CommandStats, Stats};
 
 use crate::commands::Table;
 use crate::config::{Config, Settings};
@@ -53,6 +60,7 @@ use crate::journal::{AsyncJournal, Journal};
 use crate::persist::{LoadRequest, Persistence, RdbIn, RdbOut, SaveRequest};
 use crate::routing::Routing;
 use crate::seam::{ControlOut, Office};
+use crate::ticks::Ticks;
 pub(crate) use blocking::CopiesWanted;
 use blocking::Waiting;
 use dispatch::Depends;
@@ -106,6 +114,21 @@ pub trait Host: Send {
     /// Processor time of the calling thread so far, in microseconds. 0 where work takes no time.
     fn thread_cpu_us(&self) -> u64 {
         0
+    }
+
+    /// [`Host::cpu_seconds`] of the executor's own thread.
+    fn thread_cpu_seconds(&self) -> (f64, f64) {
+        (0.0, 0.0)
+    }
+
+    /// The clock by which commands are measured.
+    fn ticks(&self) -> Ticks {
+        Ticks::Still
+    }
+
+    /// The operating system's name, and how many bytes of memory the machine has.
+    fn machine(&self) -> (String, u64) {
+        (std::env::consts::OS.into(), 0)
     }
 
     /// Whether the new configuration's addresses can be listened on; if not, the directive at fault and why.
@@ -175,6 +198,8 @@ pub struct Executor {
     pub rng: Rng,
     /// Counters.
     pub stats: Stats,
+    /// What is measured of commands and turns, and who watches.
+    pub observer: Observer,
     /// All commands.
     pub table: &'static Table,
     /// Who listens to what.
@@ -311,6 +336,7 @@ impl Executor {
             fx: Effects::new(),
             rng,
             stats: Stats::new(table.entries().len()),
+            observer: Observer::new(host.ticks(), &settings.observed),
             table,
             persist: {
                 let mut persist = Persistence::default();
@@ -440,6 +466,7 @@ impl Executor {
     pub(crate) fn apply_config(&mut self) {
         self.settings = Settings::of(&self.config);
         self.persist.configure(&self.config);
+        self.observer.configure(&self.settings.observed);
         self.update_restrictions();
         let new = engine_config(&self.config, &self.settings, self.engine.config().hash_seed);
         let mut codec = crate::persist::dump_codec(&self.config, new.limits);

@@ -8,6 +8,7 @@ impl Executor {
     /// The time of what follows.
     pub fn begin_turn(&mut self, now: Now) {
         self.now = now;
+        self.observe_turn();
     }
 
     /// Stops for a while. What follows the command under way sees the later time.
@@ -65,6 +66,9 @@ impl Executor {
             return;
         }
         c.state = State::Ready;
+        if bytes.first() == Some(&b'-') {
+            self.stats.fail(c.last_command, bytes);
+        }
         if c.close != Close::Now {
             // Behind replies that are held still.
             self.append_free(id, bytes);

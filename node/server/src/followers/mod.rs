@@ -106,6 +106,14 @@ pub struct Followers {
 }
 
 impl Followers {
+    /// Begins to count anew.
+    pub(crate) fn reset_stats(&mut self) {
+        self.full = 0;
+        self.partial = 0;
+        self.refused = 0;
+        self.sent_bytes = 0;
+    }
+
     /// Nobody follows yet; the stream has this name.
     pub(crate) fn new(id: String) -> Self {
         Followers {
@@ -401,12 +409,17 @@ impl Executor {
 
     /// Whether fewer followers are near than `min-replicas-to-write` asks for.
     pub(crate) fn lacks_followers(&self) -> bool {
+        self.good_followers() < self.settings.replicas_min
+    }
+
+    /// How many followers are near enough to count for `min-replicas-to-write`.
+    pub(crate) fn good_followers(&self) -> usize {
         let now_s = self.now.unix_us / 1_000_000;
         let near = |f: &&Follower| {
             f.stage == Stage::Online
                 && now_s.saturating_sub(f.acked_at_s) <= self.settings.replica_lag_max_s
         };
-        self.followers.all.values().filter(near).count() < self.settings.replicas_min
+        self.followers.all.values().filter(near).count()
     }
 
     /// What is due some times a second.
