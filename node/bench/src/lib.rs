@@ -8,13 +8,21 @@
 
 #![forbid(unsafe_code)]
 
+pub mod app;
+pub mod chart;
 pub mod cluster;
+pub mod compare;
 pub mod histogram;
+pub mod json;
+pub mod live;
 pub mod named;
 pub mod net;
+pub mod options;
 pub mod plan;
 pub mod random;
+pub mod report;
 pub mod run;
+pub mod server;
 pub mod sizes;
 pub mod skim;
 pub mod tally;

@@ -32,6 +32,8 @@ pub struct Tick<'a> {
 
 /// What happens while a plan runs.
 pub trait Watcher {
+    /// What begins, in a few words.
+    fn phase(&mut self, _title: &str) {}
     /// The measured time begins.
     fn on_begin(&mut self) {}
     /// Now and then.

@@ -118,6 +118,8 @@ pub(crate) struct Worker<'a> {
     on_their_way: u64,
     begin: u64,
     end: u64,
+    /// Whether the measured time has begun, and not ended, when it was last looked at.
+    measuring: bool,
     scratch: Vec<u8>,
 }
 
@@ -199,6 +201,7 @@ impl<'a> Worker<'a> {
             on_their_way: 0,
             begin,
             end,
+            measuring: false,
             scratch: Vec::new(),
         };
         for client in 0..clients as usize {
@@ -264,6 +267,7 @@ impl<'a> Worker<'a> {
         }
         loop {
             let time = now(start);
+            self.measuring = (self.begin..self.end).contains(&time);
             if busy_from.is_none() && time >= self.begin {
                 busy_from = Some(thread_time());
             }
@@ -489,7 +493,7 @@ impl<'a> Worker<'a> {
             {
                 Ok(n) => {
                     connection.written += n;
-                    self.tally.bytes_out += n as u64;
+                    self.tally.bytes_out += if self.measuring { n as u64 } else { 0 };
                 }
                 Err(e) if e.kind() == ErrorKind::WouldBlock => return Ok(()),
                 Err(e) if e.kind() == ErrorKind::Interrupted => {}
@@ -527,7 +531,7 @@ impl<'a> Worker<'a> {
             };
             let time = start.elapsed().as_nanos() as u64;
             last = Some(time);
-            self.tally.bytes_in += read as u64;
+            self.tally.bytes_in += if self.measuring { read as u64 } else { 0 };
             let mut at = 0;
             while let Some(outcome) = self.connections[number]
                 .skimmer

@@ -16,6 +16,7 @@ fn main() -> ExitCode {
     match args.next() {
         Some(command) if command == "server" => holdfast_server::process::run(args),
         Some(command) if command == "local-cluster" => holdfast_server::local_cluster::run(args),
+        Some(command) if command == "bench" => holdfast_bench::app::main(args),
         Some(command) if command == "check-rdb" => holdfast_server::check_rdb::run(args),
         Some(command) if command == "--version" || command == "-v" => {
             println!("Holdfast v={}", holdfast_server::VERSION);
@@ -23,7 +24,7 @@ fn main() -> ExitCode {
         }
         _ => {
             eprintln!(
-                "usage: holdfast server [file.conf] [--directive value ...]\n       holdfast local-cluster [options]\n       holdfast check-rdb <rdb-file-name> [--format table|info|csv] [--stats] [--output <file>]"
+                "usage: holdfast server [file.conf] [--directive value ...]\n       holdfast local-cluster [options]\n       holdfast bench [options] [command]\n       holdfast check-rdb <rdb-file-name> [--format table|info|csv] [--stats] [--output <file>]"
             );
             ExitCode::from(2)
         }
