@@ -75,7 +75,7 @@ fn config_rewrite(ex: &mut Executor, id: ConnId, _: &[&[u8]]) {
     if ex.config.file().is_none() {
         return ex.reply_error(id, "ERR The server is running without a config file");
     }
-    match ex.config.rewrite() {
+    match ex.config.rewrite(false) {
         Ok(()) => {
             tracing::info!("CONFIG REWRITE executed with success.");
             write::ok(ex.out(id));

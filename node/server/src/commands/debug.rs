@@ -155,6 +155,10 @@ fn debug(ex: &mut Executor, id: ConnId, argv: &[&[u8]]) {
             ex.cron_paused = *n != b"0";
             write::ok(ex.out(id));
         }
+        [b"config-rewrite-force-all"] => match ex.config.rewrite(true) {
+            Ok(()) => write::ok(ex.out(id)),
+            Err(e) => ex.reply_error(id, &format!("ERR CONFIG-REWRITE-FORCE-ALL failed: {e}")),
+        },
         [b"log", message] => {
             tracing::warn!("DEBUG LOG: {}", String::from_utf8_lossy(message));
             write::ok(ex.out(id));

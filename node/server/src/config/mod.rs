@@ -10,7 +10,7 @@ mod table;
 mod values;
 
 pub use settings::{Allowed, Observed, OutputLimit, Settings};
-pub use table::{DIRECTIVES, Directive, HIDDEN, IMMUTABLE, Kind, MULTI, PROTECTED, SENSITIVE};
+pub use table::{DIRECTIVES, Directive, HIDDEN, IMMUTABLE, Kind, MULTI, OWN, PROTECTED, SENSITIVE};
 pub use values::{parse_memory, quote, split_args, split_bytes};
 
 use holdfast_engine::EventClass;
@@ -385,14 +385,15 @@ impl Config {
         allow_protected: bool,
     ) -> Result<Vec<&'static str>, SetError> {
         let mut ids: Vec<usize> = Vec::with_capacity(pairs.len());
-        for (name, _) in pairs {
+        for (name, value) in pairs {
             let refused = |reason: &str| SetError::Refused {
                 name: name.to_string(),
                 reason: reason.to_string(),
             };
             let id = lookup(name).ok_or_else(|| SetError::Unknown(name.to_string()))?;
             let flags = DIRECTIVES[id].flags;
-            if flags & IMMUTABLE != 0 {
+            let changes = flags & OWN == 0 || *value != self.values[id];
+            if flags & IMMUTABLE != 0 && changes {
                 return Err(refused("can't set immutable config"));
             }
             if flags & PROTECTED != 0 && !allow_protected {

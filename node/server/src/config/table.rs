@@ -81,6 +81,8 @@ pub const HIDDEN: u8 = 4;
 pub const PROTECTED: u8 = 8;
 /// Takes several words.
 pub const MULTI: u8 = 16;
+/// Valkey has none of that name, so that tools which set everything to what it is do not know that it is [`IMMUTABLE`].
+pub const OWN: u8 = 32;
 
 const MAX: i64 = i64::MAX;
 // The simulator's logs are small, to be cut often.
@@ -205,7 +207,7 @@ pub const DIRECTIVES: &[Directive] = directives! {
     acts  "dir": Str => "", PROTECTED;
     acts  "disable-thp": Bool => "yes", IMMUTABLE;
     known "dual-channel-replication-enabled": Bool => "no";
-    acts  "durability": Enum(&["async", "quorum"]) => "async", IMMUTABLE;
+    acts  "durability": Enum(&["async", "quorum"]) => "async", IMMUTABLE | OWN;
     acts  "durability-timeout": int(1, 3600000) => "5000";
     known "enable-debug-assert": Bool => "no", IMMUTABLE | HIDDEN;
     acts  "enable-debug-command": Enum(&["no", "yes", "local"]) => "no", IMMUTABLE;
@@ -270,12 +272,12 @@ pub const DIRECTIVES: &[Directive] = directives! {
     known "propagation-error-behavior": Enum(&["ignore", "panic", "panic-on-replicas"]) => "ignore";
     acts  "protected-mode": Bool => "yes";
     acts  "proto-max-bulk-len": memory(1048576, MAX) => "536870912";
-    acts  "raft-announce-ip": Str => "", IMMUTABLE;
-    acts  "raft-announce-port": int(0, 65535) => "0", IMMUTABLE;
-    acts  "raft-election-timeout": int(50, 60000) => "500", IMMUTABLE;
+    acts  "raft-announce-ip": Str => "", IMMUTABLE | OWN;
+    acts  "raft-announce-port": int(0, 65535) => "0", IMMUTABLE | OWN;
+    acts  "raft-election-timeout": int(50, 60000) => "500", IMMUTABLE | OWN;
     acts  "raft-log-max-bytes": memory(RAFT_LOG_MIN, MAX) => "1073741824";
-    acts  "raft-port": int(0, 65535) => "0", IMMUTABLE;
-    acts  "raft-segment-bytes": memory(RAFT_SEGMENT_MIN, 4294967296) => "67108864", IMMUTABLE;
+    acts  "raft-port": int(0, 65535) => "0", IMMUTABLE | OWN;
+    acts  "raft-segment-bytes": memory(RAFT_SEGMENT_MIN, 4294967296) => "67108864", IMMUTABLE | OWN;
     known "rdb-del-sync-files": Bool => "no";
     acts  "rdb-key-save-delay": int(-2147483648, 2147483647) => "0", HIDDEN;
     acts  "rdb-save-incremental-fsync": Bool => "yes";
@@ -356,7 +358,7 @@ pub const DIRECTIVES: &[Directive] = directives! {
     acts  "unixsocketperm": Octal { max: 511 } => "0", IMMUTABLE;
     known "use-exit-on-panic": Bool => "no", HIDDEN;
     known "watchdog-period": int(0, 2147483647) => "0", HIDDEN;
-    acts  "witness": Bool => "no", IMMUTABLE;
+    acts  "witness": Bool => "no", IMMUTABLE | OWN;
     acts  "zset-max-listpack-entries" or "zset-max-ziplist-entries": int(0, MAX) => "128";
     acts  "zset-max-listpack-value" or "zset-max-ziplist-value": memory(0, MAX) => "64";
 };
