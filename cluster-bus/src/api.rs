@@ -26,6 +26,8 @@ pub struct BusConfig {
     pub port: u16,
     /// Clients' TLS port, as announced; 0 if none.
     pub tls_port: u16,
+    /// The bus runs over TLS: nodes then know each other by their TLS ports first.
+    pub tls: bool,
     /// Bus port, as announced.
     pub bus_port: u16,
     /// `cluster-announce-hostname`.
@@ -65,6 +67,7 @@ impl Default for BusConfig {
             announce_ip: String::new(),
             port: 6379,
             tls_port: 0,
+            tls: false,
             bus_port: 16379,
             hostname: String::new(),
             human_nodename: String::new(),

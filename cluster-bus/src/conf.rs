@@ -354,7 +354,11 @@ pub(crate) fn text(bus: &Bus, now: Now) -> String {
         let _ = write!(
             out,
             "{} {}:{}@{},{}",
-            node.id, node.ip, node.port, node.bus_port, node.hostname
+            node.id,
+            node.ip,
+            bus.ordered_ports(node.port, node.tls_port).0,
+            node.bus_port,
+            node.hostname
         );
         for (name, text) in [("availability-zone", &node.availability_zone)] {
             if !text.is_empty() {
@@ -377,7 +381,10 @@ pub(crate) fn text(bus: &Bus, now: Now) -> String {
                 let _ = write!(out, ",{name}={text}");
             }
         }
-        let _ = write!(out, ",tls-port={}", node.tls_port);
+        let _ = match bus.config().tls {
+            true => write!(out, ",tcp-port={}", node.port),
+            false => write!(out, ",tls-port={}", node.tls_port),
+        };
         if !node.human_nodename.is_empty() {
             let _ = write!(out, ",nodename={}", node.human_nodename);
         }

@@ -95,6 +95,13 @@ pub(crate) fn flag_names(bits: u16) -> String {
     }
 }
 
+impl NodeView {
+    /// The port for clients by TLS, or for others.
+    pub fn port_for(&self, tls: bool) -> u16 {
+        if tls { self.tls_port } else { self.port }
+    }
+}
+
 /// Slots as `CLUSTER NODES` shows them: ` 7 10-20`.
 pub(crate) fn write_slots(out: &mut String, slots: &SlotSet) {
     for (start, end) in slots.ranges() {
@@ -261,16 +268,19 @@ impl Bus {
     }
 
     /// A node's line of `CLUSTER NODES`, without the line's end.
-    pub fn describe(&self, id: &NodeId, now: Now) -> Option<String> {
+    pub fn describe(&self, id: &NodeId, tls: bool, now: Now) -> Option<String> {
         let ix = self.table().lookup(id)?;
-        Some(self.line(ix, self.table().node(ix), now))
+        Some(self.line(ix, self.table().node(ix), tls, now))
     }
 
-    fn line(&self, ix: Ix, node: &Node, now: Now) -> String {
+    fn line(&self, ix: Ix, node: &Node, tls: bool, now: Now) -> String {
         let view = self.view_of(ix, node);
         let mut out = format!(
             "{} {}:{}@{}",
-            node.id, view.client_ip, view.port, node.bus_port
+            node.id,
+            view.client_ip,
+            view.port_for(tls),
+            node.bus_port
         );
         if !node.hostname.is_empty() {
             out.push(',');
@@ -280,11 +290,11 @@ impl Bus {
         out
     }
 
-    /// The text of `CLUSTER NODES`.
-    pub fn describe_all(&self, now: Now) -> String {
+    /// The text of `CLUSTER NODES`, with the ports for a client by TLS or for others.
+    pub fn describe_all(&self, tls: bool, now: Now) -> String {
         let mut out = String::new();
         for (ix, node) in self.table().iter() {
-            out.push_str(&self.line(ix, node, now));
+            out.push_str(&self.line(ix, node, tls, now));
             out.push('\n');
         }
         out

@@ -108,7 +108,7 @@ fn a_dead_primary_fails_by_majority_and_comes_back() {
     world.restart(4);
     world.run(8000);
     for bus in &world.buses {
-        assert!(bus.is_ok(), "{}", bus.describe_all(world.now));
+        assert!(bus.is_ok(), "{}", bus.describe_all(false, world.now));
     }
     world.agreed(16383, 4);
 }
@@ -523,7 +523,7 @@ fn an_update_corrects_a_stale_claim() {
 #[test]
 fn foreign_bytes_change_nothing() {
     let mut world = World::settled(3, config);
-    let before = world.buses[0].describe_all(world.now);
+    let before = world.buses[0].describe_all(false, world.now);
     let now = world.now;
     let link = world.buses[0].on_accepted("10.9.9.9", "127.0.0.1", now);
     let all = SlotSet::full();
@@ -541,7 +541,7 @@ fn foreign_bytes_change_nothing() {
     for noise in [&b"GET / HTTP/1.0\r\n\r\n"[..], &[0; 5000], b"RCmb"] {
         assert!(world.buses[0].on_packet(link, noise, now).is_err());
     }
-    assert_eq!(world.buses[0].describe_all(world.now), before);
+    assert_eq!(world.buses[0].describe_all(false, world.now), before);
     assert_eq!(world.buses[0].stats().dropped.iter().sum::<u64>(), 6);
 }
 

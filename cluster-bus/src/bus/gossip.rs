@@ -70,14 +70,8 @@ impl Bus {
             && !entry.address.is_empty()
         {
             // We cannot reach it where we thought it was, another can elsewhere.
-            self.set_address(
-                ix,
-                entry.address,
-                entry.port,
-                entry.other_port,
-                entry.bus_port,
-                now,
-            );
+            let (port, tls_port) = self.ordered_ports(entry.port, entry.other_port);
+            self.set_address(ix, entry.address, port, tls_port, entry.bus_port, now);
         }
     }
 
@@ -95,8 +89,7 @@ impl Bus {
         let shard = ShardId::from_bytes(self.rng.bytes20());
         let mut node = Node::new(entry.node, shard, entry.flags & TOLD_FLAGS, now.mono_ms);
         node.ip = entry.address.to_owned();
-        node.port = entry.port;
-        node.tls_port = entry.other_port;
+        (node.port, node.tls_port) = self.ordered_ports(entry.port, entry.other_port);
         node.bus_port = entry.bus_port;
         if node.has(flags::FAIL) {
             node.fail_since = now.mono_ms;

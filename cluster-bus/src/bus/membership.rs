@@ -34,19 +34,21 @@ impl Bus {
             .parse::<IpAddr>()
             .map_err(|_| MeetError::BadAddress)?
             .to_string();
-        if self.handshake_with(&ip, port, bus_port) {
+        // The port of the kind that the bus uses; the other one the node will tell.
+        let (port, tls_port) = self.ordered_ports(port, 0);
+        if self.handshake_with(&ip, (port, tls_port), bus_port) {
             return Ok(());
         }
-        self.add_handshake(ip, port, 0, bus_port, flags::MEET, now)
+        self.add_handshake(ip, port, tls_port, bus_port, flags::MEET, now)
             .map(drop)
             .ok_or(MeetError::Full)
     }
 
-    fn handshake_with(&self, ip: &str, port: u16, bus_port: u16) -> bool {
+    fn handshake_with(&self, ip: &str, ports: (u16, u16), bus_port: u16) -> bool {
         self.table.iter().any(|(_, node)| {
             node.has(flags::HANDSHAKE)
                 && node.ip == ip
-                && node.port == port
+                && (node.port, node.tls_port) == ports
                 && node.bus_port == bus_port
         })
     }
@@ -126,14 +128,8 @@ impl Bus {
             return;
         }
         let flags = if extensions { flags::EXTENSIONS } else { 0 };
-        if let Some(ix) = self.add_handshake(
-            ip,
-            header.port,
-            header.other_port,
-            header.bus_port,
-            flags,
-            now,
-        ) {
+        let (port, tls_port) = self.ordered_ports(header.port, header.other_port);
+        if let Some(ix) = self.add_handshake(ip, port, tls_port, header.bus_port, flags, now) {
             self.table.node_mut(ix).inbound = Some(link_id);
             if let Some(link) = self.links.get_mut(&link_id) {
                 link.node = Some(ix);

@@ -337,14 +337,8 @@ impl Bus {
             return;
         }
         let ip = ip.to_owned();
-        self.set_address(
-            ix,
-            &ip,
-            header.port,
-            header.other_port,
-            header.bus_port,
-            now,
-        );
+        let (port, tls_port) = self.ordered_ports(header.port, header.other_port);
+        self.set_address(ix, &ip, port, tls_port, header.bus_port, now);
     }
 
     pub(super) fn set_address(

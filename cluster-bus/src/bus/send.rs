@@ -22,8 +22,8 @@ impl Bus {
             .node(me.replica_of.filter(|_| me.is_replica()).unwrap_or(self.me));
         HeaderOut {
             sender: me.id,
-            port: me.port,
-            other_port: me.tls_port,
+            port: self.ordered_ports(me.port, me.tls_port).0,
+            other_port: self.ordered_ports(me.port, me.tls_port).1,
             bus_port: me.bus_port,
             current_epoch: self.current_epoch,
             config_epoch: speaks_of.config_epoch,
@@ -34,6 +34,16 @@ impl Bus {
             flags: me.flags,
             state: u8::from(self.down.is_some()),
             mflags: 0,
+        }
+    }
+
+    /// Plain and TLS port in the order in which messages name them, or the other way round: first comes the one of the kind that the
+    /// bus itself uses.
+    pub(crate) fn ordered_ports(&self, first: u16, second: u16) -> (u16, u16) {
+        if self.cfg.tls {
+            (second, first)
+        } else {
+            (first, second)
         }
     }
 
@@ -124,10 +134,10 @@ impl Bus {
             ping_sent_s: seconds(node.ping_sent),
             pong_received_s: seconds(node.pong_received),
             address: &node.ip,
-            port: node.port,
+            port: self.ordered_ports(node.port, node.tls_port).0,
             bus_port: node.bus_port,
             flags: node.flags,
-            other_port: node.tls_port,
+            other_port: self.ordered_ports(node.port, node.tls_port).1,
         }
     }
 

@@ -81,7 +81,7 @@ impl World {
         world.meet_all();
         world.run(8000);
         for bus in &world.buses {
-            assert!(bus.is_ok(), "{}", bus.describe_all(world.now));
+            assert!(bus.is_ok(), "{}", bus.describe_all(false, world.now));
         }
         world
     }
@@ -206,7 +206,7 @@ impl World {
                 self.owner(n, slot),
                 Some(owner),
                 "node {n}:\n{}",
-                self.buses[n].describe_all(self.now)
+                self.buses[n].describe_all(false, self.now)
             );
         }
     }

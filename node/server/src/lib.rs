@@ -33,6 +33,7 @@ pub mod routing;
 pub mod seam;
 mod texts;
 pub mod ticks;
+pub mod tls;
 
 /// This program's version.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");

@@ -8,6 +8,7 @@ use crate::logging;
 use crate::persist::{LoadRequest, RdbIn, RdbOut, SaveRequest};
 use crate::seam::{ControlInbox, ControlOut, ExecutorHandle, ToExecutor};
 use crate::ticks::Ticks;
+use crate::tls::Tls;
 use holdfast_engine::Reaper;
 use holdfast_raft_log::disk::StdDisk;
 use std::ffi::OsString;
@@ -195,12 +196,18 @@ fn start(mut config: Config) -> io::Result<()> {
     // Held until the process ends, however it ends.
     let _lock = lock_dir(&config)?;
     let pidfile = PidFile::create(&config);
+    let tls = Tls::default();
+    let prepared = Tls::prepare(&config).map_err(|reason| {
+        tracing::warn!("{reason}");
+        io::Error::other("Failed to configure TLS. Check logs for more info.")
+    })?;
+    tls.put(prepared);
     let clock = Clock::default();
     let (handle, parts) = prepare()?;
-    let spare = handle.clone();
+    let (spare, spare_tls) = (handle.clone(), tls.clone());
     // A server by itself needs one for `MIGRATE` only.
     let mut control = ControlOut::to_be_started(Box::new(move |config, inbox| {
-        start_control(config, spare, inbox, [0; 2], clock)
+        start_control(config, spare, inbox, [0; 2], clock, spare_tls)
     }));
     let mut control_inbox = None;
     if crate::control::is_needed(&config) {
@@ -209,6 +216,7 @@ fn start(mut config: Config) -> io::Result<()> {
         control_inbox = Some(inbox);
     }
     let mut executor = executor(config.clone(), control, clock)?;
+    executor.tls = tls.clone();
     if config.get("durability") != "quorum" && !config.yes("witness") {
         executor.begin_persistence().map_err(io::Error::other)?;
     }
@@ -216,7 +224,7 @@ fn start(mut config: Config) -> io::Result<()> {
     let hash_seed = executor.engine.config().hash_seed;
     let driver = MioDriver::new(parts, executor, clock)?;
     if let Some(inbox) = control_inbox {
-        start_control(&config, handle.clone(), inbox, hash_seed, clock)?;
+        start_control(&config, handle.clone(), inbox, hash_seed, clock, tls)?;
     }
     watch_signals(handle)?;
     tracing::info!("Server initialized");
@@ -240,6 +248,7 @@ fn start_control(
     inbox: ControlInbox,
     hash_seed: [u64; 2],
     clock: Clock,
+    tls: Tls,
 ) -> io::Result<()> {
     crate::control::start(crate::control::Parts {
         make_engine: crate::control::engines(config, hash_seed),
@@ -248,6 +257,7 @@ fn start_control(
         inbox,
         disk: Arc::new(StdDisk::new()),
         now_ms: Arc::new(move || clock.now().unix_ms()),
+        tls,
     })
 }
 

@@ -23,6 +23,15 @@ pub struct Endpoint {
     pub host: String,
     /// Clients' port.
     pub port: u16,
+    /// Clients' TLS port; 0 if it has none.
+    pub tls_port: u16,
+}
+
+impl Endpoint {
+    /// The port for a client by TLS, or for others.
+    pub fn port_for(&self, tls: bool) -> u16 {
+        if tls { self.tls_port } else { self.port }
+    }
 }
 
 /// What this node is.
@@ -119,13 +128,17 @@ pub enum Route<'a> {
 }
 
 impl Route<'_> {
-    /// Appends the error reply. Nothing is written for [`Route::Here`].
-    pub fn write_error(&self, reply: &mut Vec<u8>) {
+    /// Appends the error reply, for a client by TLS or for others. Nothing is written for [`Route::Here`].
+    pub fn write_error(&self, tls: bool, reply: &mut Vec<u8>) {
         // Writing to a vector does not fail.
         let _ = match self {
             Route::Here => Ok(()),
-            Route::Moved(slot, to) => write!(reply, "-MOVED {slot} {}:{}\r\n", to.host, to.port),
-            Route::Ask(slot, to) => write!(reply, "-ASK {slot} {}:{}\r\n", to.host, to.port),
+            Route::Moved(slot, to) => {
+                write!(reply, "-MOVED {slot} {}:{}\r\n", to.host, to.port_for(tls))
+            }
+            Route::Ask(slot, to) => {
+                write!(reply, "-ASK {slot} {}:{}\r\n", to.host, to.port_for(tls))
+            }
             Route::TryAgain => write!(
                 reply,
                 "-TRYAGAIN Multiple keys request during rehashing of slot\r\n"
@@ -313,6 +326,7 @@ mod tests {
             node: id(n),
             host: "10.0.0.1".into(),
             port: 7000 + u16::from(n),
+            tls_port: 8000 + u16::from(n),
         }
     }
 
@@ -326,7 +340,9 @@ mod tests {
 
     fn check(routing: &Routing, query: Query, keys: KeyPresence, expect: &str) {
         let mut reply = Vec::new();
-        routing.route(&query, || keys).write_error(&mut reply);
+        routing
+            .route(&query, || keys)
+            .write_error(false, &mut reply);
         assert_eq!(String::from_utf8_lossy(&reply).trim_end(), expect);
     }
 

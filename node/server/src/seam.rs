@@ -119,6 +119,8 @@ pub struct ClientInfo {
     pub keys_in_slot: u64,
     /// The address that it connected to: what redirections name when a node does not know its own.
     pub local: Option<SocketAddr>,
+    /// It uses TLS, and is told of nodes' TLS ports.
+    pub tls: bool,
 }
 
 /// What the control thread is told.

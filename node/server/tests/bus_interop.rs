@@ -6,6 +6,7 @@
 use holdfast_cluster_bus::{BusConfig, NodeId, SlotSet};
 use holdfast_raft_log::disk::StdDisk;
 use holdfast_server::bus::{BusEvent, BusNode, BusOutput};
+use holdfast_server::tls::Tls;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -113,6 +114,7 @@ async fn holdfast(dir: &Path) -> BusNode {
         &bind,
         port + 10_000,
         None,
+        Tls::default(),
     )
     .await
     .expect("the bus starts")
@@ -138,7 +140,7 @@ async fn drive(
         assert!(
             Instant::now() < deadline,
             "not in time: {what}\nour view:\n{}\n{}",
-            node.bus.describe_all(node.now()),
+            node.bus.describe_all(false, node.now()),
             node.bus.info()
         );
     }
@@ -338,9 +340,17 @@ fn a_dead_peer_is_noticed_and_a_restarted_node_finds_its_way_back() {
         let conf = dir.path().join("holdfast/nodes.conf");
         let bind = ["127.0.0.1".to_owned()];
         let disk = Arc::new(StdDisk::new());
-        let mut node = BusNode::start(cfg.clone(), disk, conf.clone(), &bind, cfg.bus_port, None)
-            .await
-            .expect("the bus starts again");
+        let mut node = BusNode::start(
+            cfg.clone(),
+            disk,
+            conf.clone(),
+            &bind,
+            cfg.bus_port,
+            None,
+            Tls::default(),
+        )
+        .await
+        .expect("the bus starts again");
         assert_eq!((node.bus.my_id(), node.bus.my_shard()), (me, shard));
         drive(&mut node, "whole again", 15, |node| {
             node.bus.is_ok()

@@ -81,6 +81,7 @@ impl Setup {
             proto,
             keyspace_empty: self.empty,
             keys_in_slot: self.keys,
+            tls: false,
             now: NOW,
         };
         let mut reply = Vec::new();

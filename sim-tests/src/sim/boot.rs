@@ -142,6 +142,7 @@ async fn run(plan: &Plan, machine: &Machine, watch: Watch) -> io::Result<()> {
             )
         }),
         now_ms: Arc::new(move || clock.now().unix_ms()),
+        tls: Default::default(),
     };
     tokio::select! {
         biased;

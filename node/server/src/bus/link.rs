@@ -1,6 +1,8 @@
 //! A connection of the bus, as a task.
 
 use super::BusEvent;
+use crate::tls::peer::PeerStream;
+use crate::tls::{Link, Tls};
 use bytes::{Buf, Bytes, BytesMut};
 use holdfast_cluster_bus::LinkId;
 use holdfast_cluster_bus::wire::{DropReason, frame_len};
@@ -12,6 +14,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
+use tracing::debug;
 
 /// Read at once, at most.
 const READ_BYTES: usize = 64 << 10;
@@ -34,26 +37,50 @@ impl Drop for LinkTask {
 }
 
 impl LinkTask {
-    pub fn accepted(id: LinkId, stream: TcpStream, events: mpsc::Sender<BusEvent>) -> LinkTask {
+    pub fn accepted(
+        id: LinkId,
+        stream: TcpStream,
+        tls: Tls,
+        events: mpsc::Sender<BusEvent>,
+    ) -> LinkTask {
         LinkTask::spawn(true, |sends, queued| async move {
-            let end = serve(id, stream, sends, queued, &events).await;
+            let _ = stream.set_nodelay(true);
+            let peer = stream.peer_addr();
+            let end = match tls.accept(Link::Cluster, stream).await {
+                Ok(stream) => serve(id, stream, sends, queued, &events).await,
+                Err(error) => {
+                    // Valkey says so at this level, too: anybody can connect as often as they like.
+                    debug!("Error accepting cluster node connection from {peer:?}: {error}");
+                    BusEvent::Closed(id)
+                }
+            };
             let _ = events.send(end).await;
         })
     }
 
     pub fn connect(
         id: LinkId,
-        host: String,
-        port: u16,
+        (host, port): (String, u16),
+        tls: Tls,
         limit: Duration,
         events: mpsc::Sender<BusEvent>,
     ) -> LinkTask {
         LinkTask::spawn(false, move |sends, queued| async move {
-            let dial = tokio::time::timeout(limit, TcpStream::connect((host.as_str(), port))).await;
-            let end = match dial {
-                Ok(Ok(stream)) => {
-                    let peer = stream.peer_addr().ok().map(|addr| addr.ip());
-                    let local = stream.local_addr().ok().map(|addr| addr.ip());
+            let dial = async {
+                let stream = TcpStream::connect((host.as_str(), port)).await?;
+                let _ = stream.set_nodelay(true);
+                let peer = stream.peer_addr().ok().map(|addr| addr.ip());
+                let local = stream.local_addr().ok().map(|addr| addr.ip());
+                let stream = tls
+                    .connect(Link::Cluster, stream)
+                    .await
+                    .inspect_err(|error| {
+                        debug!("Error connecting to cluster node at {host}:{port}: {error}");
+                    })?;
+                Ok::<_, io::Error>((stream, peer, local))
+            };
+            let end = match tokio::time::timeout(limit, dial).await {
+                Ok(Ok((stream, peer, local))) => {
                     if events
                         .send(BusEvent::Connected(id, peer, local))
                         .await
@@ -105,12 +132,11 @@ impl LinkTask {
 /// Reads and writes until the end of the connection; returns the event that reports it.
 async fn serve(
     id: LinkId,
-    stream: TcpStream,
+    stream: PeerStream,
     sends: mpsc::UnboundedReceiver<Bytes>,
     queued: Arc<AtomicU64>,
     events: &mpsc::Sender<BusEvent>,
 ) -> BusEvent {
-    let _ = stream.set_nodelay(true);
     let (reading, writing) = tokio::io::split(stream);
     tokio::select! {
         biased;

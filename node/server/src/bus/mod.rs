@@ -18,6 +18,7 @@
 
 mod link;
 
+use crate::tls::Tls;
 use bytes::Bytes;
 use holdfast_cluster_bus::wire::DropReason;
 use holdfast_cluster_bus::{
@@ -124,6 +125,7 @@ pub struct BusNode {
     helpers: Vec<JoinHandle<()>>,
     started: Instant,
     drops: BTreeMap<DropReason, (Instant, u64)>,
+    tls: Tls,
 }
 
 struct DiskRef(Arc<dyn Disk>);
@@ -152,6 +154,7 @@ impl BusNode {
         bind: &[String],
         listen_port: u16,
         id: Option<NodeId>,
+        tls: Tls,
     ) -> Result<BusNode, BusStartError> {
         let started = Instant::now();
         let now = now_since(started);
@@ -187,6 +190,7 @@ impl BusNode {
             helpers: Vec::new(),
             started,
             drops: BTreeMap::new(),
+            tls,
         };
         let mut listening = 0;
         for address in bind {
@@ -258,8 +262,9 @@ impl BusNode {
                     .unwrap_or_default();
                 let id = self.bus.on_accepted(&peer.to_string(), &local, now);
                 self.accepted += 1;
+                let (tls, events) = (self.tls.clone(), self.events_in.clone());
                 self.links
-                    .insert(id, LinkTask::accepted(id, stream, self.events_in.clone()));
+                    .insert(id, LinkTask::accepted(id, stream, tls, events));
             }
             BusEvent::Connected(id, peer, local) => {
                 let text = |ip: Option<IpAddr>| ip.map(|ip| ip.to_string()).unwrap_or_default();
@@ -297,7 +302,13 @@ impl BusNode {
             match action {
                 Action::Connect { link, host, port } => {
                     let limit = Duration::from_millis(self.bus.config().node_timeout_ms.max(1000));
-                    let task = LinkTask::connect(link, host, port, limit, self.events_in.clone());
+                    let task = LinkTask::connect(
+                        link,
+                        (host, port),
+                        self.tls.clone(),
+                        limit,
+                        self.events_in.clone(),
+                    );
                     self.links.insert(link, task);
                 }
                 Action::Send { link, packet } => {

@@ -50,6 +50,8 @@ pub struct Call<'a> {
     pub keyspace_empty: bool,
     /// Keys in the slot that `SETSLOT` names ([`ClusterCtl::setslot_slot`]), over all databases; 0 otherwise.
     pub keys_in_slot: u64,
+    /// The client uses TLS.
+    pub tls: bool,
     /// The clocks.
     pub now: Now,
 }
@@ -227,15 +229,15 @@ impl ClusterCtl {
                 reply,
                 call.proto,
                 b"txt",
-                bus.describe_all(call.now).as_bytes(),
+                bus.describe_all(call.tls, call.now).as_bytes(),
             ),
             "info" => write::verbatim(reply, call.proto, b"txt", bus.info().as_bytes()),
             "myid" => write::bulk(reply, bus.my_id().as_bytes()),
             "myshardid" => write::bulk(reply, bus.my_shard().as_bytes()),
-            "slots" => replies::slots(bus, &self.options, call.proto, reply),
+            "slots" => replies::slots(bus, &self.options, call.tls, call.proto, reply),
             "shards" => replies::shards(bus, &self.options, call.proto, reply),
             "links" => replies::links(bus, call.proto, reply),
-            "replicas" | "slaves" => replies::replicas(bus, args, call.now, reply),
+            "replicas" | "slaves" => replies::replicas(bus, args, call.tls, call.now, reply),
             "count-failure-reports" => replies::count_failure_reports(bus, args, call.now, reply),
             "saveconfig" => return Outcome::SaveConf,
             "meet" => self.meet(bus, args, call.now, reply),

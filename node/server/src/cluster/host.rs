@@ -26,6 +26,7 @@ use crate::bus::{BusEvent, BusNode, BusOutput, BusStartError};
 use crate::config::Config;
 use crate::executor::Executor;
 use crate::seam::{ClientInfo, DeferredToken, ExecutorHandle, ToExecutor};
+use crate::tls::Tls;
 use bytes::Bytes;
 use holdfast_cluster_bus::{BusConfig, NodeId};
 use holdfast_raft_log::disk::Disk;
@@ -83,9 +84,19 @@ fn first_nonzero(ports: [u16; 2]) -> u16 {
     ports.into_iter().find(|port| *port != 0).unwrap_or(0)
 }
 
+/// The port of the clients that the other ports are counted from: the one that the bus is of a kind with.
+pub(crate) fn base_port(config: &Config) -> u16 {
+    let (plain, tls) = (port_of(config, "port"), port_of(config, "tls-port"));
+    if config.yes("tls-cluster") {
+        first_nonzero([tls, plain])
+    } else {
+        first_nonzero([plain, tls])
+    }
+}
+
 /// The port that the bus listens on.
 fn listen_port(config: &Config) -> u16 {
-    let default = port_of(config, "port").saturating_add(BUS_PORT_OFFSET);
+    let default = base_port(config).saturating_add(BUS_PORT_OFFSET);
     first_nonzero([port_of(config, "cluster-port"), default])
 }
 
@@ -103,7 +114,11 @@ pub fn bus_config(config: &Config, raft_addr: &str) -> BusConfig {
         link_sendbuf_limit: config.size("cluster-link-sendbuf-limit") as u64,
         announce_ip: text("cluster-announce-ip"),
         port: first_nonzero([port_of(config, "cluster-announce-port"), port]),
-        tls_port: 0,
+        tls_port: first_nonzero([
+            port_of(config, "cluster-announce-tls-port"),
+            port_of(config, "tls-port"),
+        ]),
+        tls: config.yes("tls-cluster"),
         bus_port: first_nonzero([
             port_of(config, "cluster-announce-bus-port"),
             listen_port(config),
@@ -114,7 +129,7 @@ pub fn bus_config(config: &Config, raft_addr: &str) -> BusConfig {
         client_ipv4: text("cluster-announce-client-ipv4"),
         client_ipv6: text("cluster-announce-client-ipv6"),
         client_port: port_of(config, "cluster-announce-client-port"),
-        client_tls_port: 0,
+        client_tls_port: port_of(config, "cluster-announce-client-tls-port"),
         no_failover: config.yes("cluster-replica-no-failover"),
         quorum: config.get("durability") == "quorum",
         witness: config.yes("witness"),
@@ -155,6 +170,13 @@ fn apply_changes(
                 bus.gossip_percent = u8::try_from(number).unwrap_or(10)
             }
             "cluster-link-sendbuf-limit" => bus.link_sendbuf_limit = number,
+            "port" | "cluster-announce-port" if number != 0 => {
+                bus.port = u16::try_from(number).unwrap_or(0);
+            }
+            "tls-port" | "cluster-announce-tls-port" => {
+                bus.tls_port = u16::try_from(number).unwrap_or(0);
+            }
+            "tls-cluster" => bus.tls = yes,
             "cluster-announce-ip" => bus.announce_ip.clone_from(value),
             "cluster-announce-hostname" => bus.hostname.clone_from(value),
             "cluster-announce-human-nodename" => bus.human_nodename.clone_from(value),
@@ -183,6 +205,7 @@ impl ClusterHost {
         executor: ExecutorHandle,
         raft_addr: &str,
         id: Option<NodeId>,
+        tls: Tls,
     ) -> Result<ClusterHost, BusStartError> {
         let bind: Vec<String> = config
             .get("bind")
@@ -191,7 +214,8 @@ impl ClusterHost {
             .collect();
         let conf_path = config.path(config.get("cluster-config-file"));
         let bus = bus_config(config, raft_addr);
-        let node = BusNode::start(bus, disk, conf_path, &bind, listen_port(config), id).await?;
+        let node =
+            BusNode::start(bus, disk, conf_path, &bind, listen_port(config), id, tls).await?;
         let (looked_up_in, looked_up) = mpsc::unbounded_channel();
         Ok(ClusterHost {
             node,
@@ -285,6 +309,7 @@ impl ClusterHost {
             proto: command.client.proto,
             keyspace_empty: command.keyspace_empty,
             keys_in_slot: command.keys_in_slot,
+            tls: command.client.tls,
             now: self.node.now(),
         };
         match self

@@ -18,5 +18,6 @@ mod table;
 
 pub use command::{Call, ClusterCtl, ClusterOptions, Completed, EndpointType, Outcome};
 pub use control::{AsyncShard, ShardControl, ShardError, ShardRequest, Token};
+pub(crate) use host::base_port;
 pub use host::{ClusterHost, HostEvent, LookedUp, bus_config, cluster_options};
 pub use table::routing_of;

@@ -31,13 +31,19 @@ fn pairs(reply: &mut Vec<u8>, proto: Proto, pairs: &[(&str, &str)]) {
     }
 }
 
-fn node_of_slots(node: &NodeView, options: &ClusterOptions, proto: Proto, reply: &mut Vec<u8>) {
+fn node_of_slots(
+    node: &NodeView,
+    options: &ClusterOptions,
+    tls: bool,
+    proto: Proto,
+    reply: &mut Vec<u8>,
+) {
     write::array(reply, 4);
     match endpoint(node, options) {
         Some(host) => write::bulk(reply, host.as_bytes()),
         None => write::null(reply, proto),
     }
-    write::int(reply, i64::from(node.port));
+    write::int(reply, i64::from(node.port_for(tls)));
     write::bulk(reply, node.id.as_bytes());
     let mut more = Vec::new();
     if options.endpoint != EndpointType::Ip {
@@ -53,7 +59,13 @@ fn node_of_slots(node: &NodeView, options: &ClusterOptions, proto: Proto, reply:
 }
 
 /// `CLUSTER SLOTS`.
-pub(super) fn slots(bus: &Bus, options: &ClusterOptions, proto: Proto, reply: &mut Vec<u8>) {
+pub(super) fn slots(
+    bus: &Bus,
+    options: &ClusterOptions,
+    tls: bool,
+    proto: Proto,
+    reply: &mut Vec<u8>,
+) {
     let ranges = bus.slot_ranges();
     let nodes: BTreeMap<NodeId, NodeView> = bus
         .nodes()
@@ -70,7 +82,7 @@ pub(super) fn slots(bus: &Bus, options: &ClusterOptions, proto: Proto, reply: &m
         write::int(reply, i64::from(start));
         write::int(reply, i64::from(end));
         for node in nodes.get(&owner).into_iter().chain(replicas) {
-            node_of_slots(node, options, proto, reply);
+            node_of_slots(node, options, tls, proto, reply);
         }
     }
 }
@@ -177,7 +189,7 @@ pub(super) fn links(bus: &Bus, proto: Proto, reply: &mut Vec<u8>) {
 }
 
 /// `CLUSTER REPLICAS <node>`.
-pub(super) fn replicas(bus: &Bus, args: &[Bytes], now: Now, reply: &mut Vec<u8>) {
+pub(super) fn replicas(bus: &Bus, args: &[Bytes], tls: bool, now: Now, reply: &mut Vec<u8>) {
     let name = args.first().map(|arg| &arg[..]).unwrap_or_default();
     let Some(node) = NodeId::parse(name).ok().and_then(|id| bus.node(&id)) else {
         return error(reply, format_args!("Unknown node {}", text(name)));
@@ -190,7 +202,7 @@ pub(super) fn replicas(bus: &Bus, args: &[Bytes], now: Now, reply: &mut Vec<u8>)
     for replica in replicas {
         write::bulk(
             reply,
-            bus.describe(&replica.id, now)
+            bus.describe(&replica.id, tls, now)
                 .unwrap_or_default()
                 .as_bytes(),
         );

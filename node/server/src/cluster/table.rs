@@ -11,6 +11,7 @@ pub fn routing_of(bus: &Bus, options: &ClusterOptions) -> Routing {
         node: node.id,
         host: replies::endpoint(node, options).unwrap_or_default(),
         port: node.port,
+        tls_port: node.tls_port,
     };
     let nodes = bus.nodes();
     // Clients are never sent to a witness, nor to a node whose name is not known yet.

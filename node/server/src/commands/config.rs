@@ -5,6 +5,7 @@ use super::rows::*;
 use crate::config::SetError;
 use crate::executor::{ConnId, Executor};
 use crate::seam::ToControl;
+use crate::tls::Tls;
 use holdfast_resp::write;
 
 fn config_get(ex: &mut Executor, id: ConnId, argv: &[&[u8]]) {
@@ -45,6 +46,23 @@ fn config_set(ex: &mut Executor, id: ConnId, argv: &[&[u8]]) {
                 reason: reason.to_string(),
             }),
         }
+    });
+    // Last, since it takes effect at once.
+    let set = set.and_then(|names| {
+        // Also when nothing is changed: that is how new certificates in the same files are taken.
+        if let Some(name) = names.iter().find(|name| name.starts_with("tls-")) {
+            match Tls::prepare(&new) {
+                Ok(prepared) => ex.tls.put(prepared),
+                Err(reason) => {
+                    tracing::warn!("{reason}");
+                    return Err(SetError::Refused {
+                        name: name.to_string(),
+                        reason: "Unable to update TLS configuration. Check server logs.".into(),
+                    });
+                }
+            }
+        }
+        Ok(names)
     });
     match set {
         Ok(names) => {

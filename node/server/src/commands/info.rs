@@ -178,7 +178,10 @@ fn server(ex: &Executor, out: &mut String) {
         "process_id" = std::process::id(),
         "process_supervised" = "no",
         "run_id" = ex.run_id,
-        "tcp_port" = ex.config.get("port"),
+        "tcp_port" = match ex.config.get("port") {
+            "0" => ex.config.get("tls-port"),
+            port => port,
+        },
         "server_time_usec" = ex.now.unix_us,
         "uptime_in_seconds" = uptime,
         "uptime_in_days" = uptime / 86400,
@@ -218,21 +221,12 @@ fn listeners(ex: &Executor, out: &mut String) {
     if port != 0 {
         listener("tcp", ex.config.get("bind"), port);
     }
+    if ex.config.int("tls-port") != 0 {
+        listener("tls", ex.config.get("bind"), ex.config.int("tls-port"));
+    }
     if !path.is_empty() {
         listener("unix", path, 0);
     }
-}
-
-fn tls(_: &Executor, out: &mut String) {
-    lines!(
-        out,
-        "tls_server_cert_serial" = "none",
-        "tls_server_cert_expires_in_seconds" = 0,
-        "tls_client_cert_serial" = "none",
-        "tls_client_cert_expires_in_seconds" = 0,
-        "tls_ca_cert_serial" = "none",
-        "tls_ca_cert_expires_in_seconds" = 0,
-    );
 }
 
 fn scripting(_: &Executor, out: &mut String) {
@@ -242,6 +236,26 @@ fn scripting(_: &Executor, out: &mut String) {
         "engines_total_used_memory" = 0,
         "engines_total_memory_overhead" = 0,
     );
+}
+
+fn tls(ex: &Executor, out: &mut String) {
+    let info = ex.tls.info();
+    let now_s = (ex.now.unix_us / 1_000_000) as i64;
+    for (name, certificate) in [
+        ("server", info.server),
+        ("client", info.client),
+        ("ca", info.ca),
+    ] {
+        let (serial, expires) = match certificate {
+            Some(c) => (c.serial, (c.expires_s - now_s).max(0)),
+            None => ("none".into(), 0),
+        };
+        // Writing to a string does not fail.
+        let _ = write!(
+            out,
+            "tls_{name}_cert_serial:{serial}\r\ntls_{name}_cert_expires_in_seconds:{expires}\r\n"
+        );
+    }
 }
 
 fn clients(ex: &Executor, out: &mut String) {

@@ -328,9 +328,6 @@ impl Config {
                 "daemonize is not supported: let systemd, a container or the shell run the server in the background",
             );
         }
-        if self.int("tls-port") != 0 {
-            return fail("tls-port: TLS is not supported by this version");
-        }
         if self.yes("witness") && !self.yes("cluster-enabled") {
             return fail("witness yes needs cluster-enabled yes");
         }

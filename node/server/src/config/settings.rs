@@ -92,6 +92,8 @@ pub struct Settings {
     pub protected_mode: bool,
     /// `max-new-connections-per-cycle`
     pub accepts_per_turn_max: usize,
+    /// `max-new-tls-connections-per-cycle`
+    pub tls_accepts_per_turn_max: usize,
     /// `databases`, or `cluster-databases` when clustered.
     pub databases: u16,
     /// `cluster-enabled`
@@ -209,6 +211,7 @@ impl Settings {
             requirepass: c.get("requirepass").as_bytes().to_vec(),
             protected_mode: c.yes("protected-mode"),
             accepts_per_turn_max: c.size("max-new-connections-per-cycle").max(1),
+            tls_accepts_per_turn_max: c.size("max-new-tls-connections-per-cycle").max(1),
             databases: u16::try_from(c.int(databases)).unwrap_or(u16::MAX).max(1),
             cluster_enabled,
             quorum: c.get("durability") == "quorum",

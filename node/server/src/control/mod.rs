@@ -23,6 +23,7 @@ use crate::migrate::directory::{Directory, SharedDirectory};
 use crate::seam::{
     ControlInbox, DeferredToken, ExecutorGone, ExecutorHandle, ToControl, ToExecutor,
 };
+use crate::tls::Tls;
 use holdfast_cluster_bus::{NodeId, ShardId, ShardRole, ShardTruth};
 use holdfast_engine::Engine;
 use holdfast_raft_log as raft;
@@ -67,6 +68,8 @@ pub struct Parts {
     pub make_engine: MakeEngine,
     /// Unix time in milliseconds.
     pub now_ms: Arc<dyn Fn() -> u64 + Send + Sync>,
+    /// TLS as configured.
+    pub tls: Tls,
 }
 
 /// Why the control thread ended before it was told to. The process must end with it.
@@ -212,8 +215,10 @@ impl Control {
             disk,
             make_engine,
             now_ms,
+            tls,
         } = parts;
-        let settings = Settings::of(&config).map_err(ControlError::Config)?;
+        let mut settings = Settings::of(&config).map_err(ControlError::Config)?;
+        settings.credentials.tls = tls.clone();
         let (events, members) = mpsc::channel(EVENTS_MAX);
         let (completed, completions) = mpsc::channel(EVENTS_MAX);
         let limit = u64::try_from(config.int("cluster-node-timeout")).unwrap_or(0);
@@ -244,7 +249,7 @@ impl Control {
             waiters: Waiters::default(),
             migration: None,
             directory: SharedDirectory::default(),
-            sockets: Arc::default(),
+            sockets: Arc::new(migrate::sockets::Sockets::new(tls.clone())),
             members,
             completions,
             completed,
@@ -264,8 +269,15 @@ impl Control {
             } else {
                 ""
             };
-            let host =
-                ClusterHost::start(&config, disk.clone(), executor.clone(), raft_addr, id).await?;
+            let host = ClusterHost::start(
+                &config,
+                disk.clone(),
+                executor.clone(),
+                raft_addr,
+                id,
+                tls.clone(),
+            )
+            .await?;
             let bus = &host.node.bus;
             let names = (raft_node(&bus.my_id()), raft_shard(&bus.my_shard()));
             control.host = Some(host);

@@ -69,7 +69,7 @@ fn port(config: &Config, name: &str) -> u16 {
 fn derived(config: &Config, name: &str, offset: u32) -> Result<u16, String> {
     match port(config, name) {
         0 => {
-            let base = u32::from(port(config, "port"));
+            let base = u32::from(crate::cluster::base_port(config));
             u16::try_from(base + offset).map_err(|_| {
                 format!("port {base} leaves no room for a port {offset} above it: set '{name}'")
             })
@@ -149,6 +149,7 @@ impl Settings {
         let credentials = Credentials {
             user: text("primaryuser"),
             password: text("primaryauth"),
+            ..Credentials::default()
         };
         let raft_dir = config.path("raft");
         Ok(Settings {

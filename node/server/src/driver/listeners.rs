@@ -3,6 +3,8 @@
 use super::stream::Stream;
 use crate::config::Config;
 use crate::executor::AcceptInfo;
+use crate::tls::Tls;
+use crate::tls::session::TlsStream;
 use mio::event::Source;
 use mio::net::{TcpListener, UnixListener};
 use std::io;
@@ -12,6 +14,8 @@ use std::os::fd::AsRawFd;
 /// A socket that clients connect to.
 pub(super) enum Listener {
     Tcp(TcpListener),
+    /// On `tls-port`, with what says how.
+    Tls(TcpListener, Tls),
     /// With its path.
     Unix(UnixListener, String),
 }
@@ -20,7 +24,7 @@ impl Listener {
     /// What an epoll watches.
     pub(super) fn source(&mut self) -> &mut dyn Source {
         match self {
-            Listener::Tcp(l) => l,
+            Listener::Tcp(l) | Listener::Tls(l, _) => l,
             Listener::Unix(l, _) => l,
         }
     }
@@ -38,8 +42,23 @@ impl Listener {
                     local: s.local_addr().ok().map(plain),
                     fd: s.as_raw_fd(),
                     unix_path: None,
+                    tls: false,
                 };
                 Ok((Stream::Tcp(s), info))
+            }
+            Listener::Tls(l, tls) => {
+                let (s, peer) = l.accept()?;
+                let info = AcceptInfo {
+                    peer: Some(plain(peer)),
+                    local: s.local_addr().ok().map(plain),
+                    fd: s.as_raw_fd(),
+                    unix_path: None,
+                    tls: true,
+                };
+                // While TLS is being turned off: the listener is about to go, and the client with it.
+                let config = tls.for_clients().ok_or(io::ErrorKind::ConnectionAborted)?;
+                let s = TlsStream::new(s, config).map_err(io::Error::other)?;
+                Ok((Stream::Tls(Box::new(s)), info))
             }
             Listener::Unix(l, path) => {
                 let (s, _) = l.accept()?;
@@ -59,7 +78,7 @@ impl Listener {
 /// # Errors
 /// The directive at fault, and Valkey's words for it.
 pub fn can_listen(old: &Config, new: &Config) -> Result<(), (&'static str, &'static str)> {
-    let port = |c: &Config| u16::try_from(c.int("port")).unwrap_or(0);
+    let port = |c: &Config, name: &str| u16::try_from(c.int(name)).unwrap_or(0);
     let addresses = |c: &Config| -> Vec<String> {
         c.get("bind")
             .split(' ')
@@ -73,13 +92,19 @@ pub fn can_listen(old: &Config, new: &Config) -> Result<(), (&'static str, &'sta
     {
         return Err(("bind", "Failed to bind to specified addresses."));
     }
-    if port(old) != port(new)
-        && port(new) != 0
-        && addresses(new)
+    for name in ["port", "tls-port"] {
+        let wanted = port(new, name);
+        // Those that we listen on ourselves will be free.
+        if [0, port(old, "port"), port(old, "tls-port")].contains(&wanted) {
+            continue;
+        }
+        if let Some(e) = addresses(new)
             .iter()
-            .any(|host| listen_tcp(host, port(new), 1).is_err())
-    {
-        return Err(("port", "Unable to listen on this port. Check server logs."));
+            .find_map(|host| listen_tcp(host, wanted, 1).err())
+        {
+            tracing::warn!("Could not listen on port {wanted} ({name}): {e}");
+            return Err((name, "Unable to listen on this port. Check server logs."));
+        }
     }
     Ok(())
 }
@@ -88,11 +113,15 @@ pub fn can_listen(old: &Config, new: &Config) -> Result<(), (&'static str, &'sta
 ///
 /// # Errors
 /// An address cannot be listened on; the text names it.
-pub(super) fn listeners(config: &Config) -> io::Result<Vec<Listener>> {
+pub(super) fn listeners(config: &Config, tls: &Tls) -> io::Result<Vec<Listener>> {
     let mut out = Vec::new();
-    let port = u16::try_from(config.int("port")).unwrap_or(0);
     let backlog = i32::try_from(config.int("tcp-backlog")).unwrap_or(511);
-    if port != 0 {
+    for (name, kind) in [("port", "tcp"), ("tls-port", "tls")] {
+        let port = u16::try_from(config.int(name)).unwrap_or(0);
+        if port == 0 {
+            continue;
+        }
+        let before = out.len();
         for word in config.get("bind").split(' ').filter(|w| !w.is_empty()) {
             // A leading minus: an address that this machine may lack.
             let (optional, host) = match word.strip_prefix('-') {
@@ -100,6 +129,7 @@ pub(super) fn listeners(config: &Config) -> io::Result<Vec<Listener>> {
                 None => (false, word),
             };
             match listen_tcp(host, port, backlog) {
+                Ok(l) if kind == "tls" => out.push(Listener::Tls(l, tls.clone())),
                 Ok(l) => out.push(Listener::Tcp(l)),
                 Err(e) if optional && is_absent(&e) => {}
                 Err(e) => {
@@ -115,9 +145,9 @@ pub(super) fn listeners(config: &Config) -> io::Result<Vec<Listener>> {
                 }
             }
         }
-        if out.is_empty() {
+        if out.len() == before {
             return Err(io::Error::other(format!(
-                "Failed listening on port {port} (tcp), aborting."
+                "Failed listening on port {port} ({kind}), aborting."
             )));
         }
     }

@@ -10,7 +10,9 @@ use super::stream::Stream;
 use crate::executor::{AcceptInfo, Close, ConnId, Ending, Executor};
 use crate::process::thread_cpu_us;
 use crate::seam::{ExecutorHandle, ExecutorInbox, Wake, executor_queue};
+use crate::tls::HANDSHAKE_LIMIT;
 use mio::{Events, Interest, Poll, Registry, Token, Waker};
+use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,6 +25,10 @@ const READ_BYTES: usize = 64 * 1024;
 const EVENTS_MAX: usize = 1024;
 /// Written to one connection in one turn at most, so that one slow reader of a huge reply does not hold up the rest.
 const WRITE_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Handshakes under way at a time, about; above that the oldest are given up.
+const HANDSHAKES_MAX: usize = 1024;
+/// When so many are listed, those that have ended are taken out.
+const HANDSHAKES_LISTED_MAX: usize = 4 * HANDSHAKES_MAX;
 /// How long no connection is accepted after the process ran out of file descriptors.
 const ACCEPT_PAUSE_MS: u64 = 100;
 
@@ -49,6 +55,8 @@ pub struct MioDriver {
     accept_not_before_ms: u64,
     buffer: Box<[u8]>,
     dirty: Vec<ConnId>,
+    /// Handshakes under way or ended since, and when they are to be given up.
+    handshakes: VecDeque<(u64, ConnId)>,
 }
 
 /// An `epoll` and the queue that wakes it, made before the executor is.
@@ -101,13 +109,14 @@ impl MioDriver {
             accept_not_before_ms: 0,
             buffer: vec![0; READ_BYTES].into_boxed_slice(),
             dirty: Vec::new(),
+            handshakes: VecDeque::new(),
         };
         driver.listen()?;
         Ok(driver)
     }
 
     fn listen(&mut self) -> io::Result<()> {
-        let new = listeners(&self.executor.config)?;
+        let new = listeners(&self.executor.config, &self.executor.tls)?;
         self.listeners = new;
         for (i, listener) in self.listeners.iter_mut().enumerate() {
             let token = Token(FIRST_LISTENER + i);
@@ -148,6 +157,9 @@ impl MioDriver {
                             && let Some(Some(s)) = self.sockets.get(index)
                         {
                             let conn = s.conn;
+                            if s.stream.wants_write() {
+                                self.executor.mark_dirty(conn);
+                            }
                             if self
                                 .executor
                                 .conns
@@ -188,6 +200,7 @@ impl MioDriver {
             }
             self.write_all();
             self.executor.on_turn_over();
+            self.end_handshakes();
             self.revive_stalled();
             if !self.executor.config_changed.is_empty() {
                 self.on_config_changed();
@@ -221,13 +234,18 @@ impl MioDriver {
 
     fn accept(&mut self) {
         let mut room = self.executor.settings.accepts_per_turn_max;
+        let mut tls_room = self.executor.settings.tls_accepts_per_turn_max;
         self.accept_not_before_ms = 0;
+        let mut pending = false;
         for i in 0..self.listeners.len() {
+            let tls = matches!(self.listeners[i], Listener::Tls(..));
             loop {
-                if room == 0 {
-                    return;
+                let room = if tls { &mut tls_room } else { &mut room };
+                if *room == 0 {
+                    pending = true;
+                    break;
                 }
-                room -= 1;
+                *room -= 1;
                 let accepted = self.listeners[i].accept();
                 match accepted {
                     Ok((stream, info)) => self.add(stream, info),
@@ -245,7 +263,7 @@ impl MioDriver {
                 }
             }
         }
-        self.accept_pending = false;
+        self.accept_pending = pending;
     }
 
     fn add(&mut self, mut stream: Stream, info: AcceptInfo) {
@@ -267,6 +285,11 @@ impl MioDriver {
         let index = conn.index as usize;
         if self.sockets.len() <= index {
             self.sockets.resize_with(index + 1, || None);
+        }
+        if stream.is_handshaking() {
+            let limit = HANDSHAKE_LIMIT.as_millis() as u64;
+            self.handshakes
+                .push_back((self.executor.now.mono_ms() + limit, conn));
         }
         self.sockets[index] = Some(Socket {
             stream,
@@ -310,13 +333,17 @@ impl MioDriver {
             }
             return false;
         }
-        match socket.stream.read(&mut self.buffer) {
+        let result = socket.stream.read(&mut self.buffer);
+        if socket.stream.take_write_ready() {
+            self.executor.mark_dirty(conn);
+        }
+        match result {
             Ok(0) => {
                 self.close(index);
                 false
             }
             Ok(n) => {
-                let more = n == self.buffer.len() || socket.peer_closed;
+                let more = socket.stream.may_have_more(n, self.buffer.len()) || socket.peer_closed;
                 socket.listed = more;
                 self.executor.on_bytes(conn, &self.buffer[..n]);
                 more
@@ -362,7 +389,15 @@ impl MioDriver {
         self.executor.check_output_limit(id);
         let mut written = 0;
         let mut failed = false;
-        loop {
+        if let Some(Some(socket)) = self.sockets.get_mut(id.index as usize)
+            && socket.conn == id
+            && socket.stream.wants_write()
+            && let Err(e) = socket.stream.flush()
+        {
+            tracing::debug!("Writing to client: {e}");
+            failed = true;
+        }
+        while !failed {
             let Some(Some(socket)) = self.sockets.get_mut(id.index as usize) else {
                 return;
             };
@@ -383,6 +418,8 @@ impl MioDriver {
                 break;
             }
             match socket.stream.write(ready) {
+                // A socket never takes nothing; without progress there would be no end here.
+                Ok(0) => break,
                 Ok(n) => {
                     self.executor.stats.writes += 1;
                     c.out.on_written(n);
@@ -402,11 +439,52 @@ impl MioDriver {
         self.after_write(id, failed);
     }
 
+    /// Gives up handshakes that take too long, and the oldest when there are too many.
+    fn end_handshakes(&mut self) {
+        let now = self.executor.now.mono_ms();
+        let mut too_many = false;
+        if self.handshakes.len() > HANDSHAKES_LISTED_MAX {
+            let sockets = &self.sockets;
+            self.handshakes.retain(|(_, conn)| {
+                matches!(sockets.get(conn.index as usize), Some(Some(s)) if s.conn == *conn && s.stream.is_handshaking())
+            });
+            too_many = self.handshakes.len() > HANDSHAKES_MAX;
+        }
+        while let Some((deadline, conn)) = self.handshakes.front().copied() {
+            let index = conn.index;
+            let waiting = match self.sockets.get_mut(index as usize) {
+                Some(Some(s)) if s.conn == conn && s.stream.is_handshaking() => Some(s),
+                _ => None,
+            };
+            match waiting {
+                None => {}
+                Some(_)
+                    if now < deadline && !(too_many && self.handshakes.len() > HANDSHAKES_MAX) =>
+                {
+                    return;
+                }
+                Some(socket) => {
+                    let reason = match now < deadline {
+                        true => "too many TLS handshakes are under way",
+                        false => "the TLS handshake took too long",
+                    };
+                    socket.stream.log_failure(&reason);
+                    self.close(index);
+                }
+            }
+            self.handshakes.pop_front();
+        }
+    }
+
     fn after_write(&mut self, id: ConnId, failed: bool) {
         let Some(c) = self.executor.conns.get(id) else {
             return;
         };
-        let done = c.close == Close::AfterReplies && c.out.is_empty();
+        let flushed = match self.sockets.get(id.index as usize) {
+            Some(Some(socket)) => !socket.stream.wants_write(),
+            _ => true,
+        };
+        let done = c.close == Close::AfterReplies && c.out.is_empty() && flushed;
         if failed || done {
             self.close(id.index);
         }
@@ -426,7 +504,10 @@ impl MioDriver {
     /// Listens as the configuration says now. Whether that can be done was tried before it was accepted.
     fn on_config_changed(&mut self) {
         let changed = std::mem::take(&mut self.executor.config_changed);
-        if changed.iter().any(|n| matches!(*n, "port" | "bind")) {
+        if changed
+            .iter()
+            .any(|n| matches!(*n, "port" | "bind" | "tls-port"))
+        {
             // The old ones must be gone before the same port can be listened on with other addresses.
             self.listeners.clear();
             if let Err(e) = self.listen() {

@@ -1,14 +1,18 @@
 //! What bytes of a client come from and go to.
 
+use crate::tls::session::TlsStream;
 use mio::event::Source;
 use mio::net::{TcpStream, UnixStream};
-use std::io::{self, Read, Write};
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 /// A client's socket, which never blocks.
 pub(super) enum Stream {
     Tcp(TcpStream),
     Unix(UnixStream),
+    /// Its handshake goes on within [`Stream::read`]. Boxed: it is larger than the others by far.
+    Tls(Box<TlsStream<TcpStream>>),
 }
 
 impl Stream {
@@ -17,10 +21,11 @@ impl Stream {
         match self {
             Stream::Tcp(s) => s,
             Stream::Unix(s) => s,
+            Stream::Tls(s) => s.socket(),
         }
     }
 
-    /// Reads what is there.
+    /// Reads what is there. Afterwards ask [`Stream::may_have_more`] and [`Stream::take_write_ready`].
     ///
     /// # Errors
     /// As the system's: `WouldBlock` when nothing is there.
@@ -28,6 +33,17 @@ impl Stream {
         match self {
             Stream::Tcp(s) => s.read(buf),
             Stream::Unix(s) => s.read(buf),
+            Stream::Tls(s) => {
+                let accepting = s.is_handshaking();
+                let result = s.read(buf);
+                if accepting
+                    && let Err(e) = &result
+                    && !matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted)
+                {
+                    self.log_failure(e);
+                }
+                result
+            }
         }
     }
 
@@ -39,13 +55,70 @@ impl Stream {
         match self {
             Stream::Tcp(s) => s.write(buf),
             Stream::Unix(s) => s.write(buf),
+            Stream::Tls(s) => s.write(buf),
+        }
+    }
+
+    /// Whether another read may give something although no event will say so: `n` bytes came when there was room for `room`.
+    pub(super) fn may_have_more(&self, n: usize, room: usize) -> bool {
+        match self {
+            Stream::Tcp(_) | Stream::Unix(_) => n == room,
+            Stream::Tls(s) => s.may_have_more(),
+        }
+    }
+
+    /// Whether something is to be [flushed](Stream::flush) when the socket is writable, beside what the connection has in its output.
+    pub(super) fn wants_write(&self) -> bool {
+        match self {
+            Stream::Tcp(_) | Stream::Unix(_) => false,
+            Stream::Tls(s) => s.wants_write(),
+        }
+    }
+
+    /// Writes what was taken before and the socket had no room for.
+    ///
+    /// # Errors
+    /// As the system's, but never `WouldBlock`.
+    pub(super) fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Stream::Tcp(_) | Stream::Unix(_) => Ok(()),
+            Stream::Tls(s) => s.flush(),
+        }
+    }
+
+    /// Whether a write that had to wait for the end of the handshake can go on now, although no event will say so. Says it once.
+    pub(super) fn take_write_ready(&mut self) -> bool {
+        match self {
+            Stream::Tcp(_) | Stream::Unix(_) => false,
+            Stream::Tls(s) => s.take_write_ready(),
+        }
+    }
+
+    /// Whether the client has yet to show that it knows how to speak to us, and may not take long about it.
+    pub(super) fn is_handshaking(&self) -> bool {
+        match self {
+            Stream::Tcp(_) | Stream::Unix(_) => false,
+            Stream::Tls(s) => s.is_handshaking(),
+        }
+    }
+
+    /// Logs why a handshake has failed.
+    pub(super) fn log_failure(&mut self, reason: &dyn std::fmt::Display) {
+        if let Stream::Tls(s) = self {
+            let text = |a: io::Result<SocketAddr>| a.map_or("?".into(), |a| a.to_string());
+            let (peer, local) = (text(s.socket().peer_addr()), text(s.socket().local_addr()));
+            tracing::debug!(
+                "Error accepting a client connection: {reason} (addr={peer} laddr={local})"
+            );
         }
     }
 
     /// Sends at once, and finds out about peers that are gone, after so many seconds without a sign of them; 0 is never.
-    pub(super) fn set_options(&self, keepalive_s: u64) {
-        let Stream::Tcp(s) = self else {
-            return;
+    pub(super) fn set_options(&mut self, keepalive_s: u64) {
+        let s = match self {
+            Stream::Tcp(s) => s,
+            Stream::Tls(s) => s.socket(),
+            Stream::Unix(_) => return,
         };
         // A connection that refuses an option works without it.
         let _ = s.set_nodelay(true);
@@ -54,7 +127,7 @@ impl Stream {
                 .with_time(Duration::from_secs(keepalive_s))
                 .with_interval(Duration::from_secs((keepalive_s / 3).max(1)))
                 .with_retries(3);
-            let _ = socket2::SockRef::from(s).set_tcp_keepalive(&alive);
+            let _ = socket2::SockRef::from(&*s).set_tcp_keepalive(&alive);
         }
     }
 }

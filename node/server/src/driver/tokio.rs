@@ -175,6 +175,7 @@ async fn accept(listener: TcpListener, events: mpsc::Sender<Event>) {
                     local: stream.local_addr().ok(),
                     fd: -1,
                     unix_path: None,
+                    tls: false,
                 };
                 tokio::spawn(serve(stream, info, events.clone()));
             }

@@ -26,6 +26,8 @@ pub struct AcceptInfo {
     pub fd: i32,
     /// The Unix socket's path, if it is one.
     pub unix_path: Option<String>,
+    /// It is TLS.
+    pub tls: bool,
 }
 
 impl AcceptInfo {

@@ -619,7 +619,7 @@ impl Executor {
                 }
                 elsewhere => {
                     let mut text = Vec::new();
-                    elsewhere.write_error(&mut text);
+                    elsewhere.write_error(self.conns[id].info.tls, &mut text);
                     self.stats.reject(entry.id);
                     self.reply_raw_error(id, &text);
                     if entry.special == Special::Exec {
@@ -849,6 +849,7 @@ impl Executor {
             db: c.db,
             peer: c.info.peer,
             local: c.info.local,
+            tls: c.info.tls,
         };
         c.state = State::Deferred(seq);
         self.control.send(crate::seam::ToControl::Command {

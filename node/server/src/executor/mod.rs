@@ -190,6 +190,8 @@ pub struct Executor {
     pub config: Config,
     /// What the data path needs of it.
     pub settings: Settings,
+    /// TLS as configured.
+    pub tls: crate::tls::Tls,
     /// The keyspace.
     pub engine: Engine,
     /// This turn's effects.
@@ -330,6 +332,7 @@ impl Executor {
             engine.set_reaper(reaper);
         }
         Ok(Executor {
+            tls: Default::default(),
             memory_at_start: host.used_memory(),
             memory_peak: 0,
             engine,

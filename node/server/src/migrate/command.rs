@@ -10,6 +10,8 @@ use super::sockets::{KEPT_FOR, Sockets};
 use crate::executor::{Executor, HeldKind, State};
 use crate::journal::JournalPos;
 use crate::seam::{DeferredToken, ExecutorHandle, Office};
+use crate::tls::Link;
+use crate::tls::peer::PeerStream;
 use bytes::Bytes;
 use holdfast_engine::{Call, Engine, Mode, Outcome, key_slot};
 use holdfast_resp::reply::{self, Reply};
@@ -18,7 +20,6 @@ use holdfast_slot_migration::SlotRanges;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::AsyncWriteExt;
-use tokio::net::TcpStream;
 
 /// What the arguments ask for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -263,7 +264,8 @@ async fn send(command: &Migrate, dumped: &[Dumped], asking: bool, sockets: &Sock
             Ok(sent) => return sent,
         }
     }
-    let Ok(stream) = connect(host, port, command.timeout).await else {
+    let Ok(stream) = connect(host, port, (&sockets.tls, Link::Cluster), command.timeout).await
+    else {
         let error = "IOERR error or timeout connecting to the client";
         return (Vec::new(), Some(error.into()), None);
     };
@@ -282,7 +284,7 @@ struct Broken {
 }
 
 async fn send_on(
-    mut stream: TcpStream,
+    mut stream: PeerStream,
     command: &Migrate,
     dumped: &[Dumped],
     asking: bool,

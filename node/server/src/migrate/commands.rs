@@ -356,6 +356,7 @@ mod tests {
             shard: ShardId([n + 10; 20]),
             host: "h".into(),
             port: 1,
+            tls_port: 0,
             primary: true,
         };
         let owned = [

@@ -15,6 +15,8 @@ pub struct Peer {
     pub host: String,
     /// Port for clients.
     pub port: u16,
+    /// TLS port for clients; 0 if it has none.
+    pub tls_port: u16,
     /// Whether the bus takes it for a primary.
     pub primary: bool,
 }
@@ -62,6 +64,7 @@ impl Directory {
                     node.ip
                 },
                 port: node.port,
+                tls_port: node.tls_port,
                 primary: !node.replica,
             });
         }

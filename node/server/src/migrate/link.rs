@@ -1,7 +1,7 @@
 //! A source's link to a target: one connection, carrying the stream one way and messages both ways.
 
 use super::directory::Peer;
-use super::peer::{Credentials, connect, read_reply};
+use super::peer::{Credentials, connect_to, read_reply};
 use holdfast_resp::reply::Reply;
 use holdfast_resp::{Limits, Parse, RequestParser};
 use holdfast_slot_migration::LinkMessage;
@@ -75,7 +75,7 @@ async fn run(
     mut rx: mpsc::UnboundedReceiver<Vec<u8>>,
     event: &(impl Fn(LinkEvent) + Send + Sync),
 ) -> Result<(), String> {
-    let mut stream = connect(&peer.host, peer.port, connect_limit).await?;
+    let mut stream = connect_to(peer, &credentials.tls, connect_limit).await?;
     let mut buf = Vec::new();
     let mut auth = Vec::new();
     if credentials.write(&mut auth) {

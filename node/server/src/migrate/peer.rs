@@ -1,6 +1,8 @@
 //! Questions to another node, each on a connection of its own: a command, a reply.
 
 use super::directory::Peer;
+use crate::tls::peer::PeerStream;
+use crate::tls::{Link, Tls};
 use holdfast_resp::{reply::Reply, write};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -14,13 +16,23 @@ pub const ANSWER_LIMIT: Duration = Duration::from_secs(10);
 const ANSWER_BYTES_MAX: usize = 1 << 20;
 
 /// How nodes authenticate with each other (`primaryuser`, `primaryauth`).
-#[derive(Clone, Default, PartialEq, Eq)]
+#[derive(Clone, Default)]
 pub struct Credentials {
     /// User, if not the default one.
     pub user: Option<String>,
     /// Password; `None` for no authentication.
     pub password: Option<String>,
+    /// What their connections are protected by.
+    pub tls: Tls,
 }
+
+impl PartialEq for Credentials {
+    fn eq(&self, other: &Credentials) -> bool {
+        (&self.user, &self.password) == (&other.user, &other.password)
+    }
+}
+
+impl Eq for Credentials {}
 
 impl std::fmt::Debug for Credentials {
     /// Without the password: this ends up in logs.
@@ -45,11 +57,29 @@ impl Credentials {
     }
 }
 
-/// Opens a connection.
+/// Opens a connection to a node's clients' port.
 ///
 /// # Errors
 /// A text for the user.
-pub async fn connect(host: &str, port: u16, limit: Duration) -> Result<TcpStream, String> {
+pub async fn connect_to(peer: &Peer, tls: &Tls, limit: Duration) -> Result<PeerStream, String> {
+    let link = Link::Replication;
+    let port = match tls.is_for(link) {
+        true => peer.tls_port,
+        false => peer.port,
+    };
+    connect(&peer.host, port, (tls, link), limit).await
+}
+
+/// Opens a connection, as connections of its kind are to be.
+///
+/// # Errors
+/// A text for the user.
+pub async fn connect(
+    host: &str,
+    port: u16,
+    (tls, link): (&Tls, Link),
+    limit: Duration,
+) -> Result<PeerStream, String> {
     let stream = match tokio::time::timeout(limit, TcpStream::connect((host, port))).await {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => return Err(error.to_string()),
@@ -57,7 +87,12 @@ pub async fn connect(host: &str, port: u16, limit: Duration) -> Result<TcpStream
     };
     // Small messages wait for nobody; a platform that cannot do it is only slower.
     let _ = stream.set_nodelay(true);
-    Ok(stream)
+    let handshake = tls.connect(link, stream);
+    match tokio::time::timeout(limit, handshake).await {
+        Ok(Ok(stream)) => Ok(stream),
+        Ok(Err(error)) => Err(format!("TLS: {error}")),
+        Err(_) => Err("timed out".into()),
+    }
 }
 
 /// Reads one reply. `buf` keeps what follows it.
@@ -96,7 +131,7 @@ pub async fn call(
     credentials: &Credentials,
     argv: &[Vec<u8>],
 ) -> Result<Reply, String> {
-    let mut stream = connect(&peer.host, peer.port, CONNECT_LIMIT).await?;
+    let mut stream = connect_to(peer, &credentials.tls, CONNECT_LIMIT).await?;
     let talk = async {
         let mut out = Vec::new();
         let authenticates = credentials.write(&mut out);

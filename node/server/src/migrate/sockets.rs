@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::net::TcpStream;
+use crate::tls::Tls;
+use crate::tls::peer::PeerStream;
 
 /// Connections that are kept at a time.
 const KEPT_MAX: usize = 64;
@@ -17,17 +18,27 @@ type Place = (String, u16);
 /// See the module's documentation.
 #[derive(Debug, Default)]
 pub struct Sockets {
+    /// What new ones are protected by.
+    pub tls: Tls,
     kept: Mutex<Kept>,
 }
 
 #[derive(Debug, Default)]
 struct Kept {
     /// With a number that tells which came first.
-    streams: BTreeMap<Place, (u64, TcpStream)>,
+    streams: BTreeMap<Place, (u64, PeerStream)>,
     next: u64,
 }
 
 impl Sockets {
+    /// Keeps none yet.
+    pub fn new(tls: Tls) -> Sockets {
+        Sockets {
+            tls,
+            kept: Mutex::default(),
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, Kept> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -38,13 +49,13 @@ impl Sockets {
     }
 
     /// Takes the connection to a server, if one is kept.
-    pub fn take(&self, host: &str, port: u16) -> Option<TcpStream> {
+    pub fn take(&self, host: &str, port: u16) -> Option<PeerStream> {
         let found = self.lock().streams.remove(&(host.to_string(), port));
         found.map(|(_, stream)| stream)
     }
 
     /// Keeps a connection on which nothing is outstanding. The number is for [`expire`](Self::expire), when its time has passed.
-    pub fn keep(&self, host: &str, port: u16, stream: TcpStream) -> u64 {
+    pub fn keep(&self, host: &str, port: u16, stream: PeerStream) -> u64 {
         let mut kept = self.lock();
         let number = kept.next;
         kept.next += 1;

@@ -1,0 +1,34 @@
+//! No TLS: what the simulator has in its place.
+
+use super::TlsInfo;
+
+/// Says no to every question.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Tls;
+
+/// Nothing.
+#[derive(Debug)]
+pub struct Prepared;
+
+impl Tls {
+    /// Nothing to read.
+    ///
+    /// # Errors
+    /// None.
+    pub fn prepare(_config: &crate::config::Config) -> Result<Prepared, String> {
+        Ok(Prepared)
+    }
+
+    /// Nothing to do.
+    pub fn put(&self, _prepared: Prepared) {}
+
+    /// No.
+    pub fn is_for(&self, _link: super::Link) -> bool {
+        false
+    }
+
+    /// Nothing to tell.
+    pub fn info(&self) -> TlsInfo {
+        TlsInfo::default()
+    }
+}
