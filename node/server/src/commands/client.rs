@@ -5,7 +5,9 @@ use super::client_filter::Filter;
 use super::client_tracking::{self, redirection};
 use super::connection::{NAME_ERROR, valid_name};
 use super::rows::*;
-use crate::executor::{Close, ConnId, Connection, DurabilityChoice, Executor, ReplyMode, State};
+use crate::executor::{
+    Close, ConnId, Connection, DurabilityChoice, Executor, FIRST_CHUNK_BYTES, ReplyMode, State,
+};
 use holdfast_resp::{Proto, parse_i64, write};
 use std::fmt::Write;
 use std::net::SocketAddr;
@@ -130,7 +132,20 @@ pub(super) fn address_of(c: &Connection, address: Option<SocketAddr>) -> String 
 }
 
 /// One line of `CLIENT LIST`.
-fn describe(ex: &Executor, c: &Connection) -> String {
+fn describe(ex: &Executor, c: &Connection, me: ConnId, argv: &[&[u8]]) -> String {
+    let argv_bytes = match c.conn == me {
+        true => argv.iter().map(|arg| arg.len()).sum(),
+        false => c.argv_bytes(),
+    };
+    // What Valkey keeps in a buffer and what it keeps in a list lie together here.
+    let (first, listed) = match c.conn == me {
+        true => (0, 0),
+        false => {
+            let listed = c.out.listed_bytes();
+            (c.out.pending_bytes() - listed, listed)
+        }
+    };
+    let events = if first == 0 { "r" } else { "rw" };
     let flags = flags_of(c);
     let (subs, psubs, ssubs) = c.subs.as_ref().map_or((0, 0, 0), |s| {
         (s.channels.len(), s.patterns.len(), s.shard_channels.len())
@@ -147,7 +162,7 @@ fn describe(ex: &Executor, c: &Connection) -> String {
     // Writing to a string does not fail.
     let _ = write!(
         s,
-        "id={} addr={} laddr={} fd={} name={} age={} idle={} flags={flags} capa={} db={} sub={subs} psub={psubs} ssub={ssubs} multi={} watch={} qbuf={} qbuf-free={} argv-mem=0 multi-mem={multi_mem} rbs={} rbp={} obl={} oll={} omem={} tot-mem={} events=r cmd={cmd} user=default redir={} resp={} lib-name={} lib-ver={} tot-net-in={} tot-net-out={} tot-cmds={}",
+        "id={} addr={} laddr={} fd={} name={} age={} idle={} flags={flags} capa={} db={} sub={subs} psub={psubs} ssub={ssubs} multi={} watch={} qbuf={} qbuf-free={} argv-mem={argv_bytes} multi-mem={multi_mem} rbs={} rbp={} obl={first} oll={} omem={listed} tot-mem={} events={events} cmd={cmd} user=default redir={} resp={} lib-name={} lib-ver={} tot-net-in={} tot-net-out={} tot-cmds={}",
         c.id,
         address(c.info.peer),
         address(c.info.local),
@@ -161,11 +176,9 @@ fn describe(ex: &Executor, c: &Connection) -> String {
         c.watched.len(),
         c.query_len(),
         c.query.capacity() - c.query.len(),
-        c.out.buf.capacity(),
-        c.out.buf.capacity(),
-        c.out.pending_bytes(),
-        c.out.held_len(),
-        c.out.pending_bytes(),
+        c.out.buf.capacity().min(FIRST_CHUNK_BYTES),
+        c.out.peak().min(FIRST_CHUNK_BYTES),
+        listed.div_ceil(FIRST_CHUNK_BYTES),
         c.memory(),
         redirection(c.tracking.as_deref()),
         if c.proto == Proto::Resp3 { 3 } else { 2 },
@@ -178,8 +191,8 @@ fn describe(ex: &Executor, c: &Connection) -> String {
     s
 }
 
-fn client_info(ex: &mut Executor, id: ConnId, _: &[&[u8]]) {
-    let mut line = describe(ex, &ex.conns[id]);
+fn client_info(ex: &mut Executor, id: ConnId, argv: &[&[u8]]) {
+    let mut line = describe(ex, &ex.conns[id], id, argv);
     line.push('\n');
     let c = &mut ex.conns[id];
     write::verbatim(&mut c.out.buf, c.proto, b"txt", line.as_bytes());
@@ -197,7 +210,7 @@ fn client_list(ex: &mut Executor, id: ConnId, argv: &[&[u8]]) {
         .conns
         .iter()
         .filter(|c| filter.selects(ex, c) && !(filter.skip_me == Some(true) && c.conn == id))
-        .map(|c| (c.id, describe(ex, c)))
+        .map(|c| (c.id, describe(ex, c, id, argv)))
         .collect();
     lines.sort();
     let text: String = lines.into_iter().map(|(_, l)| l + "\n").collect();

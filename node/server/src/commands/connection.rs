@@ -60,6 +60,7 @@ fn authenticate(ex: &mut Executor, id: ConnId, user: &[u8], password: &[u8]) -> 
     let ok = user == b"default" && (required.is_empty() || same_secret(password, required));
     if ok {
         ex.conns[id].authenticated = true;
+        ex.conns[id].was_authenticated = true;
     } else {
         ex.reply_error(id, WRONG_PASS);
     }

@@ -2,7 +2,7 @@
 
 use super::ServerCommand;
 use super::rows::*;
-use crate::executor::{ConnId, Executor};
+use crate::executor::{ConnId, Executor, REPLY_PEAK_MS};
 use crate::persist::load::Reload;
 use holdfast_engine::{StrValue, Value};
 use holdfast_resp::write;
@@ -159,6 +159,27 @@ fn debug(ex: &mut Executor, id: ConnId, argv: &[&[u8]]) {
             Ok(()) => write::ok(ex.out(id)),
             Err(e) => ex.reply_error(id, &format!("ERR CONFIG-REWRITE-FORCE-ALL failed: {e}")),
         },
+        [b"client-enforce-reply-list", n] => {
+            ex.strangers_get_nothing = *n != b"0";
+            write::ok(ex.out(id));
+        }
+        [b"replybuffer", b"resizing", n] => {
+            ex.resizes_replies = *n != b"0";
+            write::ok(ex.out(id));
+        }
+        [b"replybuffer", b"peak-reset-time", time] => {
+            ex.reply_peak_ms = match *time {
+                b"never" => u64::MAX,
+                b"reset" => REPLY_PEAK_MS,
+                ms => match holdfast_resp::parse_i64(ms).and_then(|n| u64::try_from(n).ok()) {
+                    Some(ms) => ms,
+                    None => {
+                        return ex.reply_error(id, "ERR value is not an integer or out of range");
+                    }
+                },
+            };
+            write::ok(ex.out(id));
+        }
         [b"log", message] => {
             tracing::warn!("DEBUG LOG: {}", String::from_utf8_lossy(message));
             write::ok(ex.out(id));
@@ -166,9 +187,7 @@ fn debug(ex: &mut Executor, id: ConnId, argv: &[&[u8]]) {
         [
             b"jmap"
             | b"dict-resizing"
-            | b"client-enforce-reply-list"
             | b"quicklist-packed-threshold"
-            | b"replybuffer"
             | b"hashtable-can-abort-shrink"
             | b"set-disable-deny-scripts"
             | b"replicate",

@@ -145,7 +145,8 @@ pub(super) fn listeners(config: &Config, tls: &Tls) -> io::Result<Vec<Listener>>
                 }
             }
         }
-        if out.len() == before {
+        // Without any address, a Unix socket is what is left.
+        if out.len() == before && !config.get("bind").is_empty() {
             return Err(io::Error::other(format!(
                 "Failed listening on port {port} ({kind}), aborting."
             )));

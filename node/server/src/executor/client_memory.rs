@@ -5,10 +5,59 @@
 
 use super::{Close, ConnId, Connection, Executor};
 
+/// The least that a query buffer has room for.
+const QUERY_BYTES_MIN: usize = 16 * 1024;
+/// For an argument that is longer than this, room is made for more than what has come of it,
+const LARGE_ARGUMENT: usize = 32 * 1024;
+/// but no more than this; and then as much again as has come.
+const AHEAD_BYTES_MAX: usize = 1024 * 1024;
+/// A query buffer that wastes less than this is left alone.
+const QUERY_WASTE_BYTES: usize = 4 * 1024;
+/// A larger one is made smaller even while it is in use.
+const QUERY_LARGE_BYTES: usize = 32 * 1024;
+/// How long a client has been silent when its query buffer is given back.
+const QUERY_IDLE_MS: u64 = 3000;
+
 /// About what a watched key or a subscription takes beside the key or channel itself.
 const NODE_BYTES: usize = 64;
+/// About what a prefix of `CLIENT TRACKING` takes beside itself.
+const PREFIX_BYTES: usize = 24;
 
 impl Connection {
+    /// Keeps bytes that cannot be executed yet.
+    pub(super) fn keep_query(&mut self, data: &[u8]) {
+        let (have, room) = (self.query.len(), self.query.capacity());
+        match self.parser.awaited_bulk() {
+            Some((at, len)) if len >= LARGE_ARGUMENT => {
+                let rest = (at + len + 2).saturating_sub(have);
+                let wanted = rest.min(have.max(AHEAD_BYTES_MAX)).max(data.len());
+                // Not for the announcement alone, and not again for each piece.
+                if have > 0 && room - have < rest.min(AHEAD_BYTES_MAX).max(data.len()) {
+                    self.query.reserve_exact(wanted);
+                }
+            }
+            _ if room == 0 => self.query.reserve_exact(data.len().max(QUERY_BYTES_MIN)),
+            _ => {}
+        }
+        self.query.extend_from_slice(data);
+        self.query_peak = self.query_peak.max(self.query.len());
+    }
+
+    /// Gives back what the query buffer has not needed lately.
+    pub(super) fn shrink_query(&mut self, idle_ms: u64) {
+        let (have, room) = (self.query.len(), self.query.capacity());
+        let awaited = self.parser.awaited_bulk();
+        let awaited = awaited.map_or(0, |(_, len)| len.min(AHEAD_BYTES_MAX) + 2);
+        if room - have > QUERY_WASTE_BYTES {
+            if idle_ms >= QUERY_IDLE_MS {
+                self.query.shrink_to_fit();
+            } else if room > QUERY_LARGE_BYTES && room / 2 > self.query_peak {
+                self.query.shrink_to(self.query_peak.max(awaited));
+            }
+        }
+        self.query_peak = self.query.len().max(awaited);
+    }
+
     /// Bytes that this client takes: its buffers, what it has queued, watches and listens to.
     pub(crate) fn memory(&self) -> usize {
         let subscriptions = self.subs.as_ref().map_or(0, |s| {
@@ -17,7 +66,13 @@ impl Connection {
         let multi = self.multi.as_ref().map_or(0, |m| {
             m.bytes + m.queue.len() * size_of::<super::OwnedArgv>()
         });
+        let tracking = self.tracking.as_ref().map_or(0, |t| {
+            let prefixes = t.prefixes.as_ref().map_or(0, |p| p.len());
+            size_of::<super::ClientTracking>() + prefixes * PREFIX_BYTES
+        });
         size_of::<Connection>()
+            + tracking
+            + self.argv_bytes()
             + self.query.capacity()
             + self.out.buf.capacity()
             + multi

@@ -163,6 +163,8 @@ pub struct Connection {
     pub info: AcceptInfo,
     /// Bytes received and not yet consumed.
     pub query: Vec<u8>,
+    /// The most bytes that were in there, or passed by it, since the last look at its size.
+    pub(super) query_peak: usize,
     /// Finds the next command in them.
     pub parser: RequestParser,
     /// Bytes to be sent.
@@ -177,6 +179,8 @@ pub struct Connection {
     pub db: u16,
     /// Whether it may do more than authenticate.
     pub authenticated: bool,
+    /// Whether it ever was.
+    pub was_authenticated: bool,
     /// `CLIENT REPLY`
     pub reply: ReplyMode,
     /// Set by `ASKING` for the next command.
@@ -244,13 +248,15 @@ impl Connection {
             id,
             info,
             query: Vec::new(),
+            query_peak: 0,
             parser: RequestParser::new(),
-            out: Output::default(),
+            out: Output::with_room(),
             state: State::Ready,
             close: Close::Open,
             proto: Proto::Resp2,
             db: 0,
             authenticated: false,
+            was_authenticated: false,
             reply: ReplyMode::On,
             asking: false,
             readonly: false,
@@ -298,18 +304,14 @@ impl Connection {
         }
     }
 
-    /// Makes room for so many bytes, and for a large argument that is on its way: for all of it in the end, but only as its bytes
-    /// really come.
-    pub(super) fn make_query_room(&mut self, bytes: usize) {
-        let Some((at, len)) = self.parser.awaited_bulk() else {
-            return;
+    /// Bytes of the arguments of a command that waits.
+    pub(crate) fn argv_bytes(&self) -> usize {
+        let argv = match &self.state {
+            State::Blocked(blocked) => &blocked.argv,
+            State::Parked(argv) => argv,
+            State::Ready | State::Deferred(_) => return 0,
         };
-        let have = self.query.len();
-        let rest = (at + len + 2).saturating_sub(have);
-        if have + bytes > self.query.capacity() || bytes == 0 {
-            let room = rest.min(have.max(32 * 1024));
-            self.query.reserve_exact(room.max(bytes));
-        }
+        argv.iter().map(|arg| arg.len()).sum()
     }
 
     /// Asks for the connection to be closed, no later than `when` says.
@@ -388,6 +390,19 @@ impl Connections {
             .filter(|s| s.serial == id.serial)?
             .conn
             .as_deref_mut()
+    }
+
+    /// Those with some indices from this one on, and the index at which to go on: 0 behind the last.
+    pub(super) fn some_mut(
+        &mut self,
+        from: usize,
+        count: usize,
+    ) -> (impl Iterator<Item = &mut Connection>, usize) {
+        let from = from.min(self.slots.len());
+        let end = (from + count).min(self.slots.len());
+        let next = if end == self.slots.len() { 0 } else { end };
+        let some = self.slots[from..end].iter_mut();
+        (some.filter_map(|s| s.conn.as_deref_mut()), next)
     }
 
     /// How many there are.

@@ -1,6 +1,6 @@
 //! What is due by the clock: deadlines, idle clients, limits, expiry.
 
-use super::{Close, ConnId, Ending, Executor, State};
+use super::{Close, ConnId, Connection, Ending, Executor, State};
 use crate::config::OutputLimit;
 
 /// Keys, and fields, deleted by one step of active expiry, behind which clients have their turn: far below a millisecond.
@@ -8,6 +8,8 @@ const EXPIRE_STEP_KEYS: usize = 200;
 /// Entries of flushed keyspaces freed by one step: some 200 µs, and less where clients are waiting.
 const FREE_STEP_ENTRIES: usize = 1000;
 const FREE_STEP_ENTRIES_BUSY: usize = 500;
+/// Clients looked at in one go, at least.
+const CLIENTS_AT_ONCE_MIN: usize = 64;
 /// Unsent replies of a client that has not authenticated.
 const STRANGER_OUTPUT_BYTES_MAX: usize = 1024;
 /// How long effects gather at most while an entry is on its way to a quorum.
@@ -197,13 +199,23 @@ impl Executor {
         self.after_effects();
     }
 
+    /// Looks at some of the clients: at each once a second, or more often where there are few.
     fn check_clients(&mut self) {
         let now = self.now.mono_ms();
         let timeout_ms = self.settings.timeout_s * 1000;
         let mut doomed: Vec<(ConnId, bool)> = Vec::new();
         let (normal, pubsub) = (self.settings.output_normal, self.settings.output_pubsub);
         let replica = self.settings.output_replica;
-        for c in self.conns.iter_mut() {
+        let at_once = self.conns.len() / self.settings.hz as usize;
+        let from = std::mem::take(&mut self.clients_seen);
+        let (some, next) = self.conns.some_mut(from, at_once.max(CLIENTS_AT_ONCE_MIN));
+        self.clients_seen = next;
+        for c in some {
+            let idle_ms = now.saturating_sub(c.last_seen_ms);
+            c.shrink_query(idle_ms);
+            if self.resizes_replies {
+                c.out.shrink(now, self.reply_peak_ms);
+            }
             let limit = if c.follows {
                 replica
             } else if c.is_subscriber() {
@@ -211,18 +223,13 @@ impl Executor {
             } else {
                 normal
             };
-            if over_soft_limit(
-                c.out.pending_bytes(),
-                limit,
-                &mut c.soft_limit_since_ms,
-                now,
-            ) {
+            if over_soft_limit(counted_bytes(c), limit, &mut c.soft_limit_since_ms, now) {
                 doomed.push((c.conn, true));
             } else if timeout_ms > 0
                 && !c.is_subscriber()
                 && !c.follows
                 && matches!(c.state, State::Ready)
-                && now.saturating_sub(c.last_seen_ms) > timeout_ms
+                && idle_ms > timeout_ms
             {
                 doomed.push((c.conn, false));
             }
@@ -251,8 +258,10 @@ impl Executor {
             self.settings.output_normal
         };
         // Strangers are not worth much memory.
-        let stranger = !c.authenticated && c.out.pending_bytes() > STRANGER_OUTPUT_BYTES_MAX;
-        let over = limit.hard_bytes > 0 && c.out.pending_bytes() > limit.hard_bytes;
+        let pending = c.out.pending_bytes();
+        let stranger = !c.was_authenticated
+            && (pending > STRANGER_OUTPUT_BYTES_MAX || self.strangers_get_nothing && pending > 0);
+        let over = limit.hard_bytes > 0 && counted_bytes(c) > limit.hard_bytes;
         if !over && !stranger {
             return false;
         }
@@ -270,6 +279,14 @@ impl Executor {
                 c.info.peer
             );
         }
+    }
+}
+
+/// What counts for a client's limit.
+fn counted_bytes(c: &Connection) -> usize {
+    match c.follows {
+        true => c.out.pending_bytes(),
+        false => c.out.listed_bytes(),
     }
 }
 

@@ -6,8 +6,8 @@ use holdfast_engine::Engine;
 use holdfast_resp::{Limits, Parse, ProtocolError, RequestParser, write};
 use smallvec::SmallVec;
 
-/// A partly consumed query buffer is moved together when so much of it has been consumed.
-const QUERY_KEEP_BYTES: usize = 64 * 1024;
+/// A larger query buffer is not kept for the next command.
+const QUERY_KEEP_BYTES: usize = 1024 * 1024;
 
 /// Commands that are parsed before the first of them is executed, at most.
 const AHEAD_MAX: usize = 16;
@@ -118,6 +118,7 @@ impl Executor {
         Ok(self.conns.insert(|id| {
             let mut c = Connection::new(id, client, info, now.unix_ms(), now.mono_ms());
             c.authenticated = authenticated;
+            c.was_authenticated = authenticated;
             c
         }))
     }
@@ -151,15 +152,17 @@ impl Executor {
         self.stats.bytes_in += data.len() as u64;
         self.stats.reads += 1;
         if c.query.is_empty() && c.is_ready() {
+            if c.query.capacity() > 0 {
+                c.query_peak = c.query_peak.max(data.len());
+            }
             let used = self.process(id, data);
             if used < data.len()
                 && let Some(c) = self.conns.get_mut(id)
             {
-                c.query.extend_from_slice(&data[used..]);
+                c.keep_query(&data[used..]);
             }
         } else {
-            c.make_query_room(data.len());
-            c.query.extend_from_slice(data);
+            c.keep_query(data);
             self.resume(id);
             self.mark_dirty(id);
         }
@@ -190,7 +193,6 @@ impl Executor {
         } else if used > 0 {
             c.query.drain(..used);
         }
-        c.make_query_room(0);
     }
 
     /// Goes on with everybody whose commands had to wait because the queue to the control thread was full.

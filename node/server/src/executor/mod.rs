@@ -45,7 +45,7 @@ pub use connection::{
 };
 pub use histogram::Histogram;
 pub use observe::{Observer, SlotTraffic};
-pub use output::{HeldKind, Output};
+pub use output::{FIRST_CHUNK_BYTES, HeldKind, Output};
 pub use pubsub::Channels;
 use pubsub::SelfPush;
 pub use shutdown::ShutdownOptions;
@@ -170,6 +170,9 @@ pub trait Host: Send {
 /// Held replies of one connection beyond which its commands wait.
 pub const HELD_PER_CONNECTION_MAX: usize = 16 * 1024;
 
+/// How long the peak of a client's replies counts for the size of its buffer.
+pub const REPLY_PEAK_MS: u64 = 5000;
+
 /// While a connection waits, so many bytes of its further commands are read ahead at most.
 pub const WAITING_QUERY_BYTES_MAX: usize = 1024 * 1024;
 
@@ -267,6 +270,14 @@ pub struct Executor {
     pub(crate) active_expire: bool,
     /// Set by `DEBUG PAUSE-CRON 1`.
     pub(crate) cron_paused: bool,
+    /// How long the peak of a client's replies counts for the size of its buffer; `DEBUG REPLYBUFFER`.
+    pub(crate) reply_peak_ms: u64,
+    /// Cleared by `DEBUG REPLYBUFFER RESIZING 0`.
+    pub(crate) resizes_replies: bool,
+    /// Set by `DEBUG CLIENT-ENFORCE-REPLY-LIST`: any reply counts as more than a stranger may be owed.
+    pub(crate) strangers_get_nothing: bool,
+    /// Where the next look at some of the clients begins.
+    clients_seen: usize,
     expire_more: bool,
     /// Commands executed until the last look at expiry and freeing.
     commands_seen: u64,
@@ -379,6 +390,10 @@ impl Executor {
             config_changed: Vec::new(),
             active_expire: true,
             cron_paused: false,
+            reply_peak_ms: REPLY_PEAK_MS,
+            resizes_replies: true,
+            strangers_get_nothing: false,
+            clients_seen: 0,
             expire_more: false,
             commands_seen: 0,
             evict_more: false,

@@ -15,6 +15,11 @@ const COMPACT_BYTES: usize = 64 * 1024;
 /// A buffer that has grown beyond this is given back when it becomes empty.
 const KEEP_BYTES: usize = 256 * 1024;
 
+/// A buffer has room for so much at least, as Valkey's have: a reply as most are.
+const ROOM_BYTES_MIN: usize = 1024;
+/// What Valkey keeps in a buffer of its own for each client; what is beyond it lies in a list there.
+pub const FIRST_CHUNK_BYTES: usize = 16 * 1024;
+
 /// What a held reply reports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HeldKind {
@@ -47,9 +52,37 @@ pub struct Output {
     /// End of what may be written; meaningful while `held` is not empty.
     free: usize,
     held: VecDeque<Held>,
+    /// The most bytes that were there since the peak was reset.
+    peak: usize,
+    peak_reset_ms: u64,
 }
 
 impl Output {
+    /// With room for a short reply.
+    pub fn with_room() -> Output {
+        Output {
+            buf: Vec::with_capacity(ROOM_BYTES_MIN),
+            ..Output::default()
+        }
+    }
+
+    /// Gives room back that has not been needed lately. `reset_after_ms`: how long a peak counts.
+    pub fn shrink(&mut self, now_ms: u64, reset_after_ms: u64) {
+        let half = self.buf.capacity() / 2;
+        if half >= ROOM_BYTES_MIN && self.peak < half && self.buf.is_empty() {
+            self.buf = Vec::with_capacity(ROOM_BYTES_MIN.max(self.peak + 1));
+        }
+        if now_ms.saturating_sub(self.peak_reset_ms) >= reset_after_ms {
+            self.peak = self.buf.len();
+            self.peak_reset_ms = now_ms;
+        }
+    }
+
+    /// The most bytes that were there lately.
+    pub fn peak(&self) -> usize {
+        self.peak
+    }
+
     /// The bytes that may be written now.
     pub fn ready(&self) -> &[u8] {
         let end = if self.held.is_empty() {
@@ -63,6 +96,7 @@ impl Output {
     /// Takes the news that the first `n` of [`Output::ready`] are written.
     pub fn on_written(&mut self, n: usize) {
         self.sent += n;
+        self.peak = self.peak.max(self.buf.len());
         if self.sent == self.buf.len() {
             if self.buf.capacity() > KEEP_BYTES {
                 self.buf = Vec::new();
@@ -81,6 +115,11 @@ impl Output {
     /// Bytes that are still to be written, held or not.
     pub fn pending_bytes(&self) -> usize {
         self.buf.len() - self.sent
+    }
+
+    /// Of these, what counts for limits: without what Valkey keeps in a client's own buffer.
+    pub fn listed_bytes(&self) -> usize {
+        self.pending_bytes().saturating_sub(FIRST_CHUNK_BYTES)
     }
 
     /// How many replies are held.
@@ -212,6 +251,23 @@ mod tests {
         assert_eq!(o.ready(), b"rf");
         o.on_written(2);
         assert!(o.is_empty());
+    }
+
+    #[test]
+    fn room_that_is_not_needed_is_given_back() {
+        let mut o = Output::with_room();
+        o.buf.resize(40_000, 0);
+        o.on_written(40_000);
+        o.shrink(1000, 5000);
+        assert!(o.buf.capacity() >= 40_000);
+        o.shrink(7000, 5000);
+        o.shrink(7100, 5000);
+        assert_eq!(o.buf.capacity(), ROOM_BYTES_MIN);
+        // Not what is still to be written.
+        o.buf.resize(40_000, 0);
+        o.shrink(20_000, 5000);
+        o.shrink(20_100, 5000);
+        assert_eq!(o.ready().len(), 40_000);
     }
 
     #[test]
