@@ -21,6 +21,8 @@ pub mod local_cluster;
 pub mod logging;
 #[cfg(not(madsim))]
 pub mod memory;
+#[cfg(not(madsim))]
+pub mod metrics;
 pub mod migrate;
 pub mod persist;
 #[cfg(not(madsim))]

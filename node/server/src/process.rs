@@ -223,6 +223,7 @@ fn start(mut config: Config) -> io::Result<()> {
     let loading = executor.is_loading();
     let hash_seed = executor.engine.config().hash_seed;
     let driver = MioDriver::new(parts, executor, clock)?;
+    crate::metrics::start(&config, handle.clone())?;
     if let Some(inbox) = control_inbox {
         start_control(&config, handle.clone(), inbox, hash_seed, clock, tls)?;
     }

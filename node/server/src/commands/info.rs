@@ -10,7 +10,7 @@ use holdfast_resp::write;
 use std::fmt::Write;
 
 /// What a node calls itself: `master` or `slave`.
-pub(super) fn role_name(ex: &Executor) -> &'static str {
+pub(crate) fn role_name(ex: &Executor) -> &'static str {
     let replica = ex
         .routing
         .as_ref()

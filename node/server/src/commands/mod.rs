@@ -23,6 +23,9 @@ mod replication;
 mod rows;
 mod transactions;
 
+#[cfg(not(madsim))]
+pub(crate) use info::{role_name, text as info_text};
+
 use crate::executor::{ConnId, Executor};
 use holdfast_engine::{Command, CommandSpec, Engine, NameIndex};
 use std::sync::OnceLock;

@@ -84,13 +84,12 @@ impl Histogram {
         0
     }
 
-    /// For each power of two from `2^from` on, until all are covered: the highest duration that cannot be told from it, and how
-    /// many did not exceed that.
+    /// For each power of two from `2^from` on: the highest duration that cannot be told from it, and how many did not exceed that.
     pub fn by_powers(&self, from: u32) -> impl Iterator<Item = (u64, u64)> {
         let mut power = from.min(VALUE_BITS);
         let (mut next, mut upto) = (0, 0);
         std::iter::from_fn(move || {
-            if power > VALUE_BITS || (power > from && upto == self.total) {
+            if power > VALUE_BITS {
                 return None;
             }
             let last = bucket(1 << power);
@@ -135,12 +134,13 @@ mod tests {
     }
 
     #[test]
-    fn counts_by_powers_of_two_end_where_all_are_counted() {
+    fn counts_by_powers_of_two() {
         let mut h = Histogram::default();
         for value in [500, 1024, 1500, 40_000] {
             h.record(value);
         }
-        let rows: Vec<(u64, u64)> = h.by_powers(10).map(|(ns, n)| (ns / 1000, n)).collect();
+        let rows = h.by_powers(10).map(|(ns, n)| (ns / 1000, n)).take(7);
+        let rows: Vec<(u64, u64)> = rows.collect();
         // The bounds that Valkey's clients see: 1, 2, 4, 8, 16, 33, 66 µs.
         let expect = [(1, 2), (2, 3), (4, 3), (8, 3), (16, 3), (33, 3), (66, 4)];
         assert_eq!(rows, expect);

@@ -105,6 +105,23 @@ pub struct ExportStep {
     pub done: bool,
 }
 
+/// What [`ExecMigrations`] is doing, for those who watch.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MigrationFigures {
+    /// Jobs whose slots are streamed away.
+    pub exports: usize,
+    /// Links on which slots come in.
+    pub imports: usize,
+    /// Slots whose writes wait.
+    pub paused_slots: usize,
+    /// Slots that are handed off, while their new owner is not known to serve them.
+    pub leaving_slots: usize,
+    /// Bytes of streams that targets have not executed yet.
+    pub bytes_underway: u64,
+    /// Bytes of streams that were executed here.
+    pub bytes_executed: u64,
+}
+
 /// The executor's state for migrations.
 #[derive(Default)]
 pub struct ExecMigrations {
@@ -135,6 +152,23 @@ impl ExecMigrations {
     pub fn connect(&mut self, events: mpsc::UnboundedSender<Input>) {
         self.events = Some(events);
         self.office = None;
+    }
+
+    /// What is under way.
+    pub fn figures(&self) -> MigrationFigures {
+        let count = |all: &BTreeMap<JobId, SlotRanges>| all.values().map(SlotRanges::len).sum();
+        let load = |n: &AtomicU64| n.load(Ordering::Relaxed);
+        let flows = || self.exports.values().map(|e| &e.flow);
+        let streamed: u64 = flows().map(|f| load(&f.streamed)).sum();
+        let executed: u64 = flows().map(|f| load(&f.executed)).sum();
+        MigrationFigures {
+            exports: self.exports.len(),
+            imports: self.imports.len(),
+            paused_slots: self.paused.values().map(SlotRanges::len).sum(),
+            leaving_slots: count(&self.leaving),
+            bytes_underway: streamed.saturating_sub(executed),
+            bytes_executed: self.imports.values().map(|i| i.executed).sum(),
+        }
     }
 
     fn tell(&self, event: ExecEvent) {

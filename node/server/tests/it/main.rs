@@ -12,6 +12,7 @@ mod config;
 mod disk;
 mod durable_shard;
 mod local_cluster;
+mod metrics;
 mod migration;
 mod operations;
 mod persistence;
