@@ -79,19 +79,6 @@ pub async fn collect(executor: &ExecutorHandle) -> Result<Notes, ExecutorGone> {
     Ok(notes)
 }
 
-/// The same in one go.
-#[cfg(test)]
-pub(super) fn collect_at_once(ex: &mut Executor) -> Notes {
-    let mut notes = head(ex);
-    for from in (0..ex.table.entries().len()).step_by(COMMANDS_A_STEP) {
-        notes.commands.extend(some_commands(ex, from));
-    }
-    for from in (0..SLOTS).step_by(usize::from(SLOTS_A_STEP)) {
-        notes.slots.extend(some_slots(ex, from));
-    }
-    notes
-}
-
 fn head(ex: &mut Executor) -> Notes {
     let sections: Vec<String> = SECTIONS.iter().map(|s| s.to_string()).collect();
     let errors = ex.stats.errors.iter();
