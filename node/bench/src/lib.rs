@@ -27,6 +27,7 @@ pub mod sizes;
 pub mod skim;
 pub mod tally;
 pub mod template;
+pub mod tls;
 mod worker;
 
 /// Why a run came to nothing, for the user.

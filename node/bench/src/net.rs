@@ -13,6 +13,7 @@ use holdfast_resp::reply::{self, Reply};
 use socket2::{Domain, SockAddr, Socket, Type};
 
 use crate::Failure;
+use crate::tls::{Tls, TlsStream};
 
 /// How long a connection may take to come about, and a command of ours (not of the load) to be answered.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -78,6 +79,8 @@ pub struct Target {
     pub database: u32,
     /// Whether to speak RESP3.
     pub resp3: bool,
+    /// How to secure it, if at all.
+    pub tls: Option<Tls>,
 }
 
 impl Target {
@@ -89,6 +92,7 @@ impl Target {
             password: None,
             database: 0,
             resp3: false,
+            tls: None,
         }
     }
 
@@ -151,7 +155,12 @@ impl Target {
                 let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
                 for address in (host.as_str(), *port).to_socket_addrs()? {
                     match tcp(address) {
-                        Ok(stream) => return Ok(Stream::Tcp(stream)),
+                        Ok(stream) => {
+                            return Ok(match &self.tls {
+                                None => Stream::Tcp(stream),
+                                Some(tls) => Stream::Tls(Box::new(tls.connect(host, stream)?)),
+                            });
+                        }
                         Err(error) => last = error,
                     }
                 }
@@ -201,6 +210,8 @@ pub enum Stream {
     Tcp(TcpStream),
     /// A Unix socket.
     Unix(UnixStream),
+    /// TLS over TCP.
+    Tls(Box<TlsStream>),
 }
 
 impl Stream {
@@ -208,18 +219,32 @@ impl Stream {
     ///
     /// # Errors
     /// The system's.
-    pub fn set_nonblocking(&self) -> io::Result<()> {
+    pub fn set_nonblocking(&mut self) -> io::Result<()> {
         match self {
             Stream::Tcp(stream) => stream.set_nonblocking(true),
             Stream::Unix(stream) => stream.set_nonblocking(true),
+            Stream::Tls(stream) => stream.set_nonblocking(),
         }
+    }
+
+    /// Whether bytes have been taken that are not yet the system's.
+    pub fn wants_write(&self) -> bool {
+        matches!(self, Stream::Tls(stream) if stream.wants_write())
+    }
+
+    /// Whether to read again after less came than there was room for.
+    pub fn may_have_more(&self) -> bool {
+        matches!(self, Stream::Tls(_))
     }
 
     /// Has the system forget the connection when it is closed, so that thousands of them do not keep their ports.
     pub fn forget_on_close(&self) {
-        if let Stream::Tcp(stream) = self {
-            let _ = socket2::SockRef::from(stream).set_linger(Some(Duration::ZERO));
-        }
+        let stream = match self {
+            Stream::Tcp(stream) => stream,
+            Stream::Tls(stream) => stream.socket(),
+            Stream::Unix(_) => return,
+        };
+        let _ = socket2::SockRef::from(stream).set_linger(Some(Duration::ZERO));
     }
 }
 
@@ -228,6 +253,7 @@ impl AsFd for Stream {
         match self {
             Stream::Tcp(stream) => stream.as_fd(),
             Stream::Unix(stream) => stream.as_fd(),
+            Stream::Tls(stream) => stream.as_fd(),
         }
     }
 }
@@ -237,6 +263,7 @@ impl Read for Stream {
         match self {
             Stream::Tcp(stream) => stream.read(buf),
             Stream::Unix(stream) => stream.read(buf),
+            Stream::Tls(stream) => stream.read(buf),
         }
     }
 }
@@ -246,11 +273,15 @@ impl Write for Stream {
         match self {
             Stream::Tcp(stream) => stream.write(buf),
             Stream::Unix(stream) => stream.write(buf),
+            Stream::Tls(stream) => stream.write(buf),
         }
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        Ok(())
+        match self {
+            Stream::Tls(stream) => stream.flush(),
+            Stream::Tcp(_) | Stream::Unix(_) => Ok(()),
+        }
     }
 }
 
@@ -275,6 +306,7 @@ impl Link {
 
     fn exchange(&mut self, out: &[u8]) -> io::Result<Reply> {
         self.stream.write_all(out)?;
+        self.stream.flush()?;
         let mut chunk = [0; 16 * 1024];
         loop {
             match reply::parse(&self.received) {

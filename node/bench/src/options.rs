@@ -9,6 +9,7 @@ use crate::plan::{Load, Pace, Plan, Until, Work};
 use crate::random::Distribution;
 use crate::sizes::{self, Sizes};
 use crate::template;
+use crate::tls::{Tls, TlsOptions};
 
 /// What `holdfast bench --help` prints.
 pub const USAGE: &str = "\
@@ -27,6 +28,8 @@ Server
   -a, --pass PASSWORD     and --user NAME; the variable HOLDFAST_BENCH_PASSWORD serves as well
       --db N              database (default 0)
   -3, --resp3             speak RESP3
+      --tls               with --cacert FILE or --insecure; --cert FILE and --key FILE if the
+                          server wants a certificate; --sni NAME if its own has another name
       --cluster           a node of a cluster: every command goes to the primary of its slot
 
 Load
@@ -130,6 +133,10 @@ struct Raw {
     password: Option<String>,
     database: u32,
     resp3: bool,
+    secure: bool,
+    tls: TlsOptions,
+    cert: Option<PathBuf>,
+    key: Option<PathBuf>,
     cluster: bool,
     time: Option<Duration>,
     requests: Option<u64>,
@@ -202,6 +209,12 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Request, String
             "-a" | "--pass" => raw.password = Some(value()?),
             "--db" => raw.database = small(&value()?).map_err(of)? as u32,
             "-3" | "--resp3" => raw.resp3 = true,
+            "--tls" => raw.secure = true,
+            "--cacert" => raw.tls.ca = Some(value()?.into()),
+            "--cert" => raw.cert = Some(value()?.into()),
+            "--key" => raw.key = Some(value()?.into()),
+            "--sni" => raw.tls.name = Some(value()?),
+            "--insecure" => raw.tls.insecure = true,
             "--cluster" => raw.cluster = true,
             "-c" | "--clients" => load.clients = small(&value()?).map_err(of)?,
             "--threads" => load.threads = small(&value()?).map_err(of)?,
@@ -307,7 +320,7 @@ fn distribution(text: &str) -> Result<Distribution, String> {
 }
 
 fn check(
-    raw: Raw,
+    mut raw: Raw,
     mut load: Load,
     work: Work,
     compare: Option<Address>,
@@ -318,6 +331,17 @@ fn check(
     }
     if raw.socket.is_some() && raw.cluster {
         return Err("a cluster's nodes cannot be reached by --socket".to_owned());
+    }
+    raw.tls.own = match (raw.cert.take(), raw.key.take()) {
+        (Some(certificate), Some(key)) => Some((certificate, key)),
+        (None, None) => None,
+        _ => return Err("--cert and --key belong together".to_owned()),
+    };
+    if !raw.secure && raw.tls != TlsOptions::default() {
+        return Err("--cacert, --cert, --sni and --insecure need --tls".to_owned());
+    }
+    if raw.secure && raw.socket.is_some() {
+        return Err("TLS does not go through a Unix socket".to_owned());
     }
     let address = match raw.socket {
         Some(path) => Address::Unix(path),
@@ -377,6 +401,10 @@ fn check(
             .or_else(|| std::env::var("HOLDFAST_BENCH_PASSWORD").ok()),
         database: raw.database,
         resp3: raw.resp3,
+        tls: match raw.secure {
+            true => Some(Tls::new(&raw.tls)?),
+            false => None,
+        },
     };
 
     let sources = [
@@ -583,6 +611,11 @@ mod tests {
             ("--preload PING", "--preload-with"),
             ("--pid 1,2", "more processes"),
             ("--time 0", "no time"),
+            ("--tls", "--cacert"),
+            ("--tls --cacert /nothing", "/nothing"),
+            ("--tls --insecure --cert a", "together"),
+            ("--insecure", "--tls"),
+            ("--tls --insecure -s /s", "Unix"),
             ("'SET \"a'", "end"),
             ("-d 600m", "512 MiB"),
         ] {

@@ -218,7 +218,7 @@ impl<'a> Worker<'a> {
 
     fn connect(&mut self, client: usize, node: u16) -> Result<usize, Failure> {
         let target = self.plan.target.at(self.nodes[usize::from(node)].clone());
-        let stream = target.connect()?.into_stream();
+        let mut stream = target.connect()?.into_stream();
         let number = self.connections.len();
         let failed = |e: io::Error| Failure::new(format!("a connection: {e}"));
         stream.set_nonblocking().map_err(failed)?;
@@ -315,7 +315,7 @@ impl<'a> Worker<'a> {
                 }
                 let number = number as usize;
                 let connection = &self.connections[number];
-                if connection.written < connection.out.len() {
+                if connection.written < connection.out.len() || connection.stream.wants_write() {
                     self.flush(number)?;
                 }
                 let flags = event.flags;
@@ -500,6 +500,12 @@ impl<'a> Worker<'a> {
                 Err(e) => return Err(self.closed(number, &e.to_string())),
             }
         }
+        match connection.stream.flush() {
+            Err(e) if !matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {
+                return Err(self.closed(number, &e.to_string()));
+            }
+            _ => {}
+        }
         // In a cluster a command may have to be sent again.
         if self.slots.is_empty() {
             connection.out.clear();
@@ -540,7 +546,7 @@ impl<'a> Worker<'a> {
             {
                 self.on_reply(number, outcome, time)?;
             }
-            if read < buffer.len() {
+            if read < buffer.len() && !self.connections[number].stream.may_have_more() {
                 // The system had no more; what comes later is another event.
                 return Ok(last);
             }

@@ -5,11 +5,14 @@
 //! The load is `holdfast bench`'s, as a library; the servers take turns, and figures are medians over rounds with their least and greatest.
 //! `PART` chooses `mix` (one thread, GET and SET), `threads` (io-threads 2, by thread), `connections` (10,000 idle, 10,000 active),
 //! `big` (values of 1 MiB), `tls`; several with commas. `ROUNDS` (5) and `MILLIS` (2000) are the length of a measurement, `CONNECTIONS` (10000)
-//! their number. Set `HOLDFAST_VALKEY` to compare with another valkey-server than the one on the path.
+//! their number. Set `HOLDFAST_VALKEY` to compare with another valkey-server than the one on the path, and `HOLDFAST_VALKEY_TLS` if that one
+//! was built without TLS.
 //! Prints tables, and writes `network.svg`: all ratios.
 
 mod support;
 
+use std::path::PathBuf;
+use std::process::Command;
 use std::thread::sleep;
 use std::time::Duration;
 
@@ -21,6 +24,8 @@ use holdfast_bench::report::{grouped, latency};
 use holdfast_bench::run::{self, Unwatched};
 use holdfast_bench::server::{self, Cpu, Identity};
 use holdfast_bench::sizes::Sizes;
+use holdfast_bench::tls::{Tls, TlsOptions};
+use support::harness::cluster::free_port;
 use support::harness::{Cluster, NodeRef};
 use support::{setting, valkey_server, version};
 
@@ -41,6 +46,9 @@ fn main() {
     if wanted("big") {
         big(&mut ratios);
     }
+    if wanted("tls") {
+        tls(&mut ratios);
+    }
     ratios.draw();
 }
 
@@ -48,6 +56,7 @@ fn main() {
 struct Pair {
     cluster: Cluster,
     nodes: [NodeRef; 2],
+    targets: [Target; 2],
 }
 
 impl Pair {
@@ -58,15 +67,58 @@ impl Pair {
         let ours = cluster.add_node(&lines);
         let theirs = cluster.add_program(valkey_server(), &lines, false);
         cluster.start_all();
+        let nodes = [ours, theirs];
         Pair {
+            targets: nodes.map(|node| local(cluster.port(node))),
             cluster,
-            nodes: [ours, theirs],
+            nodes,
         }
     }
 
-    fn target(&self, side: usize) -> Target {
-        let port = self.cluster.port(self.nodes[side]);
-        Target::plain(Address::Tcp("127.0.0.1".to_owned(), port))
+    /// Both with TLS; `None` where Valkey has none.
+    fn start_with_tls() -> Option<Pair> {
+        let valkey = std::env::var_os("HOLDFAST_VALKEY_TLS").map(PathBuf::from);
+        let valkey = valkey.unwrap_or_else(valkey_server);
+        let check = ["--check-system", "--tls-port", "1", "--port", "0"];
+        let output = Command::new(&valkey).args(check).output().ok()?;
+        if String::from_utf8_lossy(&output.stdout).contains("connection type tls") {
+            return None;
+        }
+        let mut cluster = Cluster::in_dir(&support::output_dir());
+        let [certificate, key] = ["cert.pem", "key.pem"].map(|f| cluster.dir().join(f));
+        let made = rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned()]);
+        let made = made.expect("a certificate");
+        std::fs::write(&certificate, made.cert.pem()).expect("written");
+        std::fs::write(&key, made.signing_key.serialize_pem()).expect("written");
+        let tls = Tls::new(&TlsOptions {
+            insecure: true,
+            ..TlsOptions::default()
+        });
+        let tls = tls.expect("TLS");
+        let ports = [(); 2].map(|()| free_port());
+        let [ours, theirs] = ports.map(|port| {
+            [
+                "cluster-enabled no".to_owned(),
+                "save \"\"".to_owned(),
+                "appendonly no".to_owned(),
+                format!("tls-port {port}"),
+                format!("tls-cert-file {}", certificate.display()),
+                format!("tls-key-file {}", key.display()),
+                format!("tls-ca-cert-file {}", certificate.display()),
+                "tls-auth-clients no".to_owned(),
+            ]
+        });
+        let ours = cluster.add_node(&ours.each_ref().map(String::as_str));
+        let theirs = cluster.add_program(valkey, &theirs.each_ref().map(String::as_str), false);
+        cluster.start_all();
+        Some(Pair {
+            cluster,
+            nodes: [ours, theirs],
+            targets: ports.map(|port| Target {
+                tls: Some(tls.clone()),
+                ..local(port)
+            }),
+        })
     }
 
     fn pid(&self, side: usize) -> u32 {
@@ -77,7 +129,7 @@ impl Pair {
     fn compare(&self, load: &Load, work: &Work, fill: bool) -> Comparison {
         let sides = [0, 1].map(|side| Side {
             plan: Plan {
-                target: self.target(side),
+                target: self.targets[side].clone(),
                 cluster: false,
                 load: load.clone(),
                 work: work.clone(),
@@ -94,6 +146,10 @@ impl Pair {
         compare::compare([&sides[0], &sides[1]], rounds, &mut Unwatched)
             .expect("both servers answer")
     }
+}
+
+fn local(port: u16) -> Target {
+    Target::plain(Address::Tcp("127.0.0.1".to_owned(), port))
 }
 
 const NAMES: [&str; 2] = ["holdfast", "valkey"];
@@ -244,7 +300,7 @@ fn threads(ratios: &mut Ratios) {
         "\nio-threads 2: processor time in {seconds} s with 1,000 open connections that do nothing"
     );
     for (side, name) in NAMES.iter().enumerate() {
-        let open = open(&pair.target(side), 1000);
+        let open = open(&pair.targets[side], 1000);
         sleep(Duration::from_secs(1));
         let before = Cpu::of(pair.pid(side)).expect("it runs");
         sleep(Duration::from_secs(seconds));
@@ -272,7 +328,7 @@ fn connections(ratios: &mut Ratios) {
     for (side, name) in NAMES.iter().enumerate() {
         let resident = || server::resident_bytes(pair.pid(side)).expect("it runs") as f64;
         let before = resident();
-        let mut open = open(&pair.target(side), count);
+        let mut open = open(&pair.targets[side], count);
         let silent = (resident() - before) / count as f64;
         // Each has had one command, as clients that pool their connections have.
         for link in &mut open {
@@ -299,5 +355,22 @@ fn big(ratios: &mut Ratios) {
     for (number, clients) in [1, 50].into_iter().enumerate() {
         let comparison = pair.compare(&load(clients, 1), &get, number == 0);
         ratios.add(&format!("GET of 1 MiB, {clients} clients"), &comparison);
+    }
+}
+
+fn tls(ratios: &mut Ratios) {
+    let Some(pair) = Pair::start_with_tls() else {
+        println!(
+            "\ntls: SKIPPED, this valkey-server was built without it (see HOLDFAST_VALKEY_TLS)"
+        );
+        return;
+    };
+    let work = work(&[("get", 80), ("set", 20)], 64, 100_000);
+    for (number, (clients, deep)) in [(50, 1), (50, 16)].into_iter().enumerate() {
+        let comparison = pair.compare(&load(clients, deep), &work, number == 0);
+        ratios.add(
+            &format!("TLS: GET/SET, {clients} clients, {deep} deep"),
+            &comparison,
+        );
     }
 }

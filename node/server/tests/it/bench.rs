@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
+use crate::harness::cluster::free_port;
 use crate::harness::router::slot_of;
 use crate::harness::{Cluster, NodeRef};
 
@@ -240,6 +241,41 @@ fn a_unix_socket_and_a_closed_port() {
     assert_eq!(output("--nonsense").status.code(), Some(2));
     let help = output("--help");
     assert!(String::from_utf8_lossy(&help.stdout).contains("zrangebyscore"));
+}
+
+#[test]
+fn tls_with_values_of_any_size() {
+    let mut cluster = Cluster::new();
+    let [certificate, key] = ["cert.pem", "key.pem"].map(|f| cluster.dir().join(f));
+    let made = rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned()]);
+    let made = made.expect("a certificate");
+    std::fs::write(&certificate, made.cert.pem()).expect("written");
+    std::fs::write(&key, made.signing_key.serialize_pem()).expect("written");
+    let port = free_port();
+    let node = cluster.add_node(&[
+        "cluster-enabled no",
+        "tls-auth-clients no",
+        &format!("tls-port {port}"),
+        &format!("tls-cert-file {}", certificate.display()),
+        &format!("tls-key-file {}", key.display()),
+        &format!("tls-ca-cert-file {}", certificate.display()),
+    ]);
+    cluster.start(node);
+    let trust = format!("-p {port} --tls --cacert {}", certificate.display());
+    for (data, more) in [("64", "-P 32"), ("1..300k", "-P 3")] {
+        let value = figures(&format!(
+            "{trust} -n 2000 -c 5 -r 50 -d {data} {more} --preload"
+        ));
+        assert_eq!(value.at("total.count").number(), 2000.0);
+        assert_eq!(value.at("total.errors").number(), 0.0);
+        assert_eq!(value.at("total.nils").number(), 0.0);
+    }
+    assert!(calls(&cluster, node, "get") > 2500);
+
+    let stranger = output_text(&format!("{trust} --sni example.org -n 1 -q PING"));
+    assert!(stranger.contains("certificate"), "{stranger}");
+    let anyone = output_text(&format!("-p {port} --tls --insecure -n 50 -q PING"));
+    assert!(anyone.contains("50 commands in"), "{anyone}");
 }
 
 /// JSON, as far as reports have it.
