@@ -12,6 +12,9 @@ pub enum Ticks {
     /// The system's.
     #[cfg(not(madsim))]
     System(std::time::Instant),
+    /// It goes on by 100 with each look.
+    #[cfg(test)]
+    Looks(&'static std::sync::atomic::AtomicU64),
     /// The processor's counter: where it began, and the nanoseconds of one tick in 2^32nds.
     #[cfg(all(not(madsim), target_arch = "x86_64"))]
     Counter(u64, u64),
@@ -32,6 +35,8 @@ impl Ticks {
     pub fn name(self) -> &'static str {
         match self {
             Ticks::Still => "none",
+            #[cfg(test)]
+            Ticks::Looks(_) => "looks",
             #[cfg(not(madsim))]
             Ticks::System(_) => "POSIX clock_gettime",
             #[cfg(all(not(madsim), target_arch = "x86_64"))]
@@ -44,6 +49,8 @@ impl Ticks {
     pub fn now(self) -> u64 {
         match self {
             Ticks::Still => 0,
+            #[cfg(test)]
+            Ticks::Looks(n) => n.fetch_add(100, std::sync::atomic::Ordering::Relaxed),
             #[cfg(not(madsim))]
             Ticks::System(start) => start.elapsed().as_nanos() as u64,
             #[cfg(all(not(madsim), target_arch = "x86_64"))]

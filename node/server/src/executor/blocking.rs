@@ -396,6 +396,7 @@ impl Executor {
             }
             return;
         }
+        self.settle_group();
         let Some(c) = self.conns.get_mut(id) else {
             return;
         };

@@ -83,6 +83,7 @@ impl Executor {
     /// What many commands of one turn have written does not become one huge entry.
     fn bound_turn(&mut self) {
         if self.gated && self.fx.bytes().len() > TURN_BYTES_MAX {
+            self.settle_group();
             self.flush_effects();
             self.observer.start();
         }
@@ -291,6 +292,7 @@ impl Executor {
         argv: &[&[u8]],
         may_block: bool,
     ) {
+        let grouped = self.observe_next(entry);
         let begin_ns = self.observer.at_ns();
         let start = self.conns.get(id).map_or(0, |c| c.out.buf.len());
         match entry.run {
@@ -309,7 +311,10 @@ impl Executor {
                 }
             }
         }
-        self.observe(id, entry, argv, begin_ns, start);
+        match grouped {
+            true => self.observe_grouped(id, entry, argv, start),
+            false => self.observe(id, entry, argv, begin_ns, start),
+        }
     }
 
     /// How a command is executed while data are imported (`import-mode`): nothing expires, but only the client from which the data

@@ -248,7 +248,9 @@ impl Executor {
             let db = c.db;
             let end = ahead.parse(&mut parser, data, at, &limits, self.table);
             ahead.prefetch(&self.engine, db);
-            self.observer.start();
+            if !ahead.commands.is_empty() {
+                self.observer.start_batch();
+            }
             for i in 0..ahead.commands.len() {
                 if i > 0 && !self.may_execute(id) {
                     parser.restart();
@@ -259,6 +261,7 @@ impl Executor {
                 at = end;
                 self.dispatch_found(id, entry, argv);
             }
+            self.end_batch();
             let Some(end) = end else { continue };
             match end {
                 Ok(Parse::Incomplete { .. }) => break,
@@ -271,6 +274,7 @@ impl Executor {
                     let argv: SmallVec<[&[u8]; 16]> = parser.args(&data[at..]).collect();
                     at += consumed;
                     self.observer.request_bytes = consumed;
+                    self.observer.start();
                     self.dispatch(id, &argv);
                 }
                 Err(e) => {
@@ -285,6 +289,7 @@ impl Executor {
                 }
             }
         }
+        self.end_batch();
         if let Some(c) = self.conns.get_mut(id) {
             c.parser = parser;
             if c.close != Close::Open {
