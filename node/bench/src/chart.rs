@@ -32,13 +32,34 @@ pub enum Axis {
     Groups(Vec<String>),
 }
 
+/// What is on the axis beside a chart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Values {
+    /// Numbers of a unit.
+    Numbers(&'static str),
+    /// Microseconds, shown in the unit that suits them.
+    Micros,
+}
+
+impl Values {
+    fn show(self, value: f64) -> String {
+        match self {
+            Values::Numbers(_) => short(value),
+            Values::Micros if value == 0.0 => "0".to_owned(),
+            Values::Micros if value < 1e3 => format!("{} us", short(value)),
+            Values::Micros if value < 1e6 => format!("{} ms", short(value / 1e3)),
+            Values::Micros => format!("{} s", short(value / 1e6)),
+        }
+    }
+}
+
 /// One chart.
 #[derive(Clone, Debug)]
 pub struct Panel {
     /// Above it.
     pub title: String,
-    /// Of the values.
-    pub unit: String,
+    /// What is on the axis beside it.
+    pub values: Values,
     /// Below it.
     pub axis: Axis,
     /// What is drawn.
@@ -75,7 +96,9 @@ fn percentile_position(percent: f64) -> f64 {
 impl Panel {
     fn draw(&self, svg: &mut String) {
         text(svg, LEFT, 24.0, "start", 16, &self.title);
-        text(svg, LEFT - 6.0, TOP - 12.0, "end", 11, &self.unit);
+        if let Values::Numbers(unit) = self.values {
+            text(svg, LEFT - 6.0, TOP - 12.0, "end", 11, unit);
+        }
         self.legend(svg);
         let values = || self.series.iter().flat_map(|s| &s.points).map(|p| p.1);
         let max = values().fold(0.0, f64::max);
@@ -93,7 +116,14 @@ impl Panel {
         for value in scale.marks() {
             let at = scale.y(value);
             line(svg, (LEFT, at), (WIDTH - RIGHT, at), "#e5e7eb");
-            text(svg, LEFT - 6.0, at + 4.0, "end", 11, &short(value));
+            text(
+                svg,
+                LEFT - 6.0,
+                at + 4.0,
+                "end",
+                11,
+                &self.values.show(value),
+            );
         }
         match &self.axis {
             Axis::Groups(names) => self.bars(svg, names, &scale),
@@ -184,7 +214,7 @@ impl Panel {
                     (width - 2.0).max(1.0),
                     (bottom - top).max(0.0),
                 );
-                let label = short(*value);
+                let label = self.values.show(*value);
                 text(svg, x + width / 2.0, top - 4.0, "middle", 10, &label);
             }
         }
@@ -268,7 +298,7 @@ mod tests {
         };
         let panel = |axis, logarithmic| Panel {
             title: "a < b".to_owned(),
-            unit: "us".to_owned(),
+            values: Values::Micros,
             axis,
             series: vec![series("one"), series("two")],
             logarithmic,
@@ -294,6 +324,7 @@ mod tests {
         assert_eq!(short(1_250_000.0), "1.25 M");
         assert_eq!(short(65_432.0), "65.4 k");
         assert_eq!(short(0.5), "0.5");
+        assert_eq!(Values::Micros.show(10_000.0), "10 ms");
         assert_eq!(nice_above(0.3), 0.32);
         assert_eq!(nice_above(95.0), 100.0);
     }

@@ -55,6 +55,7 @@ pub struct Live {
     p99s: VecDeque<f64>,
     p999s: VecDeque<f64>,
     errors: u64,
+    warming_up: bool,
 }
 
 impl Live {
@@ -72,6 +73,7 @@ impl Live {
             p99s: VecDeque::new(),
             p999s: VecDeque::new(),
             errors: 0,
+            warming_up: false,
         }
     }
 
@@ -183,6 +185,11 @@ impl Watcher for Live {
     fn on_tick(&mut self, tick: &Tick) {
         if self.style == Style::Quiet {
             return;
+        }
+        if tick.warming_up != self.warming_up {
+            self.warming_up = tick.warming_up;
+            self.window.clear();
+            self.window_took = Duration::ZERO;
         }
         self.window.add(tick.tally);
         self.window_took += tick.interval;

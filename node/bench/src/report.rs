@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use crate::chart::{Axis, Panel, Series};
+use crate::chart::{Axis, Panel, Series, Values};
 use crate::compare::{Comparison, Figure, Round, Side, Spread};
 use crate::json::{Json, object};
 use crate::plan::{Load, Pace, Plan, Until};
@@ -347,21 +347,21 @@ pub fn panels(side: &Side, round: &Round) -> Vec<Panel> {
     vec![
         Panel {
             title: format!("Latency by percentile: {title}"),
-            unit: "us".to_owned(),
+            values: Values::Micros,
             axis: Axis::Percentiles,
             series: lines,
             logarithmic: true,
         },
         Panel {
             title: format!("Replies a second: {}", mix(&side.plan)),
-            unit: "1/s".to_owned(),
+            values: Values::Numbers("1/s"),
             axis: Axis::Seconds,
             series: vec![of("", |p| p.rate)],
             logarithmic: false,
         },
         Panel {
             title: "Latency over time".to_owned(),
-            unit: "us".to_owned(),
+            values: Values::Micros,
             axis: Axis::Seconds,
             series: vec![
                 of("p50", |p| p.p50 as f64 / 1e3),
@@ -566,14 +566,14 @@ pub fn comparison_panels(sides: [&Side; 2], comparison: &Comparison) -> Vec<Pane
     vec![
         Panel {
             title: format!("Latency by percentile: {title}"),
-            unit: "us".to_owned(),
+            values: Values::Micros,
             axis: Axis::Percentiles,
             series: lines.map(|(n, t)| curve(n, &t.total())).collect(),
             logarithmic: true,
         },
         Panel {
             title: "Replies a second".to_owned(),
-            unit: "1/s".to_owned(),
+            values: Values::Numbers("1/s"),
             axis: Axis::Groups(groups.collect()),
             series: rates.collect(),
             logarithmic: false,

@@ -10,10 +10,12 @@ use crate::cluster::Topology;
 use crate::net::{self, Link};
 use crate::plan::{Load, Pace, Plan, Until};
 use crate::tally::Tally;
-use crate::worker::{Shared, Worker};
+use crate::worker::{PUBLISH_NANOS, Shared, Worker};
 
 /// How often whoever watches is told.
-const TICK: Duration = Duration::from_millis(100);
+const TICK: Duration = Duration::from_nanos(PUBLISH_NANOS);
+/// So long after the threads' moment of handing over what they counted is looked for.
+const LATER: Duration = Duration::from_millis(40);
 
 /// A look at a run that is under way.
 #[derive(Debug)]
@@ -195,51 +197,74 @@ fn gather(
     };
     let mut total = Tally::default();
     let mut series: Vec<Point> = Vec::new();
-    let mut last = start;
+    // The threads hand over what they counted at moments that lie `TICK` from each other and from the beginning. A little
+    // later it is here: then all of it is of the time up to that moment.
+    let handed_over = |now: Instant| match now.checked_duration_since(begin + LATER) {
+        Some(since) => begin + TICK * (since.as_millis() / TICK.as_millis()) as u32,
+        None => start,
+    };
+    let mut covered = start;
     let (mut begun, mut ended) = (false, false);
     loop {
         let now = Instant::now();
         let done = finished();
         if !begun && now >= begin {
             begun = true;
+            covered = begin;
             watcher.on_begin();
         }
         if begun && !ended && (done || end.is_some_and(|end| now >= end)) {
             ended = true;
             watcher.on_end();
         }
-        let mut interval = Tally::default();
-        for tally in &shared.tallies {
-            let mut tally = tally.lock().unwrap_or_else(PoisonError::into_inner);
-            interval.add(&tally);
-            tally.clear();
-        }
-        let took = now - last;
-        last = now;
-        if interval.done() > 0 {
+        let until = match done {
+            true => end.map_or(now, |end| end.min(now)).max(covered),
+            false => handed_over(now),
+        };
+        let warming_up = now < begin + LATER;
+        let took = until.saturating_duration_since(covered);
+        if took > Duration::ZERO || done {
+            covered = until;
+            let mut interval = Tally::default();
+            for tally in &shared.tallies {
+                let mut tally = tally.lock().unwrap_or_else(PoisonError::into_inner);
+                interval.add(&tally);
+                tally.clear();
+            }
             let latency = interval.total().latency;
-            series.push(Point {
-                at: now.saturating_duration_since(begin).as_secs_f64(),
-                rate: interval.done() as f64 / took.as_secs_f64().max(1e-3),
-                p50: latency.percentile(50.0),
-                p99: latency.percentile(99.0),
-                p999: latency.percentile(99.9),
+            // The rest of a run that ends between two moments may be too short to tell anything.
+            if !warming_up && until > begin && (took >= TICK / 2 || series.is_empty()) {
+                series.push(Point {
+                    at: (until - begin).as_secs_f64(),
+                    rate: interval.done() as f64 / took.as_secs_f64().max(1e-3),
+                    p50: latency.percentile(50.0),
+                    p99: latency.percentile(99.0),
+                    p999: latency.percentile(99.9),
+                });
+            }
+            total.add(&interval);
+            let progress = match load.until {
+                Until::Time(time) => {
+                    (now - start).as_secs_f64() / (load.warm_up + time).as_secs_f64().max(1e-9)
+                }
+                Until::Requests(all) => total.done() as f64 / all.max(1) as f64,
+            };
+            watcher.on_tick(&Tick {
+                elapsed: now - start,
+                interval: took,
+                warming_up,
+                progress: progress.min(1.0),
+                tally: &interval,
+            });
+        } else if warming_up {
+            watcher.on_tick(&Tick {
+                elapsed: now - start,
+                interval: TICK,
+                warming_up,
+                progress: 0.0,
+                tally: &Tally::default(),
             });
         }
-        total.add(&interval);
-        let progress = match load.until {
-            Until::Time(time) => {
-                (now - start).as_secs_f64() / (load.warm_up + time).as_secs_f64().max(1e-9)
-            }
-            Until::Requests(all) => total.done() as f64 / all.max(1) as f64,
-        };
-        watcher.on_tick(&Tick {
-            elapsed: now - start,
-            interval: took,
-            warming_up: now < begin,
-            progress: progress.min(1.0),
-            tally: &interval,
-        });
         if done {
             break;
         }
@@ -248,12 +273,13 @@ fn gather(
         }
         // Not past the moments at which measuring begins and ends.
         let mut next = now + TICK;
-        for moment in [Some(begin), end].into_iter().flatten() {
+        let handing_over = handed_over(now).max(begin) + TICK + LATER;
+        for moment in [Some(begin), end, Some(handing_over)].into_iter().flatten() {
             if moment > now {
                 next = next.min(moment);
             }
         }
-        if shared.stop.load(Ordering::Relaxed) || end.is_none() || ended {
+        if shared.stop.load(Ordering::Relaxed) || (begun && end.is_none()) || ended {
             next = next.min(now + Duration::from_millis(2));
         }
         thread::sleep(next.saturating_duration_since(Instant::now()));

@@ -28,7 +28,7 @@ use crate::tally::Tally;
 use crate::template::Maker;
 
 /// How often what was counted is handed over.
-const PUBLISH_NANOS: u64 = 100_000_000;
+pub(crate) const PUBLISH_NANOS: u64 = 100_000_000;
 /// How long replies are waited for after the end.
 const DRAIN_NANOS: u64 = 5_000_000_000;
 /// Without a reply for so long, the run has failed.
@@ -256,7 +256,11 @@ impl<'a> Worker<'a> {
         let now = |start: Instant| start.elapsed().as_nanos() as u64;
         let mut events = vec![MaybeUninit::<epoll::Event>::uninit(); EVENTS];
         let mut buffer = vec![0; READ_BYTES];
-        let mut publish_at = PUBLISH_NANOS;
+        // At even distances from the beginning of the measured time.
+        let mut publish_at = match self.begin % PUBLISH_NANOS {
+            0 => PUBLISH_NANOS,
+            rest => rest,
+        };
         let mut last_progress = 0;
         let mut busy_from = None;
 
@@ -273,7 +277,7 @@ impl<'a> Worker<'a> {
             }
             if time >= publish_at {
                 self.publish();
-                publish_at = time - time % PUBLISH_NANOS + PUBLISH_NANOS;
+                publish_at += (time - publish_at) / PUBLISH_NANOS * PUBLISH_NANOS + PUBLISH_NANOS;
             }
             let over = self.is_over(time);
             if over {
