@@ -142,7 +142,7 @@ fn describe(ex: &Executor, c: &Connection, me: ConnId, argv: &[&[u8]]) -> String
         true => (0, 0),
         false => {
             let listed = c.out.listed_bytes();
-            (c.out.pending_bytes() - listed, listed)
+            (c.out.pending_bytes().min(FIRST_CHUNK_BYTES), listed)
         }
     };
     let events = if first == 0 { "r" } else { "rw" };

@@ -101,6 +101,8 @@ impl Executor {
         let Some(c) = self.conns.get_mut(id) else {
             return;
         };
+        // A client that is closed for its memory has been stripped of all replies.
+        let start = start.min(c.out.buf.len());
         if was_asking {
             c.asking = false;
         }
@@ -172,6 +174,10 @@ impl Executor {
         };
         c.last_command = entry.id;
         let flags = entry.spec.flags;
+        // Strangers learn nothing, not even which commands there are.
+        if !c.authenticated && !flags.has(Flags::NO_AUTH) {
+            return self.reject(id, entry, NO_AUTH);
+        }
         if !entry.spec.arity_ok(argv.len()) {
             let text = format!(
                 "ERR wrong number of arguments for '{}' command",
@@ -186,9 +192,6 @@ impl Executor {
             return crate::commands::unknown_subcommand(self, id, argv);
         }
         let in_multi = c.multi.is_some();
-        if !c.authenticated && !flags.has(Flags::NO_AUTH) {
-            return self.reject(id, entry, NO_AUTH);
-        }
         if flags.has(Flags::PROTECTED) && !self.permits_protected(id, entry) {
             let text = protected_text(entry.spec.name);
             return self.reject(id, entry, &text);
@@ -779,6 +782,9 @@ impl Executor {
             return self.close_client(id, Close::Now);
         }
         self.mark_transaction_failed(id);
+        if self.conns.get(id).is_some_and(|c| !c.authenticated) {
+            return self.reply_error(id, NO_AUTH);
+        }
         self.stats.unknown_commands += 1;
         let name = String::from_utf8_lossy(argv[0].get(..128).unwrap_or(argv[0]));
         let mut args = String::new();

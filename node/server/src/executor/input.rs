@@ -282,8 +282,11 @@ impl Executor {
                         break;
                     };
                     tracing::debug!("Protocol error ({e}) from client id={}", c.id);
-                    write::error(&mut c.out.buf, format!("ERR {e}").as_bytes());
                     c.close_when(Close::AfterReplies);
+                    let mut text = Vec::new();
+                    write::error(&mut text, format!("ERR {e}").as_bytes());
+                    // Behind replies that are held still.
+                    self.append_free(id, &text);
                     self.stats.count_error("ERR");
                     break;
                 }

@@ -62,10 +62,10 @@ impl Executor {
         }
         line.push_str("\r\n");
         for monitor in self.observer.monitors.clone() {
-            // In the midst of its own transaction's replies it would not be understood.
-            if monitor != id || !self.is_executing_transaction() {
-                self.append_free(monitor, line.as_bytes());
-            }
+            // What it executes itself is shown behind the reply.
+            self.push_with(monitor, super::pubsub::FREE, |out, _| {
+                out.extend_from_slice(line.as_bytes());
+            });
         }
     }
 }

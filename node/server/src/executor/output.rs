@@ -118,8 +118,11 @@ impl Output {
     }
 
     /// Of these, what counts for limits: without what Valkey keeps in a client's own buffer.
+    /// Valkey counts the rest in whole blocks as its allocator makes them.
     pub fn listed_bytes(&self) -> usize {
-        self.pending_bytes().saturating_sub(FIRST_CHUNK_BYTES)
+        const BLOCK_BYTES: usize = 20 * 1024;
+        let rest = self.pending_bytes().saturating_sub(FIRST_CHUNK_BYTES);
+        rest.div_ceil(BLOCK_BYTES) * BLOCK_BYTES
     }
 
     /// How many replies are held.
@@ -135,6 +138,7 @@ impl Output {
     /// Marks what was appended since `start` as one reply that depends on `needs`.
     pub fn hold(&mut self, start: usize, needs: JournalPos, kind: HeldKind, now_ms: u64) {
         let len = self.buf.len() - start;
+        debug_assert!(self.held.len() > 64 || self.is_contiguous(start));
         if len == 0 || (self.held.is_empty() && kind == HeldKind::Free) {
             return;
         }
@@ -159,6 +163,12 @@ impl Output {
             kind,
             since_ms: now_ms,
         });
+    }
+
+    /// Whether what is held ends where the next reply begins: nothing was appended that nobody has marked.
+    fn is_contiguous(&self, start: usize) -> bool {
+        let held: usize = self.held.iter().map(|h| h.len).sum();
+        self.held.is_empty() || self.free + held == start
     }
 
     /// Releases, in order, what depends on nothing beyond `durable`. `lease` is asked when a read is next, and not again

@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 pub(super) type SelfPush = (Vec<u8>, JournalPos, HeldKind);
 
 /// Depends on nothing.
-const FREE: (JournalPos, HeldKind) = (JournalPos(0), HeldKind::Free);
+pub(super) const FREE: (JournalPos, HeldKind) = (JournalPos(0), HeldKind::Free);
 
 /// Subscriptions by channel. The connections' own side is [`super::Subscriptions`].
 #[derive(Debug, Default)]
