@@ -5,7 +5,7 @@
 //! ```text
 //! key:key value [(NX | XX | IFEQ=comparison-value)<condition>] [GET] {score:double member}<data>...
 //!
-//! name            a string (NAME:string if it begins so); name:int, name:double, name:key, name:pattern, name:time are other types
+//! name            a string; name:int, name:double, name:key, name:pattern, name:time are other types
 //! name:key#1      a key (or pattern) of the second key rule; without #, keys are of the first
 //! WORD            a word to be typed as it is, named like itself in lower case; WORD<name> names it otherwise
 //! WORD=argument   an argument introduced by a word
@@ -186,7 +186,7 @@ impl<'a> Parser<'a> {
                 ..inner
             });
         }
-        if !word.starts_with(|c: char| c.is_ascii_lowercase()) && !self.rest.starts_with(':') {
+        if !word.starts_with(|c: char| c.is_ascii_lowercase()) {
             let name = self.name().unwrap_or_else(|| word.to_ascii_lowercase());
             return Some(Arg {
                 token: Some(word.to_string()),
@@ -196,7 +196,6 @@ impl<'a> Parser<'a> {
         let mut kind = "string";
         if self.skip(":") {
             kind = match self.until(|c| !c.is_ascii_lowercase()) {
-                "string" => "string",
                 "int" => "integer",
                 "double" => "double",
                 "key" => "key",

@@ -478,6 +478,7 @@ pub(super) const COMMANDS: &[ServerCommand] = &[
                 complexity: "O(1)",
                 summary: "Sets the connection name.",
                 tips: &["request_policy:all_nodes", "response_policy:all_succeeded"],
+                args: "connection-name",
                 ..CommandSpec::EMPTY
             },
             client_setname as ServerFn,
@@ -493,6 +494,7 @@ pub(super) const COMMANDS: &[ServerCommand] = &[
                 complexity: "O(1)",
                 summary: "Sets information specific to the client or connection.",
                 tips: &["request_policy:all_nodes", "response_policy:all_succeeded"],
+                args: "(LIB-NAME=libname | LIB-VER=libver)<attr>",
                 ..CommandSpec::EMPTY
             },
             client_setinfo as ServerFn,
@@ -523,6 +525,8 @@ pub(super) const COMMANDS: &[ServerCommand] = &[
                 complexity: "O(N) where N is the number of client connections",
                 summary: "Lists open connections.",
                 tips: &["nondeterministic_output"],
+                args: "[TYPE=(NORMAL | MASTER | REPLICA | PUBSUB)<client-type>@5.0.0] [ID=client-id:int...@6.2.0] [USER=username@8.1.0] [ADDR=addr~ip:port@8.1.0] [LADDR=laddr~ip:port@8.1.0] [SKIPME=(YES | NO)<skipme>@8.1.0] [MAXAGE=maxage:int@8.1.0] [NAME=name@9.0.0] [IDLE=idle:int@9.0.0] [FLAGS=flags@9.0.0] [LIB-NAME=lib-name@9.0.0] [LIB-VER=lib-ver@9.0.0] [DB=db:int@9.0.0] [CAPA=capa@9.0.0] [IP=ip@9.0.0] [NOT-TYPE=(NORMAL | MASTER | REPLICA | PUBSUB)<not-client-type>@9.0.0] [NOT-ID=not-client-id:int...@9.0.0] [NOT-USER=not-username@9.0.0] [NOT-ADDR=not-addr~ip:port@9.0.0] [NOT-LADDR=not-laddr~ip:port@9.0.0] [NOT-NAME=not-name@9.0.0] [NOT-FLAGS=not-flags@9.0.0] [NOT-LIB-NAME=not-lib-name@9.0.0] [NOT-LIB-VER=not-lib-ver@9.0.0] [NOT-DB=not-db:int@9.0.0] [NOT-CAPA=not-capa@9.0.0] [NOT-IP=not-ip@9.0.0]",
+                history: &[("2.8.12", "Added unique client `id` field."), ("5.0.0", "Added optional `TYPE` filter."), ("6.0.0", "Added `user` field."), ("6.2.0", "Added `argv-mem`, `tot-mem`, `laddr` and `redir` fields and the optional `ID` filter."), ("7.0.0", "Added `resp`, `multi-mem`, `rbs` and `rbp` fields."), ("7.0.3", "Added `ssub` field."), ("8.0.0", "Replaced `master` `TYPE` with `primary`. `master` still supported for backward compatibility."), ("8.1.0", "Added filters USER, ADDR, LADDR, SKIPME, and MAXAGE."), ("9.0.0", "Added filters NAME, IDLE, FLAGS, LIB-NAME, LIB-VER, DB, CAPA, and IP. And negative filters NOT-ID, NOT-TYPE, NOT-ADDR, NOT-LADDR, NOT-USER, NOT-FLAGS, NOT-NAME, NOT-LIB-NAME, NOT-LIB-VER, NOT-DB, NOT-CAPA, NOT-IP.")],
                 ..CommandSpec::EMPTY
             },
             client_list as ServerFn,
@@ -537,6 +541,8 @@ pub(super) const COMMANDS: &[ServerCommand] = &[
                 since: "2.4.0",
                 complexity: "O(N) where N is the number of client connections",
                 summary: "Terminates open connections.",
+                args: "(old-format~ip:port!2.8.12 | ([ID=client-id:int...@2.8.12] | [TYPE=(NORMAL | MASTER@3.2.0 | PRIMARY@8.0.0 | SLAVE | REPLICA@5.0.0 | PUBSUB)<client-type>@2.8.12] | [USER=username] | [ADDR=addr~ip:port] | [LADDR=laddr~ip:port@6.2.0] | [SKIPME=(YES | NO)<skipme>] | [MAXAGE=maxage:int@8.0.0] | [NAME=name@9.0.0] | [IDLE=idle:int@9.0.0] | [FLAGS=flags@9.0.0] | [LIB-NAME=lib-name@9.0.0] | [LIB-VER=lib-ver@9.0.0] | [DB=db:int@9.0.0] | [CAPA=capa@9.0.0] | [IP=ip@9.0.0] | [NOT-TYPE=(NORMAL | MASTER | PRIMARY | SLAVE | REPLICA | PUBSUB)<not-client-type>@9.0.0] | [NOT-ID=not-client-id:int...@9.0.0] | [NOT-USER=not-username@9.0.0] | [NOT-ADDR=not-addr~ip:port@9.0.0] | [NOT-LADDR=not-laddr~ip:port@9.0.0] | [NOT-NAME=not-name@9.0.0] | [NOT-FLAGS=not-flags@9.0.0] | [NOT-LIB-NAME=not-lib-name@9.0.0] | [NOT-LIB-VER=not-lib-ver@9.0.0] | [NOT-DB=not-db:int@9.0.0] | [NOT-CAPA=not-capa@9.0.0] | [NOT-IP=not-ip@9.0.0])<new-format>...)<filter>",
+                history: &[("2.8.12", "Added new filter format."), ("2.8.12", "`ID` option."), ("3.2.0", "Added `master` type in for `TYPE` option."), ("5.0.0", "Replaced `slave` `TYPE` with `replica`. `slave` still supported for backward compatibility."), ("6.2.0", "`LADDR` option."), ("8.0.0", "`MAXAGE` option."), ("8.0.0", "Replaced `master` `TYPE` with `primary`. `master` still supported for backward compatibility."), ("8.1.0", "`ID` option accepts multiple IDs."), ("9.0.0", "Added filters NAME, IDLE, FLAGS, LIB-NAME, LIB-VER, DB, CAPA, and IP. And negative filters NOT-ID, NOT-TYPE, NOT-ADDR, NOT-LADDR, NOT-USER, NOT-FLAGS, NOT-NAME, NOT-LIB-NAME, NOT-LIB-VER, NOT-DB, NOT-CAPA, NOT-IP.")],
                 ..CommandSpec::EMPTY
             },
             client_kill as ServerFn,
@@ -551,6 +557,7 @@ pub(super) const COMMANDS: &[ServerCommand] = &[
                 since: "7.0.0",
                 complexity: "O(1)",
                 summary: "Sets the client eviction mode of the connection.",
+                args: "(ON | OFF)<enabled>",
                 ..CommandSpec::EMPTY
             },
             client_no_evict as ServerFn,
@@ -565,6 +572,7 @@ pub(super) const COMMANDS: &[ServerCommand] = &[
                 since: "7.2.0",
                 complexity: "O(1)",
                 summary: "Controls whether commands sent by the client affect the LRU/LFU of accessed keys.",
+                args: "(ON | OFF)<enabled>",
                 ..CommandSpec::EMPTY
             },
             client_no_touch as ServerFn,
@@ -591,6 +599,7 @@ args: "(ON | OFF)<enabled>",
                 since: "3.2.0",
                 complexity: "O(1)",
                 summary: "Instructs the server whether to reply to commands.",
+                args: "(ON | OFF | SKIP)<action>",
                 ..CommandSpec::EMPTY
             },
             client_reply as ServerFn,
@@ -619,6 +628,7 @@ args: "(ON | OFF)<enabled>",
                 since: "5.0.0",
                 complexity: "O(log N) where N is the number of client connections",
                 summary: "Unblocks a client blocked by a blocking command from a different connection.",
+                args: "client-id:int [(TIMEOUT | ERROR)<unblock-type>]",
                 ..CommandSpec::EMPTY
             },
             client_unblock as ServerFn,
@@ -670,6 +680,7 @@ args: "(ON | OFF)<enabled>",
                 since: "8.0.0",
                 complexity: "O(1)",
                 summary: "A client claims its capability.",
+                args: "capability...",
                 ..CommandSpec::EMPTY
             },
             client_capa as ServerFn,

@@ -95,6 +95,7 @@ pub(super) const COMMANDS: &[ServerCommand] = &[
                 since: "3.0.0",
                 complexity: "O(N) where N is the number of bytes in the key",
                 summary: "Returns the hash slot for a key.",
+                args: "key",
                 ..CommandSpec::EMPTY
             },
             cluster_keyslot as ServerFn,
@@ -108,6 +109,7 @@ pub(super) const COMMANDS: &[ServerCommand] = &[
                 since: "3.0.0",
                 complexity: "O(1)",
                 summary: "Returns the number of keys in a hash slot.",
+                args: "slot:int",
                 ..CommandSpec::EMPTY
             },
             cluster_countkeysinslot as ServerFn,
@@ -122,6 +124,7 @@ pub(super) const COMMANDS: &[ServerCommand] = &[
                 complexity: "O(N) where N is the number of requested keys",
                 summary: "Returns the key names in a hash slot.",
                 tips: &["nondeterministic_output"],
+                args: "slot:int count:int",
                 ..CommandSpec::EMPTY
             },
             cluster_getkeysinslot as ServerFn,
@@ -135,6 +138,7 @@ pub(super) const COMMANDS: &[ServerCommand] = &[
                 since: "3.0.0",
                 complexity: "O(N) where N is the total number of hash slot arguments",
                 summary: "Assigns new hash slots to a node.",
+                args: "slot:int...",
                 ..CommandSpec::EMPTY
             },
             cluster as ServerFn,
@@ -148,6 +152,7 @@ pub(super) const COMMANDS: &[ServerCommand] = &[
                 since: "7.0.0",
                 complexity: "O(N) where N is the total number of the slots between the start slot and end slot arguments.",
                 summary: "Assigns new hash slot ranges to a node.",
+                args: "{start-slot:int end-slot:int}<range>...",
                 ..CommandSpec::EMPTY
             },
             cluster as ServerFn,
@@ -189,6 +194,8 @@ pub(super) const COMMANDS: &[ServerCommand] = &[
                 complexity: "O(N) where N is the number of failure reports",
                 summary: "Returns the number of active failure reports for a node. No new reports are created once the node is marked as failed.",
                 tips: &["nondeterministic_output"],
+                args: "node-id",
+                history: &[("9.0.0", "Ignore additional failure reports for a node which has been marked as failed.")],
                 ..CommandSpec::EMPTY
             },
             cluster as ServerFn,
@@ -202,6 +209,7 @@ pub(super) const COMMANDS: &[ServerCommand] = &[
                 since: "3.0.0",
                 complexity: "O(N) where N is the total number of hash slot arguments",
                 summary: "Sets hash slots as unbound for a node.",
+                args: "slot:int...",
                 ..CommandSpec::EMPTY
             },
             cluster as ServerFn,
@@ -215,6 +223,7 @@ pub(super) const COMMANDS: &[ServerCommand] = &[
                 since: "7.0.0",
                 complexity: "O(N) where N is the total number of the slots between the start slot and end slot arguments.",
                 summary: "Sets hash slot ranges as unbound for a node.",
+                args: "{start-slot:int end-slot:int}<range>...",
                 ..CommandSpec::EMPTY
             },
             cluster as ServerFn,
@@ -228,6 +237,7 @@ pub(super) const COMMANDS: &[ServerCommand] = &[
                 since: "3.0.0",
                 complexity: "O(1)",
                 summary: "Forces a replica to perform a manual failover of its primary.",
+                args: "[(FORCE | TAKEOVER)<options>]",
                 ..CommandSpec::EMPTY
             },
             cluster as ServerFn,
@@ -254,6 +264,7 @@ pub(super) const COMMANDS: &[ServerCommand] = &[
                 since: "3.0.0",
                 complexity: "O(1)",
                 summary: "Removes a node from the nodes table.",
+                args: "node-id",
                 ..CommandSpec::EMPTY
             },
             cluster as ServerFn,
@@ -321,6 +332,8 @@ pub(super) const COMMANDS: &[ServerCommand] = &[
                 since: "3.0.0",
                 complexity: "O(1)",
                 summary: "Forces a node to handshake with another node.",
+                args: "ip port:int [cluster-bus-port:int@4.0.0]",
+                history: &[("4.0.0", "Added the optional `cluster_bus_port` argument.")],
                 ..CommandSpec::EMPTY
             },
             cluster as ServerFn,
@@ -334,6 +347,7 @@ pub(super) const COMMANDS: &[ServerCommand] = &[
                 since: "9.0.0",
                 complexity: "O(N) where N is the total number of the slots between all start slot and end slot arguments.",
                 summary: "Migrate the given slots from this node to the specified nodes.",
+                args: "{SLOTSRANGE<slotsrange-token> {start-slot:int end-slot:int}<range>... NODE<node-token> node-id}<migration-group>...",
                 ..CommandSpec::EMPTY
             },
             cluster as ServerFn,
@@ -389,6 +403,7 @@ pub(super) const COMMANDS: &[ServerCommand] = &[
                 complexity: "O(N) where N is the number of replicas.",
                 summary: "Lists the replica nodes of a primary node.",
                 tips: &["nondeterministic_output"],
+                args: "node-id",
                 ..CommandSpec::EMPTY
             },
             cluster as ServerFn,
@@ -402,6 +417,8 @@ pub(super) const COMMANDS: &[ServerCommand] = &[
                 since: "3.0.0",
                 complexity: "O(1)",
                 summary: "Configures a node as replica of a primary node or detaches a replica from its primary.",
+                args: "(node-id | {NO ONE}<no-one>@9.0.0)<args>",
+                history: &[("9.0.0", "Added support of 'NO ONE' arg instead of <node-id> resulting into detaching replica from primary node.")],
                 ..CommandSpec::EMPTY
             },
             cluster as ServerFn,
@@ -415,6 +432,7 @@ pub(super) const COMMANDS: &[ServerCommand] = &[
                 since: "3.0.0",
                 complexity: "O(N) where N is the number of known nodes. The command may execute a FLUSHALL as a side effect.",
                 summary: "Resets a node.",
+                args: "[(HARD | SOFT)<reset-type>]",
                 ..CommandSpec::EMPTY
             },
             cluster as ServerFn,
@@ -441,6 +459,7 @@ pub(super) const COMMANDS: &[ServerCommand] = &[
                 since: "3.0.0",
                 complexity: "O(1)",
                 summary: "Sets the configuration epoch for a new node.",
+                args: "config-epoch:int",
                 ..CommandSpec::EMPTY
             },
             cluster as ServerFn,
@@ -454,6 +473,8 @@ pub(super) const COMMANDS: &[ServerCommand] = &[
                 since: "3.0.0",
                 complexity: "O(1)",
                 summary: "Binds a hash slot to a node.",
+                args: "slot:int (IMPORTING=importing~node-id | MIGRATING=migrating~node-id | NODE=node~node-id | STABLE)<subcommand> [TIMEOUT=timeout:int@8.0.0]",
+                history: &[("8.0.0", "Added the `TIMEOUT` option.")],
                 ..CommandSpec::EMPTY
             },
             cluster as ServerFn,
@@ -468,6 +489,7 @@ pub(super) const COMMANDS: &[ServerCommand] = &[
                 complexity: "O(N) where N is the total number of cluster nodes",
                 summary: "Returns the mapping of cluster slots to shards.",
                 tips: &["nondeterministic_output"],
+                history: &[("9.1.0", "Added shard level `id` field and node level `availability-zone` field.")],
                 ..CommandSpec::EMPTY
             },
             cluster as ServerFn,
@@ -482,6 +504,8 @@ pub(super) const COMMANDS: &[ServerCommand] = &[
                 complexity: "O(N) where N is the number of replicas.",
                 summary: "Lists the replica nodes of a primary node.",
                 tips: &["nondeterministic_output"],
+                args: "node-id",
+                deprecated: Some(("5.0.0", "`CLUSTER REPLICAS`")),
                 ..CommandSpec::EMPTY
             },
             cluster as ServerFn,
@@ -496,6 +520,7 @@ pub(super) const COMMANDS: &[ServerCommand] = &[
                 complexity: "O(N) where N is the total number of Cluster nodes",
                 summary: "Returns the mapping of cluster slots to nodes.",
                 tips: &["nondeterministic_output"],
+                history: &[("4.0.0", "Added node IDs."), ("7.0.0", "Added additional networking metadata field."), ("9.1.0", "Added `availability-zone` field inside the networking metadata.")],
                 ..CommandSpec::EMPTY
             },
             cluster as ServerFn,

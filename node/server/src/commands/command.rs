@@ -252,6 +252,8 @@ pub(super) const COMMANDS: &[ServerCommand] = &[Command::new(
             complexity: "O(N) where N is the number of commands to look up",
             summary: "Returns information about one, multiple or all commands.",
             tips: &["nondeterministic_output_order"],
+            args: "[command-name...]",
+            history: &[("7.0.0", "Allowed to be called with no argument to get info on all commands.")],
             ..CommandSpec::EMPTY
         },
         command_info as ServerFn,
@@ -267,6 +269,7 @@ pub(super) const COMMANDS: &[ServerCommand] = &[Command::new(
             complexity: "O(N) where N is the number of commands to look up",
             summary: "Returns documentary information about one, multiple or all commands.",
             tips: &["nondeterministic_output_order"],
+            args: "[command-name...]",
             ..CommandSpec::EMPTY
         },
         command_docs as ServerFn,
@@ -282,6 +285,7 @@ pub(super) const COMMANDS: &[ServerCommand] = &[Command::new(
             complexity: "O(N) where N is the total number of commands",
             summary: "Returns a list of command names.",
             tips: &["nondeterministic_output_order"],
+            args: "[FILTERBY=(MODULE=module-name | ACLCAT=category | PATTERN=pattern:pattern)<filterby>]",
             ..CommandSpec::EMPTY
         },
         command_list as ServerFn,
@@ -296,6 +300,7 @@ pub(super) const COMMANDS: &[ServerCommand] = &[Command::new(
             since: "2.8.13",
             complexity: "O(N) where N is the number of arguments to the command",
             summary: "Extracts the key names from an arbitrary command.",
+            args: "command [arg...]",
             ..CommandSpec::EMPTY
         },
         command_getkeys as ServerFn,
@@ -310,6 +315,7 @@ pub(super) const COMMANDS: &[ServerCommand] = &[Command::new(
             since: "7.0.0",
             complexity: "O(N) where N is the number of arguments to the command",
             summary: "Extracts the key names and access flags for an arbitrary command.",
+            args: "command [arg...]",
             ..CommandSpec::EMPTY
         },
         command_getkeysandflags as ServerFn,

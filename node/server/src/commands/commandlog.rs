@@ -134,147 +134,158 @@ fn commandlog_help(ex: &mut Executor, id: ConnId, _: &[&[u8]]) {
 
 /// The rows of this file.
 pub(super) const COMMANDS: &[ServerCommand] = &[
-Command::new(
-    CommandSpec {
-        name: "slowlog",
-        arity: -2,
-        group: Group::Server,
-        since: "2.2.12",
-        complexity: "Depends on subcommand.",
-        summary: "A container for slow log commands.",
-        ..CommandSpec::EMPTY
-    },
-    CONTAINER as ServerFn,
-)
-.with_subcommands(&[
-Command::new(
-    CommandSpec {
-        name: "get",
-        arity: -2,
-        flags: flags([Flags::ADMIN, Flags::LOADING, Flags::STALE]),
-        group: Group::Server,
-        since: "2.2.12",
-        complexity: "O(N) where N is the number of entries returned",
-        summary: "Returns the slow log's entries.",
-        args: "[count:int]",
-        tips: &["request_policy:all_nodes", "nondeterministic_output"],
-        history: &[("4.0.0", "Added client IP address, port and name to the reply.")],
-        ..CommandSpec::EMPTY
-    },
-    slowlog_get as ServerFn,
-),
-Command::new(
-    CommandSpec {
-        name: "len",
-        arity: 2,
-        flags: flags([Flags::ADMIN, Flags::LOADING, Flags::STALE]),
-        group: Group::Server,
-        since: "2.2.12",
-        complexity: "O(1)",
-        summary: "Returns the number of entries in the slow log.",
-        tips: &["request_policy:all_nodes", "response_policy:agg_sum", "nondeterministic_output"],
-        ..CommandSpec::EMPTY
-    },
-    slowlog_len as ServerFn,
-),
-Command::new(
-    CommandSpec {
-        name: "reset",
-        arity: 2,
-        flags: flags([Flags::ADMIN, Flags::LOADING, Flags::STALE]),
-        group: Group::Server,
-        since: "2.2.12",
-        complexity: "O(N) where N is the number of entries in the slowlog",
-        summary: "Clears all entries from the slow log.",
-        tips: &["request_policy:all_nodes", "response_policy:all_succeeded"],
-        ..CommandSpec::EMPTY
-    },
-    slowlog_reset as ServerFn,
-),
-Command::new(
-    CommandSpec {
-        name: "help",
-        arity: 2,
-        flags: flags([Flags::LOADING, Flags::STALE]),
-        group: Group::Server,
-        since: "6.2.0",
-        complexity: "O(1)",
-        summary: "Shows helpful text about the different subcommands.",
-        ..CommandSpec::EMPTY
-    },
-    slowlog_help as ServerFn,
-),
-]),
-Command::new(
-    CommandSpec {
-        name: "commandlog",
-        arity: -2,
-        group: Group::Server,
-        since: "8.1.0",
-        complexity: "Depends on subcommand.",
-        summary: "A container for command log commands.",
-        ..CommandSpec::EMPTY
-    },
-    CONTAINER as ServerFn,
-)
-.with_subcommands(&[
-Command::new(
-    CommandSpec {
-        name: "get",
-        arity: 4,
-        flags: flags([Flags::ADMIN, Flags::LOADING, Flags::STALE]),
-        group: Group::Server,
-        since: "8.1.0",
-        complexity: "O(N) where N is the number of entries returned",
-        summary: "Returns the specified command log's entries.",
-        args: "count:int (\"slow\"<slow> | \"large-request\"<large-request> | \"large-reply\"<large-reply>)<type>",
-        tips: &["request_policy:all_nodes", "nondeterministic_output"],
-        ..CommandSpec::EMPTY
-    },
-    commandlog_get as ServerFn,
-),
-Command::new(
-    CommandSpec {
-        name: "len",
-        arity: 3,
-        flags: flags([Flags::ADMIN, Flags::LOADING, Flags::STALE]),
-        group: Group::Server,
-        since: "8.1.0",
-        complexity: "O(1)",
-        summary: "Returns the number of entries in the specified type of command log.",
-        args: "(\"slow\"<slow> | \"large-request\"<large-request> | \"large-reply\"<large-reply>)<type>",
-        tips: &["request_policy:all_nodes", "response_policy:agg_sum", "nondeterministic_output"],
-        ..CommandSpec::EMPTY
-    },
-    commandlog_len as ServerFn,
-),
-Command::new(
-    CommandSpec {
-        name: "reset",
-        arity: 3,
-        flags: flags([Flags::ADMIN, Flags::LOADING, Flags::STALE]),
-        group: Group::Server,
-        since: "8.1.0",
-        complexity: "O(N) where N is the number of entries in the commandlog",
-        summary: "Clears all entries from the specified type of command log.",
-        args: "(\"slow\"<slow> | \"large-request\"<large-request> | \"large-reply\"<large-reply>)<type>",
-        tips: &["request_policy:all_nodes", "response_policy:all_succeeded"],
-        ..CommandSpec::EMPTY
-    },
-    commandlog_reset as ServerFn,
-),
-Command::new(
-    CommandSpec {
-        name: "help",
-        arity: 2,
-        flags: flags([Flags::LOADING, Flags::STALE]),
-        group: Group::Server,
-        since: "8.1.0",
-        complexity: "O(1)",
-        summary: "Shows helpful text about the different subcommands.",
-        ..CommandSpec::EMPTY
-    },
-    commandlog_help as ServerFn,
-),
-]),
+    Command::new(
+        CommandSpec {
+            name: "slowlog",
+            arity: -2,
+            group: Group::Server,
+            since: "2.2.12",
+            complexity: "Depends on subcommand.",
+            summary: "A container for slow log commands.",
+            ..CommandSpec::EMPTY
+        },
+        CONTAINER as ServerFn,
+    )
+    .with_subcommands(&[
+        Command::new(
+            CommandSpec {
+                name: "get",
+                arity: -2,
+                flags: flags([Flags::ADMIN, Flags::LOADING, Flags::STALE]),
+                group: Group::Server,
+                since: "2.2.12",
+                complexity: "O(N) where N is the number of entries returned",
+                summary: "Returns the slow log's entries.",
+                args: "[count:int]",
+                tips: &["request_policy:all_nodes", "nondeterministic_output"],
+                history: &[(
+                    "4.0.0",
+                    "Added client IP address, port and name to the reply.",
+                )],
+                ..CommandSpec::EMPTY
+            },
+            slowlog_get as ServerFn,
+        ),
+        Command::new(
+            CommandSpec {
+                name: "len",
+                arity: 2,
+                flags: flags([Flags::ADMIN, Flags::LOADING, Flags::STALE]),
+                group: Group::Server,
+                since: "2.2.12",
+                complexity: "O(1)",
+                summary: "Returns the number of entries in the slow log.",
+                tips: &[
+                    "request_policy:all_nodes",
+                    "response_policy:agg_sum",
+                    "nondeterministic_output",
+                ],
+                ..CommandSpec::EMPTY
+            },
+            slowlog_len as ServerFn,
+        ),
+        Command::new(
+            CommandSpec {
+                name: "reset",
+                arity: 2,
+                flags: flags([Flags::ADMIN, Flags::LOADING, Flags::STALE]),
+                group: Group::Server,
+                since: "2.2.12",
+                complexity: "O(N) where N is the number of entries in the slowlog",
+                summary: "Clears all entries from the slow log.",
+                tips: &["request_policy:all_nodes", "response_policy:all_succeeded"],
+                ..CommandSpec::EMPTY
+            },
+            slowlog_reset as ServerFn,
+        ),
+        Command::new(
+            CommandSpec {
+                name: "help",
+                arity: 2,
+                flags: flags([Flags::LOADING, Flags::STALE]),
+                group: Group::Server,
+                since: "6.2.0",
+                complexity: "O(1)",
+                summary: "Shows helpful text about the different subcommands.",
+                ..CommandSpec::EMPTY
+            },
+            slowlog_help as ServerFn,
+        ),
+    ]),
+    Command::new(
+        CommandSpec {
+            name: "commandlog",
+            arity: -2,
+            group: Group::Server,
+            since: "8.1.0",
+            complexity: "Depends on subcommand.",
+            summary: "A container for command log commands.",
+            ..CommandSpec::EMPTY
+        },
+        CONTAINER as ServerFn,
+    )
+    .with_subcommands(&[
+        Command::new(
+            CommandSpec {
+                name: "get",
+                arity: 4,
+                flags: flags([Flags::ADMIN, Flags::LOADING, Flags::STALE]),
+                group: Group::Server,
+                since: "8.1.0",
+                complexity: "O(N) where N is the number of entries returned",
+                summary: "Returns the specified command log's entries.",
+                args: "count:int (SLOW | LARGE-REQUEST | LARGE-REPLY)<type>",
+                tips: &["request_policy:all_nodes", "nondeterministic_output"],
+                ..CommandSpec::EMPTY
+            },
+            commandlog_get as ServerFn,
+        ),
+        Command::new(
+            CommandSpec {
+                name: "len",
+                arity: 3,
+                flags: flags([Flags::ADMIN, Flags::LOADING, Flags::STALE]),
+                group: Group::Server,
+                since: "8.1.0",
+                complexity: "O(1)",
+                summary: "Returns the number of entries in the specified type of command log.",
+                args: "(SLOW | LARGE-REQUEST | LARGE-REPLY)<type>",
+                tips: &[
+                    "request_policy:all_nodes",
+                    "response_policy:agg_sum",
+                    "nondeterministic_output",
+                ],
+                ..CommandSpec::EMPTY
+            },
+            commandlog_len as ServerFn,
+        ),
+        Command::new(
+            CommandSpec {
+                name: "reset",
+                arity: 3,
+                flags: flags([Flags::ADMIN, Flags::LOADING, Flags::STALE]),
+                group: Group::Server,
+                since: "8.1.0",
+                complexity: "O(N) where N is the number of entries in the commandlog",
+                summary: "Clears all entries from the specified type of command log.",
+                args: "(SLOW | LARGE-REQUEST | LARGE-REPLY)<type>",
+                tips: &["request_policy:all_nodes", "response_policy:all_succeeded"],
+                ..CommandSpec::EMPTY
+            },
+            commandlog_reset as ServerFn,
+        ),
+        Command::new(
+            CommandSpec {
+                name: "help",
+                arity: 2,
+                flags: flags([Flags::LOADING, Flags::STALE]),
+                group: Group::Server,
+                since: "8.1.0",
+                complexity: "O(1)",
+                summary: "Shows helpful text about the different subcommands.",
+                ..CommandSpec::EMPTY
+            },
+            commandlog_help as ServerFn,
+        ),
+    ]),
 ];

@@ -145,6 +145,11 @@ pub(super) const COMMANDS: &[ServerCommand] = &[Command::new(
             since: "2.0.0",
             complexity: "O(N) when N is the number of configuration parameters provided",
             summary: "Returns the effective values of configuration parameters.",
+            args: "parameter...",
+            history: &[(
+                "7.0.0",
+                "Added the ability to pass multiple pattern parameters in one call",
+            )],
             ..CommandSpec::EMPTY
         },
         config_get as ServerFn,
@@ -159,6 +164,11 @@ pub(super) const COMMANDS: &[ServerCommand] = &[Command::new(
             complexity: "O(N) when N is the number of configuration parameters provided",
             summary: "Sets configuration parameters in-flight.",
             tips: &["request_policy:all_nodes", "response_policy:all_succeeded"],
+            args: "{parameter value}<data>...",
+            history: &[(
+                "7.0.0",
+                "Added the ability to set multiple parameters in one call.",
+            )],
             ..CommandSpec::EMPTY
         },
         config_set as ServerFn,

@@ -240,6 +240,7 @@ pub(super) const COMMANDS: &[ServerCommand] = &[
             complexity: "O(1)",
             summary: "Returns the server's liveliness response.",
             tips: &["request_policy:all_shards", "response_policy:all_succeeded"],
+            args: "[message]",
             ..CommandSpec::EMPTY
         },
         ping as ServerFn,
@@ -254,6 +255,7 @@ pub(super) const COMMANDS: &[ServerCommand] = &[
             since: "1.0.0",
             complexity: "O(1)",
             summary: "Returns the given string.",
+            args: "message",
             ..CommandSpec::EMPTY
         },
         echo as ServerFn,
@@ -268,6 +270,7 @@ pub(super) const COMMANDS: &[ServerCommand] = &[
             since: "1.0.0",
             complexity: "O(1)",
             summary: "Changes the selected database.",
+            args: "index:int",
             ..CommandSpec::EMPTY
         },
         select as ServerFn,
@@ -289,6 +292,8 @@ pub(super) const COMMANDS: &[ServerCommand] = &[
             since: "1.0.0",
             complexity: "O(N) where N is the number of passwords defined for the user",
             summary: "Authenticates the connection.",
+            args: "[username@6.0.0] password",
+            history: &[("6.0.0", "Added ACL style (username and password).")],
             ..CommandSpec::EMPTY
         },
         auth as ServerFn,
@@ -310,6 +315,17 @@ pub(super) const COMMANDS: &[ServerCommand] = &[
             since: "6.0.0",
             complexity: "O(1)",
             summary: "Handshakes with the server.",
+            args: "[{protover:int [AUTH={username password}<auth>] [SETNAME=clientname]}<arguments>]",
+            history: &[
+                (
+                    "8.1.0",
+                    "A new `availability_zone` field is added to the response if the `availability-zone` config is set.",
+                ),
+                (
+                    "6.2.0",
+                    "`protover` made optional; when called without arguments the command reports the current connection's context.",
+                ),
+            ],
             ..CommandSpec::EMPTY
         },
         hello as ServerFn,

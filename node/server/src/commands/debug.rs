@@ -332,6 +332,7 @@ pub(super) const COMMANDS: &[ServerCommand] = &[Command::new(
         since: "1.0.0",
         complexity: "Depends on subcommand.",
         summary: "A container for debugging commands.",
+        syscmd: true,
         ..CommandSpec::EMPTY
     },
     debug as ServerFn,

@@ -570,6 +570,11 @@ pub(super) const COMMANDS: &[ServerCommand] = &[Command::new(
             "request_policy:all_shards",
             "response_policy:special",
         ],
+        args: "[section...]",
+        history: &[(
+            "7.0.0",
+            "Added support for taking multiple section arguments.",
+        )],
         ..CommandSpec::EMPTY
     },
     info as ServerFn,

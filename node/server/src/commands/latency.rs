@@ -332,7 +332,7 @@ Command::new(
         since: "7.0.0",
         complexity: "O(N) where N is the number of commands with latency information being retrieved.",
         summary: "Returns the cumulative distribution of latencies of a subset or all commands.",
-        args: "[COMMAND:string...]",
+        args: "[command...]",
         tips: &["nondeterministic_output", "request_policy:all_nodes", "response_policy:special"],
         ..CommandSpec::EMPTY
     },
