@@ -11,6 +11,7 @@ mod clients;
 mod config;
 mod disk;
 mod durable_shard;
+mod hostile_clients;
 mod local_cluster;
 mod metrics;
 mod migration;
