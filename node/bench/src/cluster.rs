@@ -33,6 +33,8 @@ pub struct Topology {
     pub nodes: Vec<Address>,
     /// For each slot the number of its node; `u16::MAX` if nobody serves it.
     pub slots: Arc<[u16]>,
+    /// Other members, whom to ask when a primary has gone.
+    pub replicas: Vec<Address>,
 }
 
 impl Topology {
@@ -65,7 +67,7 @@ impl Topology {
             }
             _ => return Err(wrong()),
         };
-        let mut nodes = Vec::new();
+        let (mut nodes, mut replicas) = (Vec::new(), Vec::new());
         let mut slots = vec![u16::MAX; SLOTS];
         for range in ranges {
             let Reply::Array(range) = range else {
@@ -80,12 +82,21 @@ impl Topology {
             else {
                 return Err(wrong());
             };
-            let [host, Reply::Int(port), ..] = &primary[..] else {
-                return Err(wrong());
+            let address = |member: &[Reply]| match member {
+                [host, Reply::Int(port), ..] => {
+                    let host = host.as_bytes().unwrap_or_default();
+                    let port = u16::try_from(*port).ok()?;
+                    Some(address_of(host, port, asked))
+                }
+                _ => None,
             };
-            let host = host.as_bytes().unwrap_or_default();
-            let port = u16::try_from(*port).map_err(|_| wrong())?;
-            let node = number(&mut nodes, address_of(host, port, asked));
+            let node = number(&mut nodes, address(primary).ok_or_else(wrong)?);
+            for member in &range[3..] {
+                if let Reply::Array(member) = member {
+                    let replica = address(member).ok_or_else(wrong)?;
+                    number(&mut replicas, replica);
+                }
+            }
             let (first, last) = (*first as usize, *last as usize);
             let range = slots.get_mut(first..=last).ok_or_else(wrong)?;
             range.fill(node);
@@ -93,6 +104,7 @@ impl Topology {
         Ok(Topology {
             nodes,
             slots: slots.into(),
+            replicas,
         })
     }
 }
@@ -210,7 +222,12 @@ mod tests {
         let reply = Reply::Array(vec![
             range(0, 99, node("10.0.0.1", 7000)),
             range(100, 199, node("", 7001)),
-            range(300, 300, node("10.0.0.1", 7000)),
+            Reply::Array(vec![
+                Reply::Int(300),
+                Reply::Int(300),
+                node("10.0.0.1", 7000),
+                node("10.0.0.2", 7002),
+            ]),
         ]);
         let topology = Topology::read(&reply, &here).expect("a topology");
         assert_eq!(
@@ -220,6 +237,7 @@ mod tests {
                 Address::Tcp("h".into(), 7001)
             ]
         );
+        assert_eq!(topology.replicas, [Address::Tcp("10.0.0.2".into(), 7002)]);
         let at = |slot: usize| topology.slots[slot];
         assert_eq!((at(0), at(199), at(200), at(300)), (0, 1, u16::MAX, 0));
         let beyond = Reply::Array(vec![range(0, 16384, node("a", 1))]);

@@ -10,8 +10,10 @@
 
 pub mod app;
 pub mod chart;
+mod clockwork;
 pub mod cluster;
 pub mod compare;
+mod connection;
 pub mod histogram;
 pub mod json;
 pub mod live;

@@ -44,7 +44,10 @@ Load
       --poisson           let them be due at random moments, as from independent users
       --idle N            connections beside those that send nothing
 
-Commands
+      --reconnect         open connections that break again instead of ending; what was on its
+                          way counts as errors
+
+Commands, after all options
       --mix A=N,B=N       commands by name with weights (see below)
   -t, --tests A,B,C       one after the other instead; `all` for every one of them
       --command LINE      a command line with placeholders; may be repeated
@@ -180,6 +183,11 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Request, String
     };
     let mut compare = None;
     while let Some(arg) = args.next() {
+        if !arg.starts_with('-') && arg.contains(' ') && raw.words.is_empty() {
+            // A whole line, as one writes it in quotes.
+            raw.words = template::words(&arg)?;
+            continue;
+        }
         if !arg.starts_with('-') || arg == "-" {
             // The command, to the end.
             raw.words.push(arg);
@@ -225,6 +233,7 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Request, String
             "--rate" => raw.rate = Some(sizes::count(&value()?).map_err(of)? as f64),
             "--poisson" => raw.poisson = true,
             "--idle" => load.idle = sizes::count(&value()?).map_err(of)? as usize,
+            "--reconnect" => load.reconnect = true,
             "--mix" => raw.mix = Some(value()?),
             "-t" | "--tests" => raw.tests = Some(value()?),
             "--command" => raw.lines.push(value()?),
@@ -439,12 +448,7 @@ fn check(
                 one.add_words(template::words(line)?, weight)?;
             }
         } else if !raw.words.is_empty() {
-            // A command in one word is a line, as one writes it in quotes.
-            let words = match &raw.words[..] {
-                [line] => template::words(line)?,
-                _ => raw.words,
-            };
-            one.add_words(words, 1)?;
+            one.add_words(raw.words, 1)?;
         } else {
             let mix = raw.mix.as_deref().unwrap_or("get=80,set=20");
             for part in mix.split(',') {
@@ -565,7 +569,8 @@ mod tests {
         assert_eq!(options.svg, Some("a.svg".into()));
         assert!(options.quiet && plan.target.resp3 && plan.target.database == 2);
 
-        let quoted = run("'SET a b'");
+        let quoted = run("'SET a b' -n 5");
+        assert_eq!(quoted.plans[0].load.until, Until::Requests(5));
         assert_eq!(quoted.plans[0].work.commands[0].words, ["SET", "a", "b"]);
         let json = run("--json out.json PING");
         assert_eq!(json.json, Some(Sink::File("out.json".into())));

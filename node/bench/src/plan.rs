@@ -50,6 +50,8 @@ pub struct Load {
     pub warm_up: Duration,
     /// Connections beside the clients that send nothing.
     pub idle: usize,
+    /// Whether a connection that breaks is opened again; otherwise it ends the run.
+    pub reconnect: bool,
     /// Everything random follows from it.
     pub seed: u64,
 }
@@ -64,6 +66,7 @@ impl Default for Load {
             until: Until::Time(Duration::from_secs(10)),
             warm_up: Duration::ZERO,
             idle: 0,
+            reconnect: false,
             seed: 1,
         }
     }

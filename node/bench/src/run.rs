@@ -332,6 +332,7 @@ pub fn fill(
             until: Until::Requests(count),
             warm_up: Duration::ZERO,
             idle: 0,
+            reconnect: false,
             seed: plan.load.seed,
         },
         ..plan.clone()

@@ -4,7 +4,6 @@
 //! commands become due by the clock and go to whichever client is free; what finds none free waits, and its waiting
 //! counts. In a cluster a client has a connection to each primary, and a command goes where its slot is served.
 
-use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Read, Write};
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
@@ -13,17 +12,16 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::event::epoll::{self, EventData, EventFlags};
-use rustix::time::{
-    Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create,
-    timerfd_settime,
-};
+use rustix::time::Timespec;
 
 use crate::Failure;
+use crate::clockwork::Clockwork;
 use crate::cluster::{self, Redirection, Topology};
-use crate::net::{Address, Stream};
+use crate::connection::{Connection, Waiting};
+use crate::net::Address;
 use crate::plan::{Pace, Plan, Ready, Until};
 use crate::random::{KeyNumbers, Numbers};
-use crate::skim::{Outcome, Skimmer};
+use crate::skim::Outcome;
 use crate::tally::Tally;
 use crate::template::Maker;
 
@@ -34,9 +32,12 @@ const DRAIN_NANOS: u64 = 5_000_000_000;
 /// Without a reply for so long, the run has failed.
 const SILENCE_NANOS: u64 = 60_000_000_000;
 /// So often is one command sent elsewhere.
-const REDIRECTIONS_MAX: u8 = 16;
+const REDIRECTIONS_MAX: u8 = 64;
 /// Due commands sent before replies are looked for again.
 const DUE_AT_ONCE: usize = 256;
+/// How often a broken connection is tried again, and for how long.
+const RETRY_NANOS: u64 = 100_000_000;
+const RETRIES_MAX: u32 = 300;
 const EVENTS: usize = 512;
 const READ_BYTES: usize = 256 * 1024;
 const TIMER: u64 = u64::MAX;
@@ -56,32 +57,6 @@ pub(crate) struct Shared {
     pub busy_nanos: AtomicU64,
 }
 
-/// A command on its way.
-struct Waiting {
-    /// When it was due, and when it was sent.
-    due: u64,
-    sent: u64,
-    /// Where its bytes begin, counted from the connection's first; in a cluster only.
-    at: u64,
-    len: u32,
-    kind: u16,
-    redirections: u8,
-    /// The reply is to an `ASKING` of ours, and none to the load.
-    asking: bool,
-}
-
-struct Connection {
-    stream: Stream,
-    skimmer: Skimmer,
-    waiting: VecDeque<Waiting>,
-    out: Vec<u8>,
-    written: usize,
-    /// Bytes that were in `out` and have been dropped.
-    dropped: u64,
-    client: u32,
-    node: u16,
-}
-
 struct Client {
     /// By the number of the node; [`NOWHERE`] where there is none yet.
     connections: Vec<u32>,
@@ -89,15 +64,11 @@ struct Client {
     due: u32,
 }
 
-/// When commands are due, in nanoseconds since the start.
-struct Clockwork {
-    next: f64,
-    gap: f64,
-    random: bool,
-    /// Clients that may send another.
-    free: VecDeque<u32>,
-    timer: OwnedFd,
-    armed: u64,
+/// A connection that is to come back.
+struct Broken {
+    number: usize,
+    retry_at: u64,
+    tries: u32,
 }
 
 pub(crate) struct Worker<'a> {
@@ -110,7 +81,9 @@ pub(crate) struct Worker<'a> {
     clients: Vec<Client>,
     nodes: Vec<Address>,
     slots: Vec<u16>,
+    replicas: Vec<Address>,
     clockwork: Option<Clockwork>,
+    broken: Vec<Broken>,
     maker: Maker,
     tally: Tally,
     /// Commands that may still be sent, of those that are counted.
@@ -151,22 +124,11 @@ impl<'a> Worker<'a> {
         let clockwork = match load.pace {
             Pace::Closed => None,
             Pace::Open { rate, random } => {
-                let timer = timerfd_create(
-                    TimerfdClockId::Monotonic,
-                    TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC,
-                )
-                .map_err(system)?;
+                let clockwork = Clockwork::new(rate, random, thread, threads, clients as u32)
+                    .map_err(system)?;
                 let data = EventData::new_u64(TIMER);
-                epoll::add(&epoll, &timer, data, EventFlags::IN).map_err(system)?;
-                Some(Clockwork {
-                    // The threads' commands lie between each other's.
-                    next: 1e9 / rate * thread as f64,
-                    gap: 1e9 / rate * threads as f64,
-                    random,
-                    free: (0..clients as u32).collect(),
-                    timer,
-                    armed: u64::MAX,
-                })
+                epoll::add(&epoll, clockwork.timer(), data, EventFlags::IN).map_err(system)?;
+                Some(clockwork)
             }
         };
         let seed = load.seed ^ (thread as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
@@ -194,7 +156,9 @@ impl<'a> Worker<'a> {
             clients: Vec::new(),
             nodes: topology.map_or_else(|| vec![plan.target.address.clone()], |t| t.nodes.clone()),
             slots: topology.map_or_else(Vec::new, |t| t.slots.to_vec()),
+            replicas: topology.map_or_else(Vec::new, |t| t.replicas.clone()),
             clockwork,
+            broken: Vec::new(),
             maker,
             tally: Tally::new(ready.templates.len()),
             left,
@@ -217,9 +181,32 @@ impl<'a> Worker<'a> {
     }
 
     fn connect(&mut self, client: usize, node: u16) -> Result<usize, Failure> {
-        let target = self.plan.target.at(self.nodes[usize::from(node)].clone());
-        let mut stream = target.connect()?.into_stream();
         let number = self.connections.len();
+        self.connections.push(Connection::new(client as u32, node));
+        let of_client = &mut self.clients[client].connections;
+        if of_client.len() <= usize::from(node) {
+            of_client.resize(usize::from(node) + 1, NOWHERE);
+        }
+        of_client[usize::from(node)] = number as u32;
+        match self.open(number) {
+            Ok(()) => {}
+            // Before the load begins, a server that cannot be reached is a mistake in any case.
+            Err(failure) if !self.plan.load.reconnect || self.shared.start.get().is_none() => {
+                return Err(failure);
+            }
+            Err(_) => self.broken.push(Broken {
+                number,
+                retry_at: 0,
+                tries: 0,
+            }),
+        }
+        Ok(number)
+    }
+
+    fn open(&mut self, number: usize) -> Result<(), Failure> {
+        let node = usize::from(self.connections[number].node);
+        let target = self.plan.target.at(self.nodes[node].clone());
+        let mut stream = target.connect()?.into_stream();
         let failed = |e: io::Error| Failure::new(format!("a connection: {e}"));
         stream.set_nonblocking().map_err(failed)?;
         if self.plan.load.clients > 1000 {
@@ -232,22 +219,99 @@ impl<'a> Worker<'a> {
             EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP | EventFlags::ET,
         )
         .map_err(|e| failed(e.into()))?;
-        self.connections.push(Connection {
-            stream,
-            skimmer: Skimmer::default(),
-            waiting: VecDeque::new(),
-            out: Vec::new(),
-            written: 0,
-            dropped: 0,
-            client: client as u32,
-            node,
-        });
-        let of_client = &mut self.clients[client].connections;
-        if of_client.len() <= usize::from(node) {
-            of_client.resize(usize::from(node) + 1, NOWHERE);
+        self.connections[number].stream = Some(stream);
+        Ok(())
+    }
+
+    /// The connection has ended. What was on its way is lost, whether or not the server has done it.
+    fn lose(&mut self, number: usize, why: &str) -> Result<(), Failure> {
+        let connection = &mut self.connections[number];
+        let node = &self.nodes[usize::from(connection.node)];
+        let text = format!("{node} closed a connection: {why}");
+        if !self.plan.load.reconnect {
+            return Err(Failure::new(text));
         }
-        of_client[usize::from(node)] = number as u32;
-        Ok(number)
+        let client = connection.client as usize;
+        let lost = connection.break_off();
+        self.broken.push(Broken {
+            number,
+            retry_at: 0,
+            tries: 0,
+        });
+        for waiting in lost.into_iter().filter(|w| !w.asking) {
+            if waiting.due >= self.begin {
+                self.tally.add_error(&format!("LOST {text}"), 1);
+                self.tally.kinds[usize::from(waiting.kind)].errors += 1;
+            }
+            self.settle(client);
+        }
+        Ok(())
+    }
+
+    /// Opens what was broken again. In a cluster, what waits for a node that stays away goes to another one, which
+    /// says who has its slots now.
+    fn mend(&mut self, time: u64) -> Result<(), Failure> {
+        let due: Vec<Broken> = self.broken.extract_if(.., |b| b.retry_at <= time).collect();
+        if due.is_empty() {
+            return Ok(());
+        }
+        for mut broken in due {
+            match self.open(broken.number) {
+                Ok(()) => self.flush(broken.number)?,
+                Err(failure) if broken.tries >= RETRIES_MAX => return Err(failure),
+                Err(_) => {
+                    self.send_elsewhere(broken.number)?;
+                    broken.tries += 1;
+                    broken.retry_at = time + RETRY_NANOS;
+                    self.broken.push(broken);
+                }
+            }
+        }
+        // Clients that lost all they had on their way begin anew.
+        if self.clockwork.is_none() {
+            for client in 0..self.clients.len() {
+                if self.clients[client].due == 0 {
+                    self.next_batch(client, time)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn send_elsewhere(&mut self, number: usize) -> Result<(), Failure> {
+        if self.slots.is_empty() || self.connections[number].waiting.is_empty() {
+            return Ok(());
+        }
+        let client = self.connections[number].client as usize;
+        let alive = |worker: &Worker| {
+            let mut connections = worker.clients[client].connections.iter();
+            connections.find_map(|n| {
+                let connection = worker.connections.get(*n as usize)?;
+                connection.stream.as_ref().map(|_| *n as usize)
+            })
+        };
+        let mut other = alive(self);
+        for replica in self.replicas.clone() {
+            if other.is_none() {
+                let node = cluster::number(&mut self.nodes, replica);
+                self.connection_to(client, node)?;
+                other = alive(self);
+            }
+        }
+        let Some(other) = other else {
+            return Ok(());
+        };
+        let from = &mut self.connections[number];
+        let waiting = std::mem::take(&mut from.waiting);
+        let out = std::mem::take(&mut from.out);
+        let dropped = std::mem::take(&mut from.dropped);
+        from.written = 0;
+        for one in waiting.into_iter().filter(|w| !w.asking) {
+            let at = (one.at - dropped) as usize;
+            let len = one.len as usize;
+            self.connections[other].push(one, &out[at..at + len]);
+        }
+        self.flush(other)
     }
 
     /// Drives the load to its end.
@@ -278,6 +342,9 @@ impl<'a> Worker<'a> {
             if time >= publish_at {
                 self.publish();
                 publish_at += (time - publish_at) / PUBLISH_NANOS * PUBLISH_NANOS + PUBLISH_NANOS;
+            }
+            if !self.broken.is_empty() {
+                self.mend(time)?;
             }
             let over = self.is_over(time);
             if over {
@@ -319,7 +386,10 @@ impl<'a> Worker<'a> {
                 }
                 let number = number as usize;
                 let connection = &self.connections[number];
-                if connection.written < connection.out.len() || connection.stream.wants_write() {
+                let Some(stream) = &connection.stream else {
+                    continue;
+                };
+                if connection.written < connection.out.len() || stream.wants_write() {
                     self.flush(number)?;
                 }
                 let flags = event.flags;
@@ -490,23 +560,23 @@ impl<'a> Worker<'a> {
 
     fn flush(&mut self, number: usize) -> Result<(), Failure> {
         let connection = &mut self.connections[number];
+        let Some(stream) = &mut connection.stream else {
+            return Ok(());
+        };
         while connection.written < connection.out.len() {
-            match connection
-                .stream
-                .write(&connection.out[connection.written..])
-            {
+            match stream.write(&connection.out[connection.written..]) {
                 Ok(n) => {
                     connection.written += n;
                     self.tally.bytes_out += if self.measuring { n as u64 } else { 0 };
                 }
                 Err(e) if e.kind() == ErrorKind::WouldBlock => return Ok(()),
                 Err(e) if e.kind() == ErrorKind::Interrupted => {}
-                Err(e) => return Err(self.closed(number, &e.to_string())),
+                Err(e) => return self.lose(number, &e.to_string()),
             }
         }
-        match connection.stream.flush() {
+        match stream.flush() {
             Err(e) if !matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {
-                return Err(self.closed(number, &e.to_string()));
+                return self.lose(number, &e.to_string());
             }
             _ => {}
         }
@@ -518,11 +588,6 @@ impl<'a> Worker<'a> {
         Ok(())
     }
 
-    fn closed(&self, number: usize, why: &str) -> Failure {
-        let node = usize::from(self.connections[number].node);
-        Failure::new(format!("{} closed a connection: {why}", self.nodes[node]))
-    }
-
     /// Reads what is there; when that was, if anything was.
     fn receive(
         &mut self,
@@ -532,29 +597,50 @@ impl<'a> Worker<'a> {
     ) -> Result<Option<u64>, Failure> {
         let mut last = None;
         loop {
-            let read = match self.connections[number].stream.read(buffer) {
-                Ok(0) => return Err(self.closed(number, "end of the stream")),
-                Ok(n) => n,
+            // A reply may have led to a write that found the connection broken.
+            let Some(stream) = &mut self.connections[number].stream else {
+                return Ok(last);
+            };
+            let more = stream.may_have_more();
+            let ended = match stream.read(buffer) {
+                Ok(0) => "end of the stream".to_owned(),
+                Ok(n) => {
+                    last = Some(self.skim(number, &buffer[..n], start)?);
+                    if n < buffer.len() && !more {
+                        // The system had no more; what comes later is another event.
+                        return Ok(last);
+                    }
+                    continue;
+                }
                 Err(e) if e.kind() == ErrorKind::WouldBlock => return Ok(last),
                 Err(e) if e.kind() == ErrorKind::Interrupted => continue,
-                Err(e) => return Err(self.closed(number, &e.to_string())),
+                Err(e) => e.to_string(),
             };
-            let time = start.elapsed().as_nanos() as u64;
-            last = Some(time);
-            self.tally.bytes_in += if self.measuring { read as u64 } else { 0 };
-            let mut at = 0;
-            while let Some(outcome) = self.connections[number]
-                .skimmer
-                .next(&buffer[..read], &mut at)
-                .map_err(|e| Failure::new(e.to_string()))?
-            {
-                self.on_reply(number, outcome, time)?;
-            }
-            if read < buffer.len() && !self.connections[number].stream.may_have_more() {
-                // The system had no more; what comes later is another event.
-                return Ok(last);
+            self.lose(number, &ended)?;
+            return Ok(last);
+        }
+    }
+
+    /// Looks for the replies in what has come. When that was.
+    fn skim(&mut self, number: usize, bytes: &[u8], start: Instant) -> Result<u64, Failure> {
+        let time = start.elapsed().as_nanos() as u64;
+        self.tally.bytes_in += if self.measuring {
+            bytes.len() as u64
+        } else {
+            0
+        };
+        let mut at = 0;
+        while let Some(outcome) = self.connections[number]
+            .skimmer
+            .next(bytes, &mut at)
+            .map_err(|e| Failure::new(e.to_string()))?
+        {
+            self.on_reply(number, outcome, time)?;
+            if self.connections[number].stream.is_none() {
+                break;
             }
         }
+        Ok(time)
     }
 
     fn on_reply(&mut self, number: usize, outcome: Outcome, time: u64) -> Result<(), Failure> {
@@ -563,7 +649,11 @@ impl<'a> Worker<'a> {
         }
         let connection = &mut self.connections[number];
         let Some(waiting) = connection.waiting.pop_front() else {
-            return Err(Failure::new("the server sent a reply too many"));
+            let text = match outcome {
+                Outcome::Error => String::from_utf8_lossy(connection.skimmer.error_text()),
+                _ => "a reply to nothing".into(),
+            };
+            return Err(Failure::new(format!("the server says: {text}")));
         };
         if waiting.asking {
             return Ok(());
@@ -603,19 +693,23 @@ impl<'a> Worker<'a> {
             kind.errors += u64::from(outcome == Outcome::Error);
             kind.nils += u64::from(outcome == Outcome::Nil);
         }
+        self.settle(client);
+        match self.clients[client].due == 0 && self.clockwork.is_none() {
+            true => self.next_batch(client, time),
+            false => Ok(()),
+        }
+    }
+
+    /// One command of a client is no longer on its way.
+    fn settle(&mut self, client: usize) {
         self.on_their_way -= 1;
         let due = &mut self.clients[client].due;
         *due -= 1;
-        match &mut self.clockwork {
-            Some(clockwork) => {
-                // A client with room left is among the free ones already.
-                if *due + 1 == self.plan.load.pipeline as u32 {
-                    clockwork.free.push_back(client as u32);
-                }
-                Ok(())
-            }
-            None if *due == 0 => self.next_batch(client, time),
-            None => Ok(()),
+        // A client with room left is among the free ones already.
+        if *due + 1 == self.plan.load.pipeline as u32
+            && let Some(clockwork) = &mut self.clockwork
+        {
+            clockwork.free.push_back(client as u32);
         }
     }
 
@@ -634,7 +728,16 @@ impl<'a> Worker<'a> {
         from.drop_answered();
         let (address, asking) = match redirection {
             Redirection::Moved(slot, address) => {
-                self.slots[usize::from(slot)] = cluster::number(&mut self.nodes, address.clone());
+                let slot = usize::from(slot);
+                let node = cluster::number(&mut self.nodes, address.clone());
+                let before = std::mem::replace(&mut self.slots[slot], node);
+                // Whoever stands in for a node that has gone has all that was its.
+                let connections = &self.connections;
+                let gone = |b: &Broken| connections[b.number].node == before;
+                if before != node && self.broken.iter().any(gone) {
+                    let of_it = self.slots.iter_mut().filter(|s| **s == before);
+                    of_it.for_each(|s| *s = node);
+                }
                 (address, false)
             }
             Redirection::Ask(address) => (address, true),
@@ -653,74 +756,6 @@ impl<'a> Worker<'a> {
         }
         to.push(waiting, &bytes);
         self.flush(number)
-    }
-}
-
-impl Connection {
-    /// Notes where the command lies in the output, so that it can be sent again.
-    fn push(&mut self, mut waiting: Waiting, bytes: &[u8]) {
-        waiting.at = self.dropped + self.out.len() as u64;
-        self.out.extend_from_slice(bytes);
-        self.waiting.push_back(waiting);
-    }
-
-    /// Forgets the output that has been answered, once there is much of it.
-    fn drop_answered(&mut self) {
-        const MUCH: usize = 64 * 1024;
-        let answered = match self.waiting.front() {
-            Some(first) => (first.at - self.dropped) as usize,
-            None => self.out.len(),
-        };
-        let answered = answered.min(self.written);
-        if answered == self.out.len() || answered >= MUCH {
-            self.out.drain(..answered);
-            self.written -= answered;
-            self.dropped += answered as u64;
-        }
-    }
-}
-
-impl Clockwork {
-    fn advance(&mut self, numbers: &mut Numbers) {
-        let gaps = if self.random {
-            -(1.0 - numbers.fraction()).ln()
-        } else {
-            1.0
-        };
-        self.next += self.gap * gaps;
-    }
-
-    /// Has the timer ring when the next command is due, if one may then be sent. How long to wait for events:
-    /// not at all if it is due already.
-    fn arm(&mut self, time: u64, wait: u64) -> rustix::io::Result<u64> {
-        if self.free.is_empty() {
-            return Ok(wait);
-        }
-        let next = self.next as u64;
-        if next <= time {
-            return Ok(0);
-        }
-        if next - time < wait && self.armed != next {
-            let delay = next - time;
-            let value = Itimerspec {
-                it_interval: Timespec {
-                    tv_sec: 0,
-                    tv_nsec: 0,
-                },
-                it_value: Timespec {
-                    tv_sec: (delay / 1_000_000_000) as i64,
-                    tv_nsec: (delay % 1_000_000_000) as i64,
-                },
-            };
-            timerfd_settime(&self.timer, TimerfdTimerFlags::empty(), &value)?;
-            self.armed = next;
-        }
-        Ok(wait)
-    }
-
-    fn rang(&mut self) {
-        let _ = rustix::io::read(&self.timer, &mut [0_u8; 8]);
-        self.armed = u64::MAX;
     }
 }
 

@@ -1,7 +1,7 @@
 //! `holdfast bench` as users run it.
 
 use std::collections::BTreeMap;
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
 use crate::harness::cluster::free_port;
@@ -136,7 +136,7 @@ fn keys_go_where_their_slots_are_also_when_those_move() {
     let target = shards.iter().map(|s| s[0]).find(|n| *n != source);
     let target = target.expect("another shard");
     let child = bench(&format!(
-        "-p {port} --cluster --mix get=1,set=1,mset=1 -r 100 -c 4 -P 2 --preload --time 4s --warm-up 0s --json -q"
+        "-p {port} --cluster --mix get=1,set=1,mset=1 -r 100 -c 4 -P 2 --preload --time 90s --warm-up 0s --json -q"
     ))
     .stdout(Stdio::piped())
     .spawn()
@@ -149,14 +149,14 @@ fn keys_go_where_their_slots_are_also_when_those_move() {
     cluster.wait("the slot to be on the target", |cluster| {
         cluster.primary_of(slot) == target
     });
-    let output = child.wait_with_output().expect("it ends");
+    let output = interrupted(child);
     assert!(output.status.success());
     let value = Json::read(&String::from_utf8_lossy(&output.stdout));
     assert_eq!(value.at("total.errors").number(), 0.0, "{value:?}");
     assert_eq!(value.at("total.nils").number(), 0.0);
     // Each thread is told of the slot's new place, and remembers it.
     let redirected = value.at("redirected").number();
-    assert!((1.0..=8.0).contains(&redirected), "{redirected}");
+    assert!((1.0..=8.0).contains(&redirected), "{value:?}");
     let keys: u64 = shards
         .iter()
         .map(|s| cluster.client(s[0]).ask("DBSIZE"))
@@ -167,6 +167,14 @@ fn keys_go_where_their_slots_are_also_when_those_move() {
     // Without --cluster, the user is told what is wrong.
     let lone = output_text(&format!("-p {port} -q -n 100 -r 100 --mix get"));
     assert!(lone.contains("use --cluster"), "{lone}");
+}
+
+/// What it says when the user ends it, a second from now.
+fn interrupted(child: Child) -> Output {
+    std::thread::sleep(Duration::from_secs(1));
+    let pid = rustix::process::Pid::from_child(&child);
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).expect("a signal");
+    child.wait_with_output().expect("it ends")
 }
 
 fn output_text(args: &str) -> String {
@@ -241,6 +249,63 @@ fn a_unix_socket_and_a_closed_port() {
     assert_eq!(output("--nonsense").status.code(), Some(2));
     let help = output("--help");
     assert!(String::from_utf8_lossy(&help.stdout).contains("zrangebyscore"));
+}
+
+#[test]
+fn connections_come_back_if_they_are_asked_to() {
+    let (mut cluster, node) = lone(&[]);
+    let port = cluster.port(node);
+    let start = |more: &str| {
+        bench(&format!(
+            "-p {port} --time 90s --warm-up 0s -c 6 -P 2 -r 100 --json -q {more}"
+        ))
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the program runs")
+    };
+    let (ends, comes_back) = (start(""), start("--reconnect"));
+    std::thread::sleep(Duration::from_millis(1000));
+    cluster.kill(node);
+    cluster.start(node);
+    let ended = ends.wait_with_output().expect("it ends");
+    let text = String::from_utf8_lossy(&ended.stderr).into_owned();
+    assert!(!ended.status.success() && text.contains("closed"), "{text}");
+    let output = interrupted(comes_back);
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{text}");
+    let value = Json::read(&String::from_utf8_lossy(&output.stdout));
+    // Two commands of each of six clients were on their way, at most.
+    let errors = value.at("total.errors").number();
+    assert!((1.0..=12.0).contains(&errors), "{value:?}");
+    assert!(value.at("total.max_us").number() > 10_000.0);
+    assert_eq!(value.at("unanswered").number(), 0.0);
+    let last = value.at("series").list().last().map(|p| p.at("per_second"));
+    assert!(last.is_some_and(|r| r.number() > 0.0), "{value:?}");
+}
+
+#[test]
+fn the_load_follows_a_failover() {
+    let (mut cluster, nodes) = Cluster::one_durable_shard();
+    let port = cluster.port(nodes[0]);
+    let child = bench(&format!(
+        "-p {port} --cluster --reconnect --time 90s --warm-up 0s -c 4 -r 100 --json -q"
+    ))
+    .stdout(Stdio::piped())
+    .spawn()
+    .expect("the program runs");
+    std::thread::sleep(Duration::from_millis(1000));
+    cluster.kill(nodes[0]);
+    cluster.wait("the other node to be primary", |cluster| {
+        let role = cluster.client(nodes[1]).info("replication", "role");
+        role.as_deref() == Some("master")
+    });
+    let output = interrupted(child);
+    assert!(output.status.success());
+    let value = Json::read(&String::from_utf8_lossy(&output.stdout));
+    let last = value.at("series").list().last().map(|p| p.at("per_second"));
+    assert!(last.is_some_and(|r| r.number() > 0.0), "{value:?}");
+    assert!(value.at("redirected").number() > 0.0);
 }
 
 #[test]
