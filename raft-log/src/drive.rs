@@ -466,7 +466,7 @@ async fn give_to_witnesses(core: &Core, stored: &Stored) {
         .nodes()
         .filter(|(_, member)| member.role == Role::Witness)
     {
-        let Ok(client) = net::client(&member.addr) else {
+        let Ok(client) = net::client(&member.addr, &core.context.carrier) else {
             continue;
         };
         let mut header = header_of(&stored.meta);

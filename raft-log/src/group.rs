@@ -162,6 +162,7 @@ impl Group {
         let excluded = Excluded::read(&*disk, &config.dir).await?;
         let applied = Applied::new();
         let context = Arc::new(Context {
+            carrier: server.carrier(),
             shard: config.shard,
             me: config.me,
             disk,

@@ -78,6 +78,7 @@ pub mod planted;
 
 mod acks;
 mod app;
+mod carrier;
 mod drive;
 mod error;
 mod group;
@@ -97,6 +98,7 @@ mod types;
 pub mod watch;
 
 pub use app::{App, NoApp, SnapshotTask};
+pub use carrier::{Carried, Carrier, Carrying, Duplex};
 pub use error::{ChangeError, ProposeError, ReadError, StartError};
 pub use group::Group;
 pub use ids::{BadId, NodeId, ShardId};

@@ -254,7 +254,7 @@ impl Core {
         self.ask(via.to_vec(), |addr| {
             let request = request.clone();
             async move {
-                let mut client = net::client(&addr)?;
+                let mut client = net::client(&addr, &self.context.carrier)?;
                 let reply = client
                     .join(request)
                     .await
@@ -310,7 +310,7 @@ impl Core {
         self.ask(addrs, |addr| {
             let request = request.clone();
             async move {
-                let mut client = net::client(&addr)?;
+                let mut client = net::client(&addr, &self.context.carrier)?;
                 let reply = client
                     .leave(request)
                     .await

@@ -25,6 +25,9 @@ use tokio::time::timeout;
 use tonic::transport::{Channel, Endpoint};
 
 use crate::acks::{Acks, UnderWay};
+#[cfg(not(madsim))]
+use crate::carrier::Connector;
+use crate::carrier::MaybeCarrier;
 use crate::disk::{Disk, DiskFile, OpenMode};
 use crate::ids::{NodeId, ShardId};
 use crate::log::LogStore;
@@ -60,6 +63,8 @@ pub struct Context {
     pub all_data_matched: AtomicU64,
     /// As leader: who follows, and since when that is known.
     pub acks: Acks,
+    /// What connections to other members are carried by.
+    pub carrier: MaybeCarrier,
 }
 
 /// A client for the server at `addr` (`host:port`), connecting when it is first used and again after
@@ -67,7 +72,7 @@ pub struct Context {
 ///
 /// # Errors
 /// The address makes no URL.
-pub fn client(addr: &str) -> Result<RaftServiceClient<Channel>, String> {
+pub fn client(addr: &str, carrier: &MaybeCarrier) -> Result<RaftServiceClient<Channel>, String> {
     let endpoint = Endpoint::from_shared(format!("http://{addr}"))
         .map_err(|e| format!("{addr}: {e}"))?
         .connect_timeout(Duration::from_secs(1))
@@ -77,7 +82,17 @@ pub fn client(addr: &str) -> Result<RaftServiceClient<Channel>, String> {
         .http2_keep_alive_interval(Duration::from_secs(2))
         .keep_alive_timeout(Duration::from_secs(3))
         .keep_alive_while_idle(true);
-    Ok(RaftServiceClient::new(endpoint.connect_lazy())
+    #[cfg(not(madsim))]
+    let channel = match carrier {
+        Some(carrier) => endpoint.connect_with_connector_lazy(Connector(carrier.clone())),
+        None => endpoint.connect_lazy(),
+    };
+    #[cfg(madsim)]
+    let channel = {
+        let _ = carrier;
+        endpoint.connect_lazy()
+    };
+    Ok(RaftServiceClient::new(channel)
         .max_decoding_message_size(MESSAGE_MAX)
         .max_encoding_message_size(MESSAGE_MAX))
 }
@@ -87,7 +102,7 @@ pub struct Factory(pub Arc<Context>);
 
 impl Factory {
     fn make(&self, target: NodeId, member: &Member, heartbeat: bool) -> Peer {
-        let client = client(&member.addr);
+        let client = client(&member.addr, &self.0.carrier);
         Peer {
             context: self.0.clone(),
             target,

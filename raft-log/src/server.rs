@@ -17,6 +17,9 @@ use openraft::raft::{
 use tokio::sync::oneshot;
 use tonic::{Request, Response, Status, Streaming};
 
+#[cfg(not(madsim))]
+use crate::carrier::incoming;
+use crate::carrier::{Carrier, MaybeCarrier};
 use crate::disk::OpenMode;
 use crate::error::{ChangeError, StartError};
 use crate::group::{Core, Group};
@@ -42,6 +45,7 @@ struct Shared {
     addr: SocketAddr,
     groups: Mutex<BTreeMap<ShardId, Arc<Core>>>,
     stop: Mutex<Option<(oneshot::Sender<()>, tokio::task::JoinHandle<()>)>>,
+    carrier: MaybeCarrier,
 }
 
 impl Shared {
@@ -59,6 +63,18 @@ impl RaftServer {
     /// # Errors
     /// [`StartError::Listen`].
     pub async fn listen(addr: SocketAddr) -> Result<RaftServer, StartError> {
+        RaftServer::listen_by(addr, None).await
+    }
+
+    /// As [`RaftServer::listen`], with a carrier for all connections of this process's groups, in both directions (not in
+    /// the simulator).
+    ///
+    /// # Errors
+    /// [`StartError::Listen`].
+    pub async fn listen_by(
+        addr: SocketAddr,
+        carrier: Option<Arc<dyn Carrier>>,
+    ) -> Result<RaftServer, StartError> {
         // What listens is bound before anything else, so that a port in use is known at once.
         #[cfg(not(madsim))]
         let (addr, incoming) = {
@@ -66,16 +82,14 @@ impl RaftServer {
                 addr: addr.to_string(),
                 error: e.to_string(),
             };
-            let incoming = tonic::transport::server::TcpIncoming::bind(addr)
-                .map_err(failed)?
-                .with_nodelay(Some(true));
-            (incoming.local_addr().map_err(failed)?, incoming)
+            incoming(addr, carrier.clone()).map_err(failed)?
         };
         let (stop, stopped) = oneshot::channel::<()>();
         let shared = Arc::new(Shared {
             addr,
             groups: Mutex::default(),
             stop: Mutex::default(),
+            carrier,
         });
         let service = RaftServiceServer::new(Service {
             shared: shared.clone(),
@@ -144,6 +158,10 @@ impl RaftServer {
             // It stops listening at once, but ends only with its last connection.
             let _ = tokio::time::timeout(STOP_GRACE, serving).await;
         }
+    }
+
+    pub(crate) fn carrier(&self) -> MaybeCarrier {
+        self.shared.carrier.clone()
     }
 
     pub(crate) fn register(&self, core: Arc<Core>) {

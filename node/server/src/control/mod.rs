@@ -296,7 +296,8 @@ impl Control {
                 settings.nodes_conf.display()
             ))
         })?;
-        let server = RaftServer::listen(settings.raft_listen).await?;
+        let server =
+            RaftServer::listen_by(settings.raft_listen, Some(Arc::new(tls.clone()))).await?;
         let context = Context {
             me,
             executor,

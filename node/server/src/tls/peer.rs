@@ -3,6 +3,7 @@
 #[cfg(not(madsim))]
 use super::HANDSHAKE_LIMIT;
 use super::{Link, Tls};
+use holdfast_raft_log::{Carried, Carrier, Carrying};
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -89,6 +90,26 @@ impl Tls {
     /// None.
     pub async fn connect(&self, _link: Link, stream: TcpStream) -> io::Result<PeerStream> {
         Ok(PeerStream::Tcp(stream))
+    }
+}
+
+impl Carrier for Tls {
+    fn accept(&self, stream: TcpStream) -> Carrying {
+        let tls = self.clone();
+        Box::pin(async move { Ok(carried(tls.accept(Link::Replication, stream).await?)) })
+    }
+
+    fn connect(&self, stream: TcpStream) -> Carrying {
+        let tls = self.clone();
+        Box::pin(async move { Ok(carried(tls.connect(Link::Replication, stream).await?)) })
+    }
+}
+
+fn carried(stream: PeerStream) -> Carried {
+    match stream {
+        PeerStream::Tcp(stream) => Carried::Tcp(stream),
+        #[cfg(not(madsim))]
+        PeerStream::Tls(stream) => Carried::Other(stream),
     }
 }
 
