@@ -43,10 +43,10 @@ pub struct TlsStream<S: Read + Write> {
     drained: bool,
     /// The client has said that it sends no more.
     peer_closed: bool,
-    /// The handshake's end has been told.
-    told: bool,
     /// A write came before the handshake had ended.
     write_waits: bool,
+    /// It was not TLS, or not to be trusted: rustls is asked nothing more.
+    failed: bool,
 }
 
 impl<S: Read + Write> std::fmt::Debug for TlsStream<S> {
@@ -83,8 +83,8 @@ impl<S: Read + Write> TlsStream<S> {
             taken: 0,
             drained: false,
             peer_closed: false,
-            told: false,
             write_waits: false,
+            failed: false,
         })
     }
 
@@ -113,23 +113,15 @@ impl<S: Read + Write> TlsStream<S> {
         !self.is_handshaking() && std::mem::take(&mut self.write_waits)
     }
 
-    /// Whether the handshake has ended since this was asked last.
-    pub fn take_handshake_end(&mut self) -> bool {
-        !self.is_handshaking() && !std::mem::replace(&mut self.told, true)
-    }
-
-    /// The client's certificate, if it has shown one.
-    pub fn peer_certificate(&self) -> Option<&[u8]> {
-        let chain = self.tls.peer_certificates()?;
-        chain.first().map(|c| c.as_ref())
-    }
-
     /// Reads what the client has sent; 0 is its end. Reads from the socket once, unless nothing for the reader came of it.
     ///
     /// # Errors
     /// `WouldBlock`; what the socket says; `InvalidData`: not TLS, or not to be trusted. An end without notice is `UnexpectedEof`
     /// while the handshake is under way.
     pub fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        if self.failed {
+            return Err(ErrorKind::InvalidData.into());
+        }
         if self.taken < self.opened.len() {
             return Ok(self.take_opened(buf));
         }
@@ -206,10 +198,12 @@ impl<S: Read + Write> TlsStream<S> {
                     start += used;
                     break Ok(got);
                 }
-                (_, Err(e)) => {
-                    // Once more: there is an alert to be sent.
-                    let _ = self.step(&mut [], |_, _| {});
-                    let _ = self.step(&mut [], |_, _| {});
+                (used, Err(e)) => {
+                    // Once more, for the alert that is to be sent. rustls must see the very bytes that it has seen before: it
+                    // remembers where messages lie in them.
+                    start += used;
+                    let _ = self.step(&mut bytes[start..], |_, _| {});
+                    self.failed = true;
                     break Err(e);
                 }
             }
@@ -285,6 +279,9 @@ impl<S: Read + Write> TlsStream<S> {
     /// # Errors
     /// `WouldBlock`: nothing was taken, the socket is full or the handshake is under way. What the socket says.
     pub fn write(&mut self, plain: &[u8]) -> io::Result<usize> {
+        if self.failed {
+            return Err(ErrorKind::BrokenPipe.into());
+        }
         if self.is_handshaking() {
             self.write_waits = true;
             return Err(ErrorKind::WouldBlock.into());
@@ -370,7 +367,7 @@ impl<S: Read + Write> TlsStream<S> {
 
     /// Tells the client that nothing more will come, so that it knows that it has all. Only if the socket takes it at once.
     fn notify(&mut self) {
-        if self.is_handshaking() || self.flush().is_err() || self.wants_write() {
+        if self.failed || self.is_handshaking() || self.flush().is_err() || self.wants_write() {
             return;
         }
         let mut alert = [0; 128];

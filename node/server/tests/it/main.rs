@@ -18,4 +18,5 @@ mod migration;
 mod operations;
 mod persistence;
 mod rebuild;
+mod tls;
 mod tools;

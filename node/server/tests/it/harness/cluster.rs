@@ -13,6 +13,7 @@ use super::router::Router;
 
 const BUS: u16 = 10_000;
 const RAFT: u16 = 20_000;
+const TLS: u16 = 3_000;
 
 /// How long a cluster may take to do what it is asked to, on a slow machine with other work.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -72,7 +73,7 @@ impl Cluster {
         }
     }
 
-    /// A directive for every node that is added from here on.
+    /// A directive for every node that is added from here on. `{tls-port}` and `{bus-port}` in it stand for the node's.
     pub fn common(mut self, directive: &str) -> Cluster {
         self.common.push(directive.to_owned());
         self
@@ -176,6 +177,11 @@ impl Cluster {
             lines.retain(|l| l.split(' ').next() != Some(name));
             lines.push((*line).to_owned());
         }
+        for line in &mut lines {
+            *line = line
+                .replace("{tls-port}", &(port + TLS).to_string())
+                .replace("{bus-port}", &(port + BUS).to_string());
+        }
         self.nodes.push(Node {
             program,
             port,
@@ -198,6 +204,16 @@ impl Cluster {
 
     pub fn port(&self, node: NodeRef) -> u16 {
         self.nodes[node.0].port
+    }
+
+    /// Where `{tls-port}` is.
+    pub fn tls_port(&self, node: NodeRef) -> u16 {
+        self.port(node) + TLS
+    }
+
+    /// Where the node's bus listens, and its Raft server.
+    pub fn inner_ports(&self, node: NodeRef) -> [u16; 2] {
+        [self.port(node) + BUS, self.port(node) + RAFT]
     }
 
     pub fn node_dir(&self, node: NodeRef) -> &Path {
@@ -525,7 +541,7 @@ pub fn free_port() -> u16 {
     for _ in 0..COUNT {
         let port = FIRST + (offset + NEXT.fetch_add(1, Ordering::Relaxed)) % COUNT;
         let free = |port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok();
-        if free(port) && free(port + BUS) && free(port + RAFT) {
+        if free(port) && free(port + BUS) && free(port + RAFT) && free(port + TLS) {
             return port;
         }
     }
