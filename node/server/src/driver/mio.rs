@@ -198,13 +198,14 @@ impl MioDriver {
             } else {
                 self.executor.end_turn();
             }
+            // First, so that who reads the answer to a change finds it done.
+            if !self.executor.config_changed.is_empty() {
+                self.on_config_changed();
+            }
             self.write_all();
             self.executor.on_turn_over();
             self.end_handshakes();
             self.revive_stalled();
-            if !self.executor.config_changed.is_empty() {
-                self.on_config_changed();
-            }
             if self.executor.ending() == Ending::Done {
                 return Ok(self.executor);
             }
