@@ -428,6 +428,7 @@ fn check(
     if raw.ratio.is_some() && raw.lines.len() < 2 {
         return Err("--ratio weighs several --command".to_owned());
     }
+    let by_hand = !raw.lines.is_empty() || !raw.words.is_empty();
     let cluster = raw.cluster;
     let mut works = Vec::new();
     if let Some(tests) = raw.tests {
@@ -459,17 +460,8 @@ fn check(
         }
         works.push(one);
     }
-    if options.preload && options.preload_with.is_none() {
-        let named = works.iter().any(|w| !w.preparations().is_empty());
-        let any_words = works
-            .iter()
-            .flat_map(|w| &w.commands)
-            .all(|c| crate::named::Named::find(&c.name).is_none());
-        if !named && any_words {
-            return Err(
-                "--preload knows only what named commands need; see --preload-with".to_owned(),
-            );
-        }
+    if options.preload && options.preload_with.is_none() && by_hand {
+        return Err("--preload knows what named commands need only; see --preload-with".to_owned());
     }
     options.plans = works
         .into_iter()

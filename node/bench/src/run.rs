@@ -136,7 +136,7 @@ pub fn run(plan: &Plan, watcher: &mut dyn Watcher) -> Result<Outcome, Failure> {
             let builder = thread::Builder::new().name(format!("bench-{number}"));
             match builder.spawn_scoped(scope, work) {
                 Ok(thread) => threads.push(thread),
-                Err(error) => fail(&shared, Failure::new(format!("a thread: {error}"))),
+                Err(error) => fail(shared, Failure::new(format!("a thread: {error}"))),
             }
         }
         // Nobody sends anything; it ends when the last thread has its connections.

@@ -261,7 +261,7 @@ pub fn pool(longest: u64, seed: u64) -> Arc<[u8]> {
     let len = POOL + longest as usize;
     let mut text = Vec::with_capacity(len + 8);
     while text.len() < len {
-        let bits = numbers.next();
+        let bits = numbers.bits();
         text.extend((0..8).map(|i| LETTERS[(bits >> (8 * i) & 63) as usize]));
     }
     text.into()
