@@ -1,4 +1,4 @@
-//! `SHUTDOWN`, `ROLE`, `WAIT`, `TIME`, `LASTSAVE`.
+//! `SHUTDOWN`, `ROLE`, `WAIT`, `TIME`, `LASTSAVE`, `LOLWUT`.
 
 use super::ServerCommand;
 use super::rows::*;
@@ -163,8 +163,49 @@ fn lastsave(ex: &mut Executor, id: ConnId, _: &[&[u8]]) {
     write::int(ex.out(id), at);
 }
 
+/// Computer art: a row of cells, and below it the rows that come of it when each cell is to differ from its left neighbour if it or
+/// the right one is set.
+fn lolwut(ex: &mut Executor, id: ConnId, argv: &[&[u8]]) {
+    if let [_, word, n, ..] = argv
+        && word.eq_ignore_ascii_case(b"version")
+        && parse_i64(n).is_none()
+    {
+        return ex.reply_error(id, "ERR value is not an integer or out of range");
+    }
+    let mut cells = ex.rng.next_u64();
+    let mut text = String::new();
+    for _ in 0..16 {
+        text.extend((0..64).map(|i| if cells >> i & 1 == 1 { '#' } else { ' ' }));
+        text.push('\n');
+        cells = cells.rotate_left(1) ^ (cells | cells.rotate_right(1));
+    }
+    let (name, version) = match ex.config.yes("extended-redis-compatibility") {
+        true => ("Redis", crate::COMPATIBLE_REDIS_VERSION),
+        false => ("Valkey", crate::COMPATIBLE_VALKEY_VERSION),
+    };
+    let holdfast = crate::VERSION;
+    text.push_str(&format!(
+        "\nHoldfast {holdfast}, as {name} ver. {version}\n"
+    ));
+    let c = &mut ex.conns[id];
+    write::verbatim(&mut c.out.buf, c.proto, b"txt", text.as_bytes());
+}
+
 /// The rows of this file.
 pub(super) const COMMANDS: &[ServerCommand] = &[
+    Command::new(
+        CommandSpec {
+            name: "lolwut",
+            arity: -1,
+            flags: flags([Flags::READONLY, Flags::FAST]),
+            group: Group::Server,
+            since: "5.0.0",
+            summary: "Displays computer art and the server version.",
+            args: "[VERSION=version:int]",
+            ..CommandSpec::EMPTY
+        },
+        lolwut as ServerFn,
+    ),
     Command::new(
         CommandSpec {
             name: "shutdown",

@@ -100,6 +100,21 @@ pub(super) const COMMANDS: &[ServerCommand] = &[
             },
             cluster_keyslot as ServerFn,
         ),
+Command::new(
+    CommandSpec {
+        name: "slot-stats",
+        arity: -4,
+        flags: flags([Flags::STALE, Flags::LOADING]),
+        group: Group::Cluster,
+        since: "8.0.0",
+        complexity: "O(N) where N is the total number of slots based on arguments. O(N*log(N)) with ORDERBY subcommand.",
+        summary: "Return an array of slot usage statistics for slots assigned to the current node.",
+        args: "(SLOTSRANGE={start-slot:int end-slot:int}<slotsrange> | ORDERBY={metric [LIMIT=limit:int] [(ASC | DESC)<order>]}<orderby>)<filter>",
+        tips: &["nondeterministic_output", "request_policy:all_shards"],
+        ..CommandSpec::EMPTY
+    },
+    super::slot_stats::slot_stats as ServerFn,
+),
         Command::new(
             CommandSpec {
                 name: "countkeysinslot",

@@ -21,6 +21,7 @@ mod persistence;
 mod pubsub;
 mod replication;
 mod rows;
+mod slot_stats;
 mod transactions;
 
 #[cfg(not(madsim))]

@@ -114,6 +114,36 @@ impl Default for Config {
     }
 }
 
+/// The arguments of the command line as lines of a configuration file: each that begins with two dashes where a name may stand
+/// begins a line. It may hold values, too; else what follows it is a value, whatever it begins with.
+fn options_as_lines<S: AsRef<str>>(args: &[S]) -> String {
+    let mut out = String::new();
+    let mut name_may_stand = true;
+    for (i, arg) in args.iter().enumerate() {
+        let arg = arg.as_ref();
+        let option = arg.strip_prefix("--").filter(|_| name_may_stand);
+        let Some(option) = option else {
+            out.push_str(&quote(arg));
+            out.push(' ');
+            name_may_stand = true;
+            continue;
+        };
+        if !out.is_empty() {
+            out.push('\n');
+        }
+        out.push_str(option);
+        out.push(' ');
+        name_may_stand = split_args(option).is_none_or(|words| words.len() != 1);
+        // No save points at all need no value.
+        let next = args.get(i + 1).map(AsRef::as_ref);
+        if option.eq_ignore_ascii_case("save") && next.is_none_or(|n| n.starts_with("--")) {
+            out.push_str("\"\"");
+            name_may_stand = true;
+        }
+    }
+    out
+}
+
 /// Whether the value of a directive is a secret.
 pub fn is_sensitive(name: &[u8]) -> bool {
     let id = std::str::from_utf8(name).ok().and_then(lookup);
@@ -151,33 +181,19 @@ impl Config {
             config.file = Some(std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf()));
             rest = &args[1..];
         }
-        let mut i = 0;
-        while i < rest.len() {
-            let name = rest[i].as_ref();
-            let end = rest[i + 1..]
-                .iter()
-                .position(|a| a.as_ref().starts_with("--"))
-                .map_or(rest.len(), |n| i + 1 + n);
-            let mut words: Vec<String> = vec![name.trim_start_matches("--").to_string()];
-            words.extend(rest[i + 1..end].iter().map(|a| a.as_ref().to_string()));
-            // `--port "6380"` and `--save "900 1"` both arrive as one argument.
-            let text = words.join(" ");
-            if !name.starts_with("--") {
-                let reason = "Bad directive or wrong number of arguments".to_string();
-                return Err(ConfigError {
-                    file: None,
-                    line: 0,
-                    text,
-                    reason,
-                });
-            }
-            config.directive(&words, 0).map_err(|reason| ConfigError {
+        for line in options_as_lines(rest).lines() {
+            let line = line.trim();
+            let fail = |reason: String| ConfigError {
                 file: None,
                 line: 0,
-                text,
+                text: line.to_string(),
                 reason,
-            })?;
-            i = end;
+            };
+            let words = split_args(line)
+                .ok_or_else(|| fail("Unbalanced quotes in configuration line".into()))?;
+            if !words.is_empty() {
+                config.directive(&words, 0).map_err(fail)?;
+            }
         }
         config.check()?;
         Ok(config)
@@ -535,6 +551,33 @@ mod tests {
         assert_eq!(c.get("save"), "1 2 3 4");
         let c = Config::from_args(&[path, "--save", "5 6"]).expect("more points");
         assert_eq!(c.get("save"), "1 2 3 4 5 6");
+    }
+
+    #[test]
+    fn options_and_their_values_are_told_apart_as_valkey_does() {
+        for (args, expect) in [
+            (
+                &["--port", "1", "--bind", "a", "b"][..],
+                "port \"1\" \nbind \"a\" \"b\" ",
+            ),
+            (&["--port 1", "--bind a"], "port 1 \nbind a "),
+            (
+                &["--logfile", "--x", "--port", "1"],
+                "logfile \"--x\" \nport \"1\" ",
+            ),
+            (&["--save", "--port", "1"], "save \"\"\nport \"1\" "),
+            (&["--port", "1", "--save"], "port \"1\" \nsave \"\""),
+            (
+                &["port", "1", "--bind", "a"],
+                "\"port\" \"1\" \nbind \"a\" ",
+            ),
+        ] {
+            assert_eq!(options_as_lines(args), expect, "{args:?}");
+        }
+        let e = Config::from_args(&["--port", "1", "2"]).unwrap_err();
+        assert_eq!(e.text, "port \"1\" \"2\"");
+        let c = Config::from_args(&["--shutdown-on-sigterm", "nosave", "force", "now"]);
+        assert_eq!(c.unwrap().get("shutdown-on-sigterm"), "nosave now force");
     }
 
     #[test]

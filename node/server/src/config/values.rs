@@ -198,6 +198,7 @@ pub fn canonical(d: &Directive, words: &[&str], old: &str) -> Result<String, Str
             if out.is_empty() {
                 return one_of(names, "");
             }
+            out.sort_by_key(|w| names.iter().position(|n| n == w));
             Ok(out.join(" "))
         }
         Kind::Int { min, max } => {
@@ -238,6 +239,14 @@ pub fn canonical(d: &Directive, words: &[&str], old: &str) -> Result<String, Str
                 .map(|v| v.to_string())
                 .ok_or_else(|| "argument must be a memory or percent value".to_string())
         }
+        Kind::Words if d.name == "replicaof" && words != [""] => match words {
+            [no, one] if no.eq_ignore_ascii_case("no") && one.eq_ignore_ascii_case("one") => {
+                Ok(String::new())
+            }
+            [_, port] if port.parse::<u16>().is_err() => Err("Invalid primary port".into()),
+            [_, _] => Ok(words.join(" ")),
+            _ => Err("wrong number of arguments".into()),
+        },
         Kind::Words => {
             if d.name == "bind" && words.len() > 16 {
                 return Err("Too many bind addresses specified.".into());
