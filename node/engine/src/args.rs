@@ -219,7 +219,10 @@ pub fn draws(call: &Call<'_>, index: usize) -> Result<(usize, bool), CmdError> {
     let count = negatable_int(call, index)?;
     let n = usize::try_from(count.unsigned_abs()).unwrap_or(usize::MAX);
     if count < 0 && n > DRAWS_MAX {
-        return Err(CmdError::Static("ERR value is out of range"));
+        return Err(match n > usize::MAX / 4 {
+            true => CmdError::Static("ERR value is out of range"),
+            false => CmdError::REPLY_TOO_LONG,
+        });
     }
     Ok((n, count < 0))
 }

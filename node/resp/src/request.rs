@@ -186,6 +186,14 @@ impl RequestParser {
         self.bulk_len.map(|len| (self.pos, len))
     }
 
+    /// Gives back the room that the last command has taken, unless another one has begun.
+    pub fn give_back(&mut self) {
+        if self.finished {
+            self.args = Vec::new();
+            self.unquoted = Vec::new();
+        }
+    }
+
     /// Looks for the next command at the start of `buf`.
     #[inline]
     pub fn parse(&mut self, buf: &[u8], limits: &Limits) -> Result<Parse, ProtocolError> {

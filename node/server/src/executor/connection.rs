@@ -250,7 +250,7 @@ impl Connection {
             query: Vec::new(),
             query_peak: 0,
             parser: RequestParser::new(),
-            out: Output::with_room(),
+            out: Output::default(),
             state: State::Ready,
             close: Close::Open,
             proto: Proto::Resp2,

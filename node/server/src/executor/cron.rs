@@ -1,7 +1,7 @@
 //! What is due by the clock: deadlines, idle clients, limits, expiry.
 
 use super::{Close, ConnId, Connection, Ending, Executor, State};
-use crate::config::OutputLimit;
+use crate::config::{OutputLimit, Settings};
 
 /// Keys, and fields, deleted by one step of active expiry, behind which clients have their turn: far below a millisecond.
 const EXPIRE_STEP_KEYS: usize = 200;
@@ -10,6 +10,8 @@ const FREE_STEP_ENTRIES: usize = 1000;
 const FREE_STEP_ENTRIES_BUSY: usize = 500;
 /// Clients looked at in one go, at least.
 const CLIENTS_AT_ONCE_MIN: usize = 64;
+/// How long a client has sent nothing when its buffers are given back altogether.
+const SILENT_MS: u64 = 5000;
 /// Unsent replies of a client that has not authenticated.
 const STRANGER_OUTPUT_BYTES_MAX: usize = 1024;
 /// How long effects gather at most while an entry is on its way to a quorum.
@@ -213,8 +215,11 @@ impl Executor {
         for c in some {
             let idle_ms = now.saturating_sub(c.last_seen_ms);
             c.shrink_query(idle_ms);
+            if idle_ms >= SILENT_MS {
+                c.parser.give_back();
+            }
             if self.resizes_replies {
-                c.out.shrink(now, self.reply_peak_ms);
+                c.out.shrink(now, self.reply_peak_ms, idle_ms >= SILENT_MS);
             }
             let limit = if c.follows {
                 replica
@@ -245,18 +250,17 @@ impl Executor {
         }
     }
 
+    /// What limits a client's output.
+    pub(super) fn output_limit_of(&self, id: ConnId) -> Option<OutputLimit> {
+        self.conns.get(id).map(|c| limit_of(&self.settings, c))
+    }
+
     /// Whether a connection's output is above its hard limit; it is closed at once then.
     pub fn check_output_limit(&mut self, id: ConnId) -> bool {
         let Some(c) = self.conns.get_mut(id) else {
             return false;
         };
-        let limit = if c.follows {
-            self.settings.output_replica
-        } else if c.is_subscriber() {
-            self.settings.output_pubsub
-        } else {
-            self.settings.output_normal
-        };
+        let limit = limit_of(&self.settings, c);
         // Strangers are not worth much memory.
         let pending = c.out.pending_bytes();
         let stranger = !c.was_authenticated
@@ -271,7 +275,7 @@ impl Executor {
         true
     }
 
-    fn warn_output_limit(&self, id: ConnId) {
+    pub(super) fn warn_output_limit(&self, id: ConnId) {
         if let Some(c) = self.conns.get(id) {
             tracing::warn!(
                 "Client id={} addr={:?} closed for overcoming of output buffer limits.",
@@ -279,6 +283,16 @@ impl Executor {
                 c.info.peer
             );
         }
+    }
+}
+
+fn limit_of(settings: &Settings, c: &Connection) -> OutputLimit {
+    if c.follows {
+        settings.output_replica
+    } else if c.is_subscriber() {
+        settings.output_pubsub
+    } else {
+        settings.output_normal
     }
 }
 

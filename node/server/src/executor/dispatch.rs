@@ -26,6 +26,8 @@ const NO_REPLICAS: &str = "NOREPLICAS Not enough good replicas to write.";
 const OUT_OF_MEMORY: &str = "OOM command not allowed when used memory > 'maxmemory'.";
 const READ_ONLY: &str = "READONLY You can't write against a read only replica.";
 
+/// How the engine answers when a reply would be longer than it makes any.
+const REPLY_TOO_LONG: &[u8] = b"-ERR reply exceeds the output buffer limit";
 /// With more effects than this a turn becomes several entries.
 const TURN_BYTES_MAX: usize = 8 << 20;
 /// What an argument takes in the log beside its own bytes, at most.
@@ -403,7 +405,14 @@ impl Executor {
                     self.persistence_on_flushall();
                 }
             }
-            Outcome::Failed => self.stats.fail(entry, &c.out.buf[start..]),
+            Outcome::Failed => {
+                let error = &c.out.buf[start..];
+                let too_long = error.starts_with(REPLY_TOO_LONG);
+                self.stats.fail(entry, error);
+                if too_long {
+                    self.close_for_long_reply(id);
+                }
+            }
             Outcome::Block(block) => {
                 let db = c.db;
                 self.block(id, db, argv, *block);
@@ -415,6 +424,19 @@ impl Executor {
         }
         if self.gated {
             self.note_dependence(id, command, argv, before);
+        }
+    }
+
+    /// A reply was given up on the way because of its length: it is above the client's limit as well, if there is one.
+    #[cold]
+    fn close_for_long_reply(&mut self, id: ConnId) {
+        let Some(limit) = self.output_limit_of(id).map(|l| l.hard_bytes) else {
+            return;
+        };
+        if limit > 0 && limit <= self.engine.config().reply_bytes_max {
+            self.stats.output_limit_disconnections += 1;
+            self.warn_output_limit(id);
+            self.close_client(id, Close::Now);
         }
     }
 

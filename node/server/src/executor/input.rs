@@ -149,6 +149,7 @@ impl Executor {
         };
         c.last_seen_ms = mono_ms;
         c.bytes_in += data.len() as u64;
+        c.out.make_room();
         self.stats.bytes_in += data.len() as u64;
         self.stats.reads += 1;
         if c.query.is_empty() && c.is_ready() {

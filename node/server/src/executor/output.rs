@@ -58,16 +58,21 @@ pub struct Output {
 }
 
 impl Output {
-    /// With room for a short reply.
-    pub fn with_room() -> Output {
-        Output {
-            buf: Vec::with_capacity(ROOM_BYTES_MIN),
-            ..Output::default()
+    /// Makes room for a short reply, where there is none.
+    #[inline]
+    pub fn make_room(&mut self) {
+        if self.buf.capacity() == 0 {
+            self.buf.reserve_exact(ROOM_BYTES_MIN);
         }
     }
 
-    /// Gives room back that has not been needed lately. `reset_after_ms`: how long a peak counts.
-    pub fn shrink(&mut self, now_ms: u64, reset_after_ms: u64) {
+    /// Gives room back that has not been needed lately: all of it if the client is silent. `reset_after_ms`: how long a peak
+    /// counts.
+    pub fn shrink(&mut self, now_ms: u64, reset_after_ms: u64, is_silent: bool) {
+        if is_silent && self.buf.is_empty() {
+            self.buf = Vec::new();
+            self.held.shrink_to_fit();
+        }
         let half = self.buf.capacity() / 2;
         if half >= ROOM_BYTES_MIN && self.peak < half && self.buf.is_empty() {
             self.buf = Vec::with_capacity(ROOM_BYTES_MIN.max(self.peak + 1));
@@ -265,19 +270,23 @@ mod tests {
 
     #[test]
     fn room_that_is_not_needed_is_given_back() {
-        let mut o = Output::with_room();
+        let mut o = Output::default();
+        o.make_room();
         o.buf.resize(40_000, 0);
         o.on_written(40_000);
-        o.shrink(1000, 5000);
+        o.shrink(1000, 5000, false);
         assert!(o.buf.capacity() >= 40_000);
-        o.shrink(7000, 5000);
-        o.shrink(7100, 5000);
+        o.shrink(7000, 5000, false);
+        o.shrink(7100, 5000, false);
         assert_eq!(o.buf.capacity(), ROOM_BYTES_MIN);
         // Not what is still to be written.
         o.buf.resize(40_000, 0);
-        o.shrink(20_000, 5000);
-        o.shrink(20_100, 5000);
+        o.shrink(20_000, 5000, false);
+        o.shrink(20_100, 5000, true);
         assert_eq!(o.ready().len(), 40_000);
+        o.on_written(40_000);
+        o.shrink(20_200, 5000, true);
+        assert_eq!(o.buf.capacity(), 0);
     }
 
     #[test]
