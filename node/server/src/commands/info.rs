@@ -197,10 +197,17 @@ fn server(ex: &Executor, out: &mut String) {
             .file()
             .map(|p| p.display().to_string())
             .unwrap_or_default(),
-        "io_threads_active" = 0,
+        "io_threads_active" = u8::from(io_threads(ex).iter().any(|t| t.used && t.active)),
         "availability_zone" = ex.config.get("availability-zone"),
     );
     listeners(ex, out);
+}
+
+/// The I/O threads, if there are any.
+pub(super) fn io_threads(ex: &Executor) -> Vec<crate::executor::IoThreadStats> {
+    ex.io_threads
+        .as_ref()
+        .map_or_else(Vec::new, |stats| stats())
 }
 
 /// What clients can connect to.

@@ -8,6 +8,7 @@ pub(super) fn stats(ex: &Executor, out: &mut String) {
     let s = &ex.stats;
     let e = ex.engine.stats();
     let rates = s.rates();
+    let threads = super::info::io_threads(ex);
     let defragging_ms = ex.defragging_ms();
     lines!(
         out,
@@ -62,13 +63,13 @@ pub(super) fn stats(ex: &Executor, out: &mut String) {
         "dump_payload_sanitizations" = 0,
         "total_reads_processed" = s.reads,
         "total_writes_processed" = s.writes,
-        "io_threaded_reads_processed" = 0,
-        "io_threaded_writes_processed" = 0,
+        "io_threaded_reads_processed" = threads.iter().map(|t| t.reads).sum::<u64>(),
+        "io_threaded_writes_processed" = threads.iter().map(|t| t.writes).sum::<u64>(),
         "io_threaded_freed_objects" = 0,
         "io_threaded_accept_processed" = 0,
         "io_threaded_poll_processed" = 0,
-        "io_threaded_total_prefetch_batches" = 0,
-        "io_threaded_total_prefetch_entries" = 0,
+        "io_threaded_total_prefetch_batches" = s.prefetch_batches,
+        "io_threaded_total_prefetch_entries" = s.prefetch_entries,
         "client_query_buffer_limit_disconnections" = s.query_limit_disconnections,
         "client_output_buffer_limit_disconnections" = s.output_limit_disconnections,
         "reply_buffer_shrinks" = 0,
@@ -102,6 +103,12 @@ pub(super) fn cpu(ex: &Executor, out: &mut String) {
         "used_cpu_user_main_thread" = format!("{own_user:.6}"),
         "used_active_time_main_thread" = format!("{:.6}", ex.stats.turn_ns as f64 / 1e9),
     );
+    let threads = super::info::io_threads(ex);
+    for (i, t) in threads.iter().enumerate().filter(|(_, t)| t.used) {
+        let (s, us) = (t.cpu_us / 1_000_000, t.cpu_us % 1_000_000);
+        let i = i + 1;
+        let _ = write!(out, "used_active_time_io_thread_{i}:{s}.{us:06}\r\n");
+    }
 }
 
 /// A name without what has a meaning in these lines.

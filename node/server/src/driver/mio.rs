@@ -1,16 +1,22 @@
-//! The production driver: one thread, one `epoll`, all reads, executions and writes inline.
+//! The production driver: one `epoll`, and all executions. Reads and writes are inline, too, unless there are I/O threads (`io-threads`),
+//! to which the connections belong then.
 //!
 //! A turn: wait; accept; read once from every readable connection and execute what came; end the turn; write
 //! once to every connection that has something. Readiness is edge-triggered: a connection that was not read empty stays in
 //! `unread`, and one that must not be read for now (its commands wait) in `stalled`.
 
 use super::Clock;
+use super::io_thread::Sleeper;
 use super::listeners::{Listener, listeners};
+use super::remote::{Event, Remotes};
 use super::stream::Stream;
+use super::wire::{Framing, Wire};
 use crate::executor::{AcceptInfo, Close, ConnId, Ending, Executor};
 use crate::process::thread_cpu_us;
 use crate::seam::{ExecutorHandle, ExecutorInbox, Wake, executor_queue};
 use crate::tls::HANDSHAKE_LIMIT;
+use holdfast_queue::Bell;
+use holdfast_resp::Limits;
 use mio::{Events, Interest, Poll, Registry, Token, Waker};
 use std::collections::VecDeque;
 use std::io;
@@ -31,6 +37,8 @@ const HANDSHAKES_MAX: usize = 1024;
 const HANDSHAKES_LISTED_MAX: usize = 4 * HANDSHAKES_MAX;
 /// How long no connection is accepted after the process ran out of file descriptors.
 const ACCEPT_PAUSE_MS: u64 = 100;
+/// While I/O threads keep it busy, sockets of its own are looked at once in so many turns.
+const TURNS_UNPOLLED_MAX: u32 = 16;
 
 struct Socket {
     stream: Stream,
@@ -57,12 +65,16 @@ pub struct MioDriver {
     dirty: Vec<ConnId>,
     /// Handshakes under way or ended since, and when they are to be given up.
     handshakes: VecDeque<(u64, ConnId)>,
+    remotes: Remotes,
+    remote_events: Vec<Event>,
+    turns_unpolled: u32,
 }
 
 /// An `epoll` and the queue that wakes it, made before the executor is.
 pub struct Parts {
     poll: Poll,
     inbox: ExecutorInbox,
+    waker: Arc<Waker>,
 }
 
 impl std::fmt::Debug for Parts {
@@ -86,8 +98,8 @@ impl std::fmt::Debug for MioDriver {
 pub fn prepare() -> io::Result<(ExecutorHandle, Parts)> {
     let poll = Poll::new()?;
     let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
-    let (handle, inbox) = executor_queue(Wake::Mio(waker));
-    Ok((handle, Parts { poll, inbox }))
+    let (handle, inbox) = executor_queue(Wake::Mio(waker.clone()));
+    Ok((handle, Parts { poll, inbox, waker }))
 }
 
 impl MioDriver {
@@ -110,7 +122,14 @@ impl MioDriver {
             buffer: vec![0; READ_BYTES].into_boxed_slice(),
             dirty: Vec::new(),
             handshakes: VecDeque::new(),
+            remotes: Remotes::new(Arc::new(Sleeper {
+                bell: Bell::default(),
+                waker: parts.waker,
+            })),
+            remote_events: Vec::new(),
+            turns_unpolled: 0,
         };
+        driver.set_io_threads();
         driver.listen()?;
         Ok(driver)
     }
@@ -134,11 +153,16 @@ impl MioDriver {
     pub fn run(mut self) -> io::Result<Executor> {
         let mut events = Events::with_capacity(EVENTS_MAX);
         loop {
-            let timeout = self.timeout();
-            match self.poll.poll(&mut events, Some(timeout)) {
-                Ok(()) => {}
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
-                Err(e) => return Err(e),
+            events.clear();
+            if self.must_poll() {
+                let timeout = self.timeout();
+                let polled = self.poll.poll(&mut events, Some(timeout));
+                self.remotes.get_up();
+                match polled {
+                    Ok(()) => {}
+                    Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
+                    Err(e) => return Err(e),
+                }
             }
             self.executor.begin_turn(self.clock.now());
             let mut woken = false;
@@ -189,6 +213,7 @@ impl MioDriver {
                 self.accept();
             }
             self.read_all();
+            self.execute_remote();
             if self.executor.has_work_of_its_own() {
                 let (before, cpu_before) = (self.clock.now(), thread_cpu_us());
                 self.executor.end_turn();
@@ -206,13 +231,39 @@ impl MioDriver {
             self.executor.on_turn_over();
             self.end_handshakes();
             self.revive_stalled();
+            self.remotes.revive_stalled(&mut self.executor);
+            self.remotes.end_turn();
             if self.executor.ending() == Ending::Done {
+                self.remotes.stop();
                 return Ok(self.executor);
             }
         }
     }
 
-    fn timeout(&self) -> Duration {
+    fn must_poll(&mut self) -> bool {
+        let busy = self.executor.takes_input() && self.remotes.has_work();
+        self.turns_unpolled = match busy {
+            true => (self.turns_unpolled + 1) % TURNS_UNPOLLED_MAX,
+            false => 0,
+        };
+        self.turns_unpolled == 0
+    }
+
+    /// How long there is nothing to do. Whoever has something from then on wakes this thread.
+    fn timeout(&mut self) -> Duration {
+        let come = self.remotes.exist() && self.remotes.lie_down();
+        if come && self.executor.takes_input() {
+            return Duration::ZERO;
+        }
+        let timeout = self.timeout_of_own();
+        match self.remotes.is_congested() {
+            // A queue has room again before long.
+            true => timeout.min(Duration::from_millis(1)),
+            false => timeout,
+        }
+    }
+
+    fn timeout_of_own(&self) -> Duration {
         let can_accept = self.accept_pending && self.accept_not_before_ms == 0;
         if self.executor.has_dirty()
             || (!self.unread.is_empty() && self.executor.takes_input())
@@ -277,20 +328,30 @@ impl MioDriver {
                 return;
             }
         };
-        let token = Token(FIRST_CONNECTION + conn.index as usize);
-        let both = Interest::READABLE | Interest::WRITABLE;
-        if let Err(e) = self.poll.registry().register(stream.source(), token, both) {
-            tracing::warn!("Registering a client connection: {e}");
-            return self.executor.on_closed(conn);
-        }
-        let index = conn.index as usize;
-        if self.sockets.len() <= index {
-            self.sockets.resize_with(index + 1, || None);
-        }
         if stream.is_handshaking() {
             let limit = HANDSHAKE_LIMIT.as_millis() as u64;
             self.handshakes
                 .push_back((self.executor.now.mono_ms() + limit, conn));
+        }
+        if self.remotes.is_used() {
+            return self.remotes.adopt(&mut self.executor, conn, stream);
+        }
+        if let Err(e) = self.keep(conn, stream) {
+            tracing::warn!("Registering a client connection: {e}");
+            self.executor.on_closed(conn);
+        }
+    }
+
+    /// Makes a connection one of this thread.
+    fn keep(&mut self, conn: ConnId, mut stream: Stream) -> io::Result<()> {
+        let token = Token(FIRST_CONNECTION + conn.index as usize);
+        let both = Interest::READABLE | Interest::WRITABLE;
+        self.poll
+            .registry()
+            .register(stream.source(), token, both)?;
+        let index = conn.index as usize;
+        if self.sockets.len() <= index {
+            self.sockets.resize_with(index + 1, || None);
         }
         self.sockets[index] = Some(Socket {
             stream,
@@ -298,6 +359,87 @@ impl MioDriver {
             listed: false,
             peer_closed: false,
         });
+        Ok(())
+    }
+
+    /// Executes what the I/O threads have read.
+    fn execute_remote(&mut self) {
+        if !self.remotes.exist() || !self.executor.takes_input() {
+            return;
+        }
+        let mut events = std::mem::take(&mut self.remote_events);
+        self.remotes.execute(&mut self.executor, &mut events);
+        for event in events.drain(..) {
+            match event {
+                Event::Closed(conn) => {
+                    self.remotes.remove(conn);
+                    self.executor.on_closed(conn);
+                }
+                Event::Released(wire) if self.remotes.is_used() => {
+                    self.remotes.adopt_again(&mut self.executor, wire);
+                }
+                Event::Released(wire) => self.take_back(*wire),
+            }
+        }
+        self.remote_events = events;
+    }
+
+    /// A connection comes back from an I/O thread.
+    fn take_back(&mut self, wire: Wire) {
+        let conn = wire.conn;
+        self.remotes.remove(conn);
+        let (stream, unwritten, query) = wire.into_parts();
+        if let Some(c) = self.executor.conns.get_mut(conn) {
+            c.out.write_here(&unwritten);
+        }
+        if let Err(e) = self.keep(conn, stream) {
+            tracing::warn!("Registering a client connection: {e}");
+            return self.executor.on_closed(conn);
+        }
+        if !query.is_empty() {
+            self.executor.on_bytes(conn, &query);
+        }
+        self.executor.mark_dirty(conn);
+        self.want_read(conn.index);
+    }
+
+    /// Has as many I/O threads as the configuration says, beside this one.
+    fn set_io_threads(&mut self) {
+        let count = usize::try_from(self.executor.config.int("io-threads") - 1).unwrap_or(0);
+        let before = self.remotes.used();
+        if count == before {
+            return;
+        }
+        let framing = self.framing();
+        if let Err(e) = self.remotes.set_used(count, framing) {
+            tracing::warn!("Can't start I/O threads: {e}");
+        }
+        self.executor.io_threads = Some(self.remotes.stats());
+        self.remotes.recall();
+        if !self.remotes.is_used() {
+            return;
+        }
+        for slot in &mut self.sockets {
+            if let Some(mut socket) = slot.take() {
+                deregister(self.poll.registry(), &mut socket.stream);
+                self.remotes
+                    .adopt(&mut self.executor, socket.conn, socket.stream);
+            }
+        }
+        self.unread.clear();
+        self.stalled.clear();
+    }
+
+    /// What clients may send, for those who look at it elsewhere.
+    fn framing(&self) -> Framing {
+        Framing {
+            table: self.executor.table,
+            limits: Limits {
+                bulk_bytes_max: self.executor.settings.bulk_bytes_max,
+                authenticated: true,
+            },
+            query_bytes_max: self.executor.settings.query_buffer_bytes_max,
+        }
     }
 
     fn read_all(&mut self) {
@@ -388,6 +530,9 @@ impl MioDriver {
     fn write_one(&mut self, id: ConnId) {
         // A reply above the limit is not sent in part: the connection is closed instead.
         self.executor.check_output_limit(id);
+        if self.remotes.has(id) {
+            return self.remotes.hand_over(&mut self.executor, id);
+        }
         let mut written = 0;
         let mut failed = false;
         if let Some(Some(socket)) = self.sockets.get_mut(id.index as usize)
@@ -446,32 +591,32 @@ impl MioDriver {
         let mut too_many = false;
         if self.handshakes.len() > HANDSHAKES_LISTED_MAX {
             let sockets = &self.sockets;
+            let remotes = &self.remotes;
             self.handshakes.retain(|(_, conn)| {
-                matches!(sockets.get(conn.index as usize), Some(Some(s)) if s.conn == *conn && s.stream.is_handshaking())
+                remotes.is_handshaking(*conn) || matches!(sockets.get(conn.index as usize), Some(Some(s)) if s.conn == *conn && s.stream.is_handshaking())
             });
             too_many = self.handshakes.len() > HANDSHAKES_MAX;
         }
         while let Some((deadline, conn)) = self.handshakes.front().copied() {
             let index = conn.index;
+            let remote = self.remotes.is_handshaking(conn);
             let waiting = match self.sockets.get_mut(index as usize) {
                 Some(Some(s)) if s.conn == conn && s.stream.is_handshaking() => Some(s),
                 _ => None,
             };
-            match waiting {
-                None => {}
-                Some(_)
-                    if now < deadline && !(too_many && self.handshakes.len() > HANDSHAKES_MAX) =>
-                {
-                    return;
-                }
-                Some(socket) => {
-                    let reason = match now < deadline {
-                        true => "too many TLS handshakes are under way",
-                        false => "the TLS handshake took too long",
-                    };
-                    socket.stream.log_failure(&reason);
-                    self.close(index);
-                }
+            let is_due = now >= deadline || too_many && self.handshakes.len() > HANDSHAKES_MAX;
+            if (remote || waiting.is_some()) && !is_due {
+                return;
+            }
+            if let Some(socket) = waiting {
+                let reason = match now < deadline {
+                    true => "too many TLS handshakes are under way",
+                    false => "the TLS handshake took too long",
+                };
+                socket.stream.log_failure(&reason);
+                self.close(index);
+            } else if remote {
+                self.remotes.close(conn);
             }
             self.handshakes.pop_front();
         }
@@ -514,6 +659,15 @@ impl MioDriver {
             if let Err(e) = self.listen() {
                 tracing::warn!("Failed listening after CONFIG SET: {e}");
             }
+        }
+        if changed
+            .iter()
+            .any(|n| matches!(*n, "proto-max-bulk-len" | "client-query-buffer-limit"))
+        {
+            self.remotes.set_framing(self.framing());
+        }
+        if changed.contains(&"io-threads") {
+            self.set_io_threads();
         }
     }
 }

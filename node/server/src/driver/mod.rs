@@ -1,12 +1,18 @@
 //! The drivers: what moves bytes between sockets and the executor, and knows the time.
 
 #[cfg(not(madsim))]
+mod io_thread;
+#[cfg(not(madsim))]
 pub mod listeners;
 #[cfg(not(madsim))]
 pub mod mio;
 #[cfg(not(madsim))]
+mod remote;
+#[cfg(not(madsim))]
 mod stream;
 pub mod tokio;
+#[cfg(not(madsim))]
+mod wire;
 
 use crate::executor::Now;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};

@@ -73,8 +73,9 @@ impl Connection {
         size_of::<Connection>()
             + tracking
             + self.argv_bytes()
-            + self.query.capacity()
+            + self.query_capacity()
             + self.out.buf.capacity()
+            + self.out.in_flight()
             + multi
             + (self.watched.len() + subscriptions) * NODE_BYTES
     }
@@ -151,7 +152,7 @@ impl Executor {
             self.close_client(id, Close::Now);
             if let Some(c) = self.conns.get_mut(id) {
                 // It is room that is wanted now, not at the end of the turn.
-                c.out = Default::default();
+                c.out.abandon();
                 c.query = Vec::new();
             }
             self.note_memory(id);

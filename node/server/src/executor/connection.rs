@@ -298,10 +298,21 @@ impl Connection {
     /// Length of the query buffer as Valkey would tell it, which keeps nothing in front of a large argument that is on its way.
     pub(crate) fn query_len(&self) -> usize {
         const LARGE: usize = 32 * 1024;
+        if let Some((len, _)) = self.out.elsewhere_query()
+            && len > 0
+        {
+            return len;
+        }
         match self.parser.awaited_bulk() {
             Some((at, len)) if len >= LARGE => self.query.len().saturating_sub(at),
             _ => self.query.len(),
         }
+    }
+
+    /// What the query buffer takes.
+    pub(crate) fn query_capacity(&self) -> usize {
+        let elsewhere = self.out.elsewhere_query().map_or(0, |(_, n)| n);
+        self.query.capacity() + elsewhere
     }
 
     /// Bytes of the arguments of a command that waits.

@@ -1,6 +1,6 @@
 //! Connections come, send bytes and go.
 
-use super::{AcceptInfo, Close, ConnId, Connection, Executor, State};
+use super::{AcceptInfo, Close, ConnId, Connection, Executor, Parcel, State};
 use crate::commands::{Entry, Table};
 use holdfast_engine::Engine;
 use holdfast_resp::{Limits, Parse, ProtocolError, RequestParser, write};
@@ -95,6 +95,29 @@ impl<'a> Ahead<'a> {
     }
 }
 
+/// Keys that commands name.
+struct Keys<'a>(SmallVec<[&'a [u8]; Engine::PREFETCH_MAX]>);
+
+impl<'a> Keys<'a> {
+    fn new() -> Self {
+        Keys(SmallVec::new())
+    }
+
+    /// Adds those of a command of a parcel, as far as there is room.
+    fn add(&mut self, parcel: &'a Parcel, i: usize) {
+        let Some(entry) = parcel.commands[i].entry else {
+            return;
+        };
+        let argv: SmallVec<[&[u8]; 16]> = parcel.argv(i).collect();
+        // Keys that fit no rule are refused by the command itself.
+        let _ = entry.spec.each_key(&argv, &mut |i, _| {
+            if self.0.len() < Engine::PREFETCH_MAX {
+                self.0.extend(argv.get(i).copied());
+            }
+        });
+    }
+}
+
 impl Executor {
     /// Takes a new connection.
     ///
@@ -168,6 +191,85 @@ impl Executor {
             self.mark_dirty(id);
         }
         self.check_query_limit(id);
+    }
+
+    /// Commands have come that another thread has found in the bytes of a connection.
+    pub fn on_requests(&mut self, id: ConnId, parcel: &Parcel) {
+        let mono_ms = self.now.mono_ms();
+        let Some(c) = self.conns.get_mut(id) else {
+            return;
+        };
+        // Strangers' limits are the parser's.
+        if parcel.commands.is_empty() || !c.query.is_empty() || !c.is_ready() || !c.authenticated {
+            return self.on_bytes(id, &parcel.bytes);
+        }
+        c.last_seen_ms = mono_ms;
+        c.bytes_in += parcel.bytes.len() as u64;
+        self.stats.bytes_in += parcel.bytes.len() as u64;
+        self.stats.reads += 1;
+        let used = self.process_found(id, parcel);
+        if used < parcel.bytes.len()
+            && let Some(c) = self.conns.get_mut(id)
+        {
+            c.query.extend_from_slice(&parcel.bytes[used..]);
+            self.resume(id);
+            self.check_query_limit(id);
+        }
+    }
+
+    /// Executes the commands of a parcel and returns how many of its bytes they took.
+    fn process_found(&mut self, id: ConnId, parcel: &Parcel) -> usize {
+        let mut at = 0;
+        let mut argv: SmallVec<[&[u8]; 16]> = SmallVec::new();
+        for (i, command) in parcel.commands.iter().enumerate() {
+            if i % AHEAD_MAX == 0 && parcel.commands.len() - i > 1 {
+                let db = self.conns.get(id).map_or(0, |c| c.db);
+                let many = parcel.commands.len().min(i + AHEAD_MAX);
+                let mut keys = Keys::new();
+                (i..many).for_each(|i| keys.add(parcel, i));
+                self.stats.prefetch_batches += 1;
+                self.stats.prefetch_entries += keys.0.len() as u64;
+                self.engine.prefetch(db, &keys.0);
+            }
+            if !self.may_execute(id) {
+                break;
+            }
+            at = command.end as usize;
+            argv.clear();
+            argv.extend(parcel.argv(i));
+            self.dispatch_found(id, command.entry, &argv);
+        }
+        if self.conns.get(id).is_some_and(|c| c.close != Close::Open) {
+            at = parcel.bytes.len();
+        }
+        self.mark_dirty(id);
+        at
+    }
+
+    /// Has the memory fetched of the keys that the first commands of several connections name.
+    pub fn prefetch_requests(&mut self, batch: &[(ConnId, Box<Parcel>)]) {
+        for some in batch.chunks(AHEAD_MAX) {
+            let mut keys = Keys::new();
+            let mut db = 0;
+            for (id, parcel) in some {
+                // A parcel with several commands does it for itself.
+                if parcel.commands.len() == 1
+                    && let Some(c) = self.conns.get(*id)
+                {
+                    if keys.0.is_empty() {
+                        db = c.db;
+                    }
+                    if c.db == db {
+                        keys.add(parcel, 0);
+                    }
+                }
+            }
+            if keys.0.len() > 1 {
+                self.stats.prefetch_batches += 1;
+                self.stats.prefetch_entries += keys.0.len() as u64;
+                self.engine.prefetch(db, &keys.0);
+            }
+        }
     }
 
     /// Goes on with the commands that a connection has sent, if it may.

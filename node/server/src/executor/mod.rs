@@ -29,6 +29,7 @@ mod memory;
 mod monitor;
 mod observe;
 mod output;
+mod parcel;
 mod pause;
 mod pubsub;
 mod shutdown;
@@ -45,7 +46,8 @@ pub use connection::{
 };
 pub use histogram::Histogram;
 pub use observe::{Observer, SlotTraffic};
-pub use output::{FIRST_CHUNK_BYTES, HeldKind, Output};
+pub use output::{FIRST_CHUNK_BYTES, Flow, HeldKind, Output};
+pub use parcel::{Framed, Parcel};
 pub use pubsub::Channels;
 use pubsub::SelfPush;
 pub use shutdown::ShutdownOptions;
@@ -233,6 +235,8 @@ pub struct Executor {
     pub followers: Followers,
     /// What the driver does for us.
     pub host: Box<dyn Host>,
+    /// The I/O threads, as far as there are any.
+    pub io_threads: Option<Box<dyn Fn() -> Vec<IoThreadStats> + Send>>,
     /// The time of this turn.
     pub now: Now,
     /// Bytes of memory in use before the first key.
@@ -387,6 +391,7 @@ impl Executor {
             clients_bytes: 0,
             waiting: Waiting::default(),
             started: now,
+            io_threads: None,
             config_changed: Vec::new(),
             active_expire: true,
             cron_paused: false,
@@ -552,6 +557,21 @@ fn random_id(rng: &mut Rng) -> String {
     (0..5)
         .map(|_| format!("{:08x}", rng.next_u64() as u32))
         .collect()
+}
+
+/// What an I/O thread has done so far.
+#[derive(Debug, Clone, Copy)]
+pub struct IoThreadStats {
+    /// It is given connections.
+    pub used: bool,
+    /// It is awake.
+    pub active: bool,
+    /// Its processor time, in microseconds.
+    pub cpu_us: u64,
+    /// How often it read something.
+    pub reads: u64,
+    /// How often it wrote something.
+    pub writes: u64,
 }
 
 /// How the engine is set up by the configuration.

@@ -8,7 +8,10 @@
 //! is held with it. Without held replies all of `buf` may be written.
 
 use crate::journal::JournalPos;
+use holdfast_queue::Bell;
 use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 /// Above this many written bytes at its front, a buffer that is not yet empty is moved together.
 const COMPACT_BYTES: usize = 64 * 1024;
@@ -55,9 +58,66 @@ pub struct Output {
     /// The most bytes that were there since the peak was reset.
     peak: usize,
     peak_reset_ms: u64,
+    /// Whoever writes elsewhere, and how many bytes it has been given.
+    elsewhere: Option<(Arc<Flow>, u64)>,
 }
 
 impl Output {
+    /// From now on the bytes are written by another thread.
+    pub fn write_elsewhere(&mut self, flow: Arc<Flow>) {
+        self.elsewhere = Some((flow, 0));
+    }
+
+    /// The bytes are written here again. `unwritten` are those that the other thread has given back.
+    pub fn write_here(&mut self, unwritten: &[u8]) {
+        self.elsewhere = None;
+        let at = self.sent;
+        self.buf.splice(at..at, unwritten.iter().copied());
+        self.free += unwritten.len();
+    }
+
+    /// Gives up everything that is still to be written.
+    pub fn abandon(&mut self) {
+        self.buf = Vec::new();
+        self.held.clear();
+        (self.sent, self.free) = (0, 0);
+    }
+
+    /// Bytes that another thread has been given and has not written.
+    pub fn in_flight(&self) -> usize {
+        self.elsewhere.as_ref().map_or(0, |(flow, given)| {
+            given.saturating_sub(flow.written()) as usize
+        })
+    }
+
+    /// Length and capacity of the query buffer of the thread that writes.
+    pub(super) fn elsewhere_query(&self) -> Option<(usize, usize)> {
+        self.elsewhere.as_ref().map(|(flow, _)| flow.query())
+    }
+
+    /// Gives the bytes that may be written to another thread: `into`, which is empty. Returns how many.
+    pub fn hand_over(&mut self, into: &mut Vec<u8>) -> usize {
+        let n = self.ready().len();
+        if n == 0 {
+            return 0;
+        }
+        self.peak = self.peak.max(self.buf.len());
+        if self.sent == 0 && n == self.buf.len() {
+            std::mem::swap(&mut self.buf, into);
+        } else {
+            into.extend_from_slice(self.ready());
+        }
+        if self.buf.is_empty() {
+            self.free = 0;
+        } else {
+            self.on_written(n);
+        }
+        if let Some((_, given)) = &mut self.elsewhere {
+            *given += n as u64;
+        }
+        n
+    }
+
     /// Makes room for a short reply, where there is none.
     #[inline]
     pub fn make_room(&mut self) {
@@ -119,7 +179,7 @@ impl Output {
 
     /// Bytes that are still to be written, held or not.
     pub fn pending_bytes(&self) -> usize {
-        self.buf.len() - self.sent
+        self.buf.len() - self.sent + self.in_flight()
     }
 
     /// Of these, what counts for limits: without what Valkey keeps in a client's own buffer.
@@ -238,6 +298,59 @@ impl Output {
     }
 }
 
+/// What an I/O thread and the executor both look at, of one connection.
+#[derive(Debug, Default)]
+pub struct Flow {
+    /// Bytes written to the socket so far, of those that were handed over.
+    written: AtomicU64,
+    /// The executor waits for there to be room.
+    full: Bell,
+    query_len: AtomicUsize,
+    query_capacity: AtomicUsize,
+    handshaking: AtomicBool,
+}
+
+impl Flow {
+    /// For the I/O thread: so many more bytes were written. Returns whether the executor waits for that.
+    pub fn on_written(&self, n: usize) -> bool {
+        let before = self.written.load(Ordering::Relaxed);
+        self.written.store(before + n as u64, Ordering::Release);
+        self.full.must_wake()
+    }
+
+    /// For the I/O thread: what it has of a command.
+    pub fn note_query(&self, len: usize, capacity: usize) {
+        self.query_len.store(len, Ordering::Relaxed);
+        self.query_capacity.store(capacity, Ordering::Relaxed);
+    }
+
+    /// Whether a TLS handshake is under way.
+    pub fn is_handshaking(&self) -> bool {
+        self.handshaking.load(Ordering::Relaxed)
+    }
+
+    /// Says whether a TLS handshake is under way.
+    pub fn set_handshaking(&self, on: bool) {
+        self.handshaking.store(on, Ordering::Relaxed);
+    }
+
+    /// Bytes written so far.
+    pub fn written(&self) -> u64 {
+        self.written.load(Ordering::Acquire)
+    }
+
+    /// For the executor, before it looks at [`Flow::written`] and then waits.
+    pub fn wait_for_room(&self) {
+        self.full.lie_down();
+    }
+
+    /// Length and capacity of the query buffer.
+    pub fn query(&self) -> (usize, usize) {
+        let len = self.query_len.load(Ordering::Relaxed);
+        (len, self.query_capacity.load(Ordering::Relaxed))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -319,6 +432,40 @@ mod tests {
         o.free_invalidations(|_, since| since == 5);
         o.release(JournalPos(9), || true);
         assert_eq!(o.ready(), b"-Ei1i2");
+    }
+
+    #[test]
+    fn another_thread_writes() {
+        let mut o = Output::default();
+        let flow = Arc::new(Flow::default());
+        o.write_elsewhere(flow.clone());
+        put(&mut o, b"abc", 0, HeldKind::Free);
+        put(&mut o, b"w", 10, HeldKind::Write);
+        let mut given = Vec::new();
+        assert_eq!((o.hand_over(&mut given), &given[..]), (3, &b"abc"[..]));
+        assert_eq!((o.in_flight(), o.pending_bytes()), (3, 4));
+        given.clear();
+        assert_eq!(o.hand_over(&mut given), 0);
+        assert!(!flow.on_written(2));
+        assert_eq!((o.in_flight(), o.pending_bytes()), (1, 2));
+        o.release(JournalPos(10), || true);
+        assert_eq!((o.hand_over(&mut given), &given[..]), (1, &b"w"[..]));
+        assert!(o.is_empty());
+        flow.wait_for_room();
+        assert!(flow.on_written(1) && !flow.on_written(1));
+        assert_eq!((o.in_flight(), o.pending_bytes()), (0, 0));
+        // All of a buffer goes without a copy, and what comes back goes in front of what is there.
+        put(&mut o, b"whole", 0, HeldKind::Free);
+        let address = o.buf.as_ptr();
+        given.clear();
+        assert_eq!(o.hand_over(&mut given), 5);
+        assert_eq!((given.as_ptr(), o.buf.len()), (address, 0));
+        put(&mut o, b"+", 0, HeldKind::Free);
+        put(&mut o, b"h", 20, HeldKind::Write);
+        o.write_here(b"ole");
+        assert_eq!((o.ready(), o.pending_bytes()), (&b"ole+"[..], 5));
+        o.release(JournalPos(20), || true);
+        assert_eq!(o.ready(), b"ole+h");
     }
 
     #[test]

@@ -66,6 +66,10 @@ pub struct Stats {
     pub cron_ns: u64,
     /// Nanoseconds of deleting keys whose time has passed.
     pub expire_ns: u64,
+    /// How often the memory of several clients' keys was fetched together.
+    pub prefetch_batches: u64,
+    /// Those keys.
+    pub prefetch_entries: u64,
     /// Reads from clients that brought something.
     pub reads: u64,
     /// Writes to clients.

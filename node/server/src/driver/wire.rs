@@ -1,0 +1,293 @@
+//! A connection as an I/O thread has it, and what that thread and the executor tell each other.
+//!
+//! Such a connection has one [`Parcel`]. It goes to the executor with what has been read, and comes back, with the replies,
+//! when more may be read: so the commands of a connection stay in order, and no more than one buffer of each is on the way.
+
+use super::stream::Stream;
+use crate::commands::Table;
+use crate::executor::{Close, ConnId, Flow, Parcel};
+use holdfast_resp::{Limits, Parse, RequestParser};
+use smallvec::SmallVec;
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+/// What I/O threads tell the executor.
+#[derive(Debug)]
+pub enum FromIo {
+    /// Something was read.
+    Requests(ConnId, Box<Parcel>),
+    /// The peer is gone, or the connection was closed as told.
+    Closed(ConnId),
+    /// More may be handed over to be written, which was waited for.
+    HasRoom(ConnId),
+    /// The connection that was asked for.
+    Released(Box<Wire>),
+}
+
+/// What the executor tells an I/O thread.
+#[derive(Debug)]
+pub enum ToIo {
+    /// Take over a connection.
+    Adopt(Box<Wire>),
+    /// Write the replies.
+    Replies {
+        /// The connection.
+        conn: ConnId,
+        /// With the replies.
+        parcel: Box<Parcel>,
+        /// The parcel is the connection's own: read on.
+        own: bool,
+        /// What is read is not to be looked at, since what came before has not been executed.
+        raw: bool,
+        /// Whether and when it is to be closed.
+        close: Close,
+    },
+    /// Give a connection up.
+    Release(ConnId),
+    /// Write what there is, and end.
+    Stop,
+}
+
+/// A connection, as an I/O thread has it.
+pub struct Wire {
+    /// Which.
+    pub conn: ConnId,
+    pub(super) stream: Stream,
+    pub(super) flow: Arc<Flow>,
+    /// The beginning of a command.
+    pub(super) query: Vec<u8>,
+    pub(super) parser: RequestParser,
+    /// Its own, while nothing of it waits for the executor.
+    pub(super) parcel: Option<Box<Parcel>>,
+    pub(super) raw: bool,
+    /// Buffers to be written, and from where on.
+    pub(super) out: VecDeque<(Vec<u8>, usize)>,
+    pub(super) close: Close,
+    /// There may be something to be read.
+    pub(super) readable: bool,
+    /// The peer has closed its side: read on until that is seen.
+    pub(super) peer_closed: bool,
+    /// It is in the list of those to be read.
+    pub(super) listed: bool,
+}
+
+impl std::fmt::Debug for Wire {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Wire({:?})", self.conn)
+    }
+}
+
+/// What is known of all connections when their bytes are looked at.
+#[derive(Clone, Copy)]
+pub struct Framing {
+    /// All commands.
+    pub table: &'static Table,
+    /// What clients may send.
+    pub limits: Limits,
+    /// `client-query-buffer-limit`
+    pub query_bytes_max: usize,
+}
+
+impl std::fmt::Debug for Framing {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Framing({:?})", self.limits)
+    }
+}
+
+impl Wire {
+    /// A new one, of which nothing has been read, or only what the executor has.
+    pub(super) fn new(conn: ConnId, stream: Stream, flow: Arc<Flow>, raw: bool) -> Wire {
+        Wire {
+            conn,
+            stream,
+            flow,
+            query: Vec::new(),
+            parser: RequestParser::new(),
+            parcel: Some(Box::default()),
+            raw,
+            out: VecDeque::new(),
+            close: Close::Open,
+            readable: true,
+            peer_closed: false,
+            listed: false,
+        }
+    }
+
+    /// The socket, what is still to be written, and what has been read and not sent.
+    pub(super) fn into_parts(self) -> (Stream, Vec<u8>, Vec<u8>) {
+        let unwritten = self.out.iter().flat_map(|(buffer, from)| &buffer[*from..]);
+        let unwritten = unwritten.copied().collect();
+        (self.stream, unwritten, self.query)
+    }
+
+    /// Looks at what was read. Returns whether the parcel has something for the executor.
+    ///
+    /// `fresh` are bytes behind [`Wire::query`], which is where they have been read to if they are empty.
+    pub(super) fn frame(&mut self, fresh: &[u8], framing: &Framing) -> bool {
+        let Some(parcel) = &mut self.parcel else {
+            return false;
+        };
+        parcel.clear();
+        if self.raw {
+            parcel.bytes.append(&mut self.query);
+            parcel.bytes.extend_from_slice(fresh);
+            self.parser.restart();
+            self.flow.note_query(0, 0);
+            return !parcel.bytes.is_empty();
+        }
+        let in_query = !self.query.is_empty();
+        if in_query {
+            self.query.extend_from_slice(fresh);
+        }
+        let data: &[u8] = if in_query { &self.query } else { fresh };
+        let mut at = 0;
+        // Only what fits the spans is looked at; the executor can do it, too.
+        let mut whole = data.len() > u32::MAX as usize;
+        let mut argv: SmallVec<[&[u8]; 16]> = SmallVec::new();
+        while !whole && at < data.len() {
+            let rest = &data[at..];
+            match self.parser.parse(rest, &framing.limits) {
+                Ok(Parse::Command { consumed }) if !self.parser.is_inline() => {
+                    argv.clear();
+                    argv.extend((0..self.parser.argc()).map(|i| self.parser.span(rest, i)));
+                    at += consumed;
+                    parcel.push(data, &argv, framing.table.find(&argv), at);
+                }
+                Ok(Parse::Incomplete { .. }) => break,
+                // Whatever it is, the executor's parser will say.
+                _ => whole = true,
+            }
+        }
+        whole |= data.len() - at > framing.query_bytes_max;
+        drop(argv);
+        if whole {
+            self.parser.restart();
+        }
+        let end = if whole { data.len() } else { at };
+        if !in_query {
+            parcel.bytes.extend_from_slice(&fresh[..end]);
+            self.query.extend_from_slice(&fresh[end..]);
+        } else if end == self.query.len() {
+            std::mem::swap(&mut parcel.bytes, &mut self.query);
+        } else if end > 0 {
+            let tail = self.query.split_off(end);
+            std::mem::swap(&mut parcel.bytes, &mut self.query);
+            self.query = tail;
+        }
+        self.flow
+            .note_query(self.query.len(), self.query.capacity());
+        end > 0
+    }
+
+    /// Makes room for a large argument that is on its way, as its bytes come. Returns whether the next read should go to the query buffer itself.
+    pub(super) fn make_room(&mut self) -> bool {
+        const LARGE: usize = 32 * 1024;
+        let Some((at, len)) = self.parser.awaited_bulk() else {
+            return false;
+        };
+        let have = self.query.len();
+        let rest = (at + len + 2).saturating_sub(have);
+        if self.raw || rest < LARGE || have == 0 {
+            return false;
+        }
+        self.query.reserve_exact(rest.min(have.max(LARGE)));
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn framing() -> Framing {
+        Framing {
+            table: Table::shared(),
+            limits: Limits::default(),
+            query_bytes_max: 1 << 20,
+        }
+    }
+
+    fn wire() -> Wire {
+        let (socket, _) = mio::net::UnixStream::pair().expect("a pair of sockets");
+        let index = ConnId {
+            index: 0,
+            serial: 0,
+        };
+        Wire::new(index, Stream::Unix(socket), Arc::default(), false)
+    }
+
+    fn command(argv: &[Vec<u8>]) -> Vec<u8> {
+        let mut out = format!("*{}\r\n", argv.len()).into_bytes();
+        for arg in argv {
+            out.extend(format!("${}\r\n", arg.len()).bytes());
+            out.extend(arg);
+            out.extend(b"\r\n");
+        }
+        out
+    }
+
+    proptest! {
+        /// However the bytes are cut, the same commands come out, with nothing lost and nothing twice.
+        #[test]
+        fn all_commands_are_found(
+            commands in prop::collection::vec(
+                prop::collection::vec(prop::collection::vec(any::<u8>(), 0..90), 1..5), 1..30),
+            cuts in prop::collection::vec(1usize..200, 1..40),
+            direct in any::<bool>(),
+        ) {
+            let all: Vec<u8> = commands.iter().flat_map(|c| command(c)).collect();
+            let (mut w, framing) = (wire(), framing());
+            let (mut rest, mut found, mut bytes, mut turn) = (&all[..], Vec::new(), Vec::new(), 0);
+            while !rest.is_empty() {
+                let (now, later) = rest.split_at(cuts[turn % cuts.len()].min(rest.len()));
+                (rest, turn) = (later, turn + 1);
+                let sent = if direct && !w.query.is_empty() {
+                    w.query.extend_from_slice(now);
+                    w.frame(&[], &framing)
+                } else {
+                    w.frame(now, &framing)
+                };
+                let parcel = w.parcel.as_mut().expect("it is here");
+                if sent {
+                    for i in 0..parcel.commands.len() {
+                        found.push(parcel.argv(i).map(<[u8]>::to_vec).collect::<Vec<_>>());
+                    }
+                    bytes.extend(&parcel.bytes);
+                }
+            }
+            prop_assert!(w.query.is_empty());
+            prop_assert_eq!(found, commands);
+            prop_assert_eq!(bytes, all);
+        }
+
+        /// Whatever else comes reaches the executor whole and in order.
+        #[test]
+        fn no_byte_is_lost(
+            pieces in prop::collection::vec(prop_oneof![
+                prop::collection::vec(any::<u8>(), 1..60),
+                Just(b"*1\r\n$4\r\nPING\r\n".to_vec()),
+                Just(b"PING\r\n".to_vec()),
+                Just(b"*2\r\n$3\r\nGET\r\n$1".to_vec()),
+                Just(b"*0\r\n".to_vec()),
+            ], 1..30),
+            raw in prop::collection::vec(any::<bool>(), 30),
+        ) {
+            let (mut w, framing) = (wire(), framing());
+            let mut bytes = Vec::new();
+            for (piece, raw) in pieces.iter().zip(raw) {
+                w.raw = raw;
+                if w.frame(piece, &framing) {
+                    let parcel = w.parcel.as_ref().expect("it is here");
+                    for (i, command) in parcel.commands.iter().enumerate() {
+                        prop_assert!(command.end as usize <= parcel.bytes.len());
+                        prop_assert!(parcel.argv(i).count() > 0);
+                    }
+                    bytes.extend(&parcel.bytes);
+                }
+            }
+            bytes.extend(&w.query);
+            prop_assert_eq!(bytes, pieces.concat());
+        }
+    }
+}
