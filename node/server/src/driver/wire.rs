@@ -238,7 +238,7 @@ mod tests {
         ) {
             let all: Vec<u8> = commands.iter().flat_map(|c| command(c)).collect();
             let (mut w, framing) = (wire(), framing());
-            let (mut rest, mut found, mut bytes, mut turn) = (&all[..], Vec::new(), Vec::new(), 0);
+            let (mut rest, mut found, mut bytes, mut turn) = (&all[..], Vec::<Vec<Vec<u8>>>::new(), Vec::<u8>::new(), 0);
             while !rest.is_empty() {
                 let (now, later) = rest.split_at(cuts[turn % cuts.len()].min(rest.len()));
                 (rest, turn) = (later, turn + 1);
@@ -274,7 +274,7 @@ mod tests {
             raw in prop::collection::vec(any::<bool>(), 30),
         ) {
             let (mut w, framing) = (wire(), framing());
-            let mut bytes = Vec::new();
+            let mut bytes = Vec::<u8>::new();
             for (piece, raw) in pieces.iter().zip(raw) {
                 w.raw = raw;
                 if w.frame(piece, &framing) {
