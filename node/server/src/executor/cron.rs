@@ -260,6 +260,9 @@ impl Executor {
         let Some(c) = self.conns.get_mut(id) else {
             return false;
         };
+        if c.close == Close::Now {
+            return true;
+        }
         let limit = limit_of(&self.settings, c);
         // Strangers are not worth much memory.
         let pending = c.out.pending_bytes();
