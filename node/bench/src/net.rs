@@ -329,17 +329,6 @@ impl Link {
         }
     }
 
-    /// The text of a reply; `None` if it has none, or is an error.
-    ///
-    /// # Errors
-    /// The connection's.
-    pub fn text(&mut self, args: &[&str]) -> Result<Option<String>, Failure> {
-        let reply = self.call(args)?;
-        Ok(reply
-            .as_bytes()
-            .map(|b| String::from_utf8_lossy(b).into_owned()))
-    }
-
     /// The connection itself, for whoever drives it from here on.
     pub fn into_stream(self) -> Stream {
         self.stream

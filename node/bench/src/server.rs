@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::time::Duration;
 
+use holdfast_resp::reply::Reply;
+
 use crate::Failure;
 use crate::net::Target;
 
@@ -22,8 +24,16 @@ impl Identity {
     /// # Errors
     /// It cannot be asked.
     pub fn ask(target: &Target) -> Result<Identity, Failure> {
-        let text = target.connect()?.text(&["INFO", "server"])?;
-        let text = text.unwrap_or_default();
+        let reply = target.connect()?.call(&["INFO", "server"])?;
+        if let Reply::Error(text) = &reply
+            && text.starts_with(b"NOAUTH")
+        {
+            return Err(Failure::new(format!(
+                "{} wants a password (--pass, --user)",
+                target.address
+            )));
+        }
+        let text = String::from_utf8_lossy(reply.as_bytes().unwrap_or_default());
         let mut identity = Identity::read(&text);
         if !target.address.is_local() {
             identity.pid = None;

@@ -178,6 +178,9 @@ fn load(clients: usize, pipeline: usize) -> Load {
     }
 }
 
+/// A figure's name, how it is shown, and the figure.
+type Row<'a> = (&'a str, &'a dyn Fn(f64) -> String, Option<Figure>);
+
 /// What the chart shows.
 #[derive(Default)]
 struct Ratios {
@@ -193,7 +196,7 @@ impl Ratios {
         println!("\n{name}");
         println!("{:<12}{:>34}{:>34}{:>22}", "", NAMES[0], NAMES[1], "ratio");
         let micros = |us: f64| latency(us * 1000.0);
-        let rows: [(&str, &dyn Fn(f64) -> String, Option<Figure>); 6] = [
+        let rows: [Row; 6] = [
             ("per second", &grouped, comparison.throughput()),
             ("CPU", &|us| format!("{us:.3} us"), comparison.cpu_us()),
             ("p50", &micros, comparison.latency_us(50.0)),
@@ -323,6 +326,8 @@ fn open(target: &Target, count: u64) -> Vec<Link> {
 
 fn connections(ratios: &mut Ratios) {
     let count = setting("CONNECTIONS", 10_000);
+    // The servers have it from us.
+    net::allow_descriptors(count + 1000).expect("descriptors");
     let limit = format!("maxclients {}", count + 200);
     let pair = Pair::start(&[&limit, "tcp-backlog 4096"]);
     println!("\n{count} idle connections: resident memory of each");
