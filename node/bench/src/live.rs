@@ -156,7 +156,8 @@ impl Live {
             lines += 1;
         }
         self.clear();
-        eprint!("{view}");
+        // What is wider than the terminal is cut off: a line that took two would not be taken back.
+        eprint!("\x1b[?7l{view}\x1b[?7h");
         let _ = std::io::stderr().flush();
         self.drawn_lines = lines;
     }

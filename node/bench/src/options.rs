@@ -18,7 +18,7 @@ Usage: holdfast bench [options] [COMMAND [ARG ...]]
 Loads a server that speaks RESP, and tells how fast it answers. Without a command or --mix: GET and SET, 80 to 20.
 
   holdfast bench -p 7000 --preload --mix get=80,set=20 -c 50 -P 16 --time 10s
-  holdfast bench --rate 50k --keys 1M --distribution zipf:0.99 SET key:__key__ __data__ EX __rand:600__
+  holdfast bench --rate 50k --keys 1M --distribution zipf:0.99 SET key:__key__ __data__ EX 600
   holdfast bench -p 7000 --compare 127.0.0.1:6379 --rounds 5
 
 Server
@@ -38,16 +38,15 @@ Load
   -P, --pipeline N        commands of a connection on their way at once (default 1)
       --time TIME         how long to measure (default 10s)
   -n, --requests N        measure exactly so many commands instead
-      --warm-up TIME      load before measuring (default 1s, with -n 0)
+      --warm-up TIME      load before measuring (default 1s; 0 with -n, 200ms with --compare)
       --rate N            open loop: N commands a second, whether or not the server keeps up;
                           latency counts from when a command was due
       --poisson           let them be due at random moments, as from independent users
       --idle N            connections beside those that send nothing
-
       --reconnect         open connections that break again instead of ending; what was on its
                           way counts as errors
 
-Commands, after all options
+Commands (one without quotes comes behind all options)
       --mix A=N,B=N       commands by name with weights (see below)
   -t, --tests A,B,C       one after the other instead; `all` for every one of them
       --command LINE      a command line with placeholders; may be repeated

@@ -41,7 +41,10 @@ fn talk(port: u16, who: u64, stop: &AtomicBool) -> u64 {
             match below(6) {
                 0 => {
                     count += 1;
-                    encode(&mut request, &[b"INCR".as_slice(), format!("count:{who}").as_bytes()]);
+                    encode(
+                        &mut request,
+                        &[b"INCR".as_slice(), format!("count:{who}").as_bytes()],
+                    );
                     expected.extend(format!(":{count}\r\n").bytes());
                 }
                 1 => {
@@ -67,7 +70,10 @@ fn talk(port: u16, who: u64, stop: &AtomicBool) -> u64 {
                 4 => {
                     // What comes behind a command that waits is executed behind it.
                     let key = format!("list:{who}");
-                    encode(&mut request, &[b"BLPOP".as_slice(), key.as_bytes(), b"0.002"]);
+                    encode(
+                        &mut request,
+                        &[b"BLPOP".as_slice(), key.as_bytes(), b"0.002"],
+                    );
                     expected.extend(b"*-1\r\n");
                 }
                 _ => {
