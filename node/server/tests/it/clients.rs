@@ -48,13 +48,13 @@ fn through_a_failover(name: &str, mut command: Command) {
     println!("{}", said());
 }
 
-fn script(file: &str) -> PathBuf {
+pub fn script(file: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
         .join("tests/clients")
         .join(file)
 }
 
-fn python_with(module: &str) -> Result<PathBuf, String> {
+pub fn python_with(module: &str) -> Result<PathBuf, String> {
     let python = tools::tools_dir().join("venv/bin/python");
     if !python.is_file() {
         return Err(format!(

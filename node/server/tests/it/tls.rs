@@ -3,7 +3,7 @@
 mod certificates;
 
 use crate::harness::{Cluster, NodeRef};
-use crate::tools;
+use crate::{clients, tools};
 use certificates::{Authority, TlsClient, certificate};
 use rustls::HandshakeKind;
 use rustls::version::{TLS12, TLS13};
@@ -470,4 +470,21 @@ fn durable_shards_speak_tls_to_each_other() {
         let reply = router.run(&format!("GET k{i}"));
         assert_eq!(reply.as_bytes(), Some(i.to_string().as_bytes()), "k{i}");
     }
+}
+
+#[test]
+fn redis_py_speaks_tls() {
+    let authority = Authority::new();
+    let (cluster, node) = one_node(&authority, &[]);
+    let python = match clients::python_with("redis") {
+        Ok(python) => python,
+        Err(why) => return tools::skipped("redis-py by TLS", &why),
+    };
+    let mut command = Command::new(python);
+    command
+        .arg(clients::script("redis_py_tls.py"))
+        .arg(cluster.tls_port(node).to_string())
+        .args(["ca.crt", "client.crt", "client.key"].map(|file| authority.path(file)));
+    let (well, text) = tools::run(&mut command, Duration::from_secs(60));
+    assert!(well && text.trim() == "fine", "{text}");
 }
