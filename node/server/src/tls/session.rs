@@ -8,7 +8,7 @@
 
 use rustls::server::UnbufferedServerConnection;
 use rustls::unbuffered::{ConnectionState, EncodeError, EncryptError, UnbufferedStatus};
-use rustls::{Error, ServerConfig};
+use rustls::{Error, InvalidMessage, ServerConfig};
 use std::cell::RefCell;
 use std::io::{self, ErrorKind, Read, Write};
 use std::sync::Arc;
@@ -199,10 +199,12 @@ impl<S: Read + Write> TlsStream<S> {
                     break Ok(got);
                 }
                 (used, Err(e)) => {
-                    // Once more, for the alert that is to be sent. rustls must see the very bytes that it has seen before: it
+                    // Once more, for the alert that is to be sent, unless the client does not speak TLS at all. rustls must see the very bytes that it has seen before: it
                     // remembers where messages lie in them.
                     start += used;
-                    let _ = self.step(&mut bytes[start..], |_, _| {});
+                    if !matches!(e, Error::InvalidMessage(InvalidMessage::InvalidContentType)) {
+                        let _ = self.step(&mut bytes[start..], |_, _| {});
+                    }
                     self.failed = true;
                     break Err(e);
                 }
