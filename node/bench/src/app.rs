@@ -1,6 +1,7 @@
 //! The command: options in, figures out.
 
 use std::ffi::OsString;
+use std::io::{ErrorKind, Write as _};
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -68,7 +69,7 @@ fn execute(options: &Options) -> Result<(), Failure> {
         };
         let text = value.to_text();
         match sink {
-            Sink::Output => print!("{text}"),
+            Sink::Output => put(&text)?,
             Sink::File(path) => write(path, &text)?,
         }
     }
@@ -83,9 +84,20 @@ fn write(path: &Path, text: &str) -> Result<(), Failure> {
 }
 
 /// Tables go to the output, unless JSON does.
-fn say(options: &Options, text: &str) {
-    if options.json != Some(Sink::Output) {
-        println!("{text}");
+fn say(options: &Options, text: &str) -> Result<(), Failure> {
+    match options.json {
+        Some(Sink::Output) => Ok(()),
+        _ => put(&format!("{text}\n")),
+    }
+}
+
+/// Whoever reads the output may have had enough of it.
+fn put(text: &str) -> Result<(), Failure> {
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Err(e) if e.kind() != ErrorKind::BrokenPipe => {
+            Err(Failure::new(format!("the output: {e}")))
+        }
+        _ => Ok(()),
     }
 }
 
@@ -131,7 +143,7 @@ fn run_all(options: &Options, live: &mut Live) -> Result<Figures, Failure> {
         live.phase(&report::title(&side));
         let round = compare::round(&side.plan, side.identity.pid, live)?;
         live.clear();
-        say(options, &report::table(&side, &round));
+        say(options, &report::table(&side, &round))?;
         values.push(report::json(&side, &round));
         panels.extend(report::panels(&side, &round));
     }
@@ -155,7 +167,7 @@ fn compare_all(options: &Options, second: &Target, live: &mut Live) -> Result<Fi
         }
         let comparison = compare::compare([&a, &b], options.rounds, live)?;
         live.clear();
-        say(options, &report::comparison_table([&a, &b], &comparison));
+        say(options, &report::comparison_table([&a, &b], &comparison))?;
         values.push(report::comparison_json([&a, &b], &comparison));
         panels.extend(report::comparison_panels([&a, &b], &comparison));
     }
