@@ -147,13 +147,13 @@ mod handle {
         }
 
         /// For other nodes that connect here. `None` if they are to use plain TCP.
-        pub(super) fn from_nodes(&self, link: Link) -> Option<Arc<ServerConfig>> {
+        pub(super) fn accepting(&self, link: Link) -> Option<Arc<ServerConfig>> {
             self.is_for(link)
                 .then(|| self.with(|s| s.contexts.as_ref().and_then(|c| c.nodes.clone())))?
         }
 
         /// For connecting to other nodes. `None` if plain TCP is to be used.
-        pub(super) fn to_nodes(&self, link: Link) -> Option<Arc<ClientConfig>> {
+        pub(super) fn connecting(&self, link: Link) -> Option<Arc<ClientConfig>> {
             self.is_for(link)
                 .then(|| self.with(|s| s.contexts.as_ref().and_then(|c| c.outgoing.clone())))?
         }

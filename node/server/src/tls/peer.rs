@@ -36,7 +36,7 @@ impl Tls {
         if !self.is_for(link) {
             return Ok(PeerStream::Tcp(stream));
         }
-        let config = self.from_nodes(link).ok_or_else(not_configured)?;
+        let config = self.accepting(link).ok_or_else(not_configured)?;
         let acceptor = tokio_rustls::TlsAcceptor::from(config);
         let stream = within_limit(acceptor.accept(stream)).await?;
         Ok(PeerStream::Tls(Box::new(stream.into())))
@@ -50,7 +50,7 @@ impl Tls {
         if !self.is_for(link) {
             return Ok(PeerStream::Tcp(stream));
         }
-        let config = self.to_nodes(link).ok_or_else(not_configured)?;
+        let config = self.connecting(link).ok_or_else(not_configured)?;
         let name = rustls::pki_types::ServerName::from(stream.peer_addr()?.ip());
         let connector = tokio_rustls::TlsConnector::from(config);
         let stream = within_limit(connector.connect(name, stream)).await?;
