@@ -4,6 +4,7 @@ use super::ServerCommand;
 use super::rows::*;
 use crate::config::SetError;
 use crate::executor::{ConnId, Executor};
+use crate::persist::LOADING;
 use crate::seam::ToControl;
 use crate::tls::Tls;
 use holdfast_resp::write;
@@ -35,6 +36,15 @@ fn config_set(ex: &mut Executor, id: ConnId, argv: &[&[u8]]) {
         .chunks_exact(2)
         .map(|p| (p[0].as_str(), p[1].as_str()))
         .collect();
+    // What a file that is being read depends on.
+    let fixed = |name: &str| matches!(name, "dir" | "appendonly" | "repl-diskless-load");
+    if ex.is_loading()
+        && pairs
+            .iter()
+            .any(|(name, _)| fixed(&name.to_ascii_lowercase()))
+    {
+        return ex.reply_error(id, LOADING);
+    }
     let local = ex.conns[id].info.is_local();
     let protected = ex.settings.protected_configs.permits(local);
     let mut new = ex.config.clone();

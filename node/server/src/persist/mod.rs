@@ -21,6 +21,9 @@ use holdfast_rdb::{Draft, DumpCodec, RdbVersion};
 use std::path::PathBuf;
 use std::time::Duration;
 
+/// The error for what has to wait until a file is loaded.
+pub(crate) const LOADING: &str = "LOADING Holdfast is loading the dataset in memory";
+
 /// A file to be written.
 #[derive(Debug, Clone)]
 pub struct SaveRequest {
@@ -285,7 +288,7 @@ impl Executor {
         write: bool,
     ) -> Option<&'static str> {
         if self.persist.loading.is_some() && !loading_ok {
-            return Some("LOADING Holdfast is loading the dataset in memory");
+            return Some(LOADING);
         }
         (write && self.persist.refuses_writes(&self.config)).then_some(
             "MISCONF Holdfast is configured to save RDB snapshots, but it's currently unable to persist to disk. \
