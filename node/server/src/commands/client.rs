@@ -209,7 +209,9 @@ fn client_list(ex: &mut Executor, id: ConnId, argv: &[&[u8]]) {
     let mut lines: Vec<(u64, String)> = ex
         .conns
         .iter()
-        .filter(|c| filter.selects(ex, c) && !(filter.skip_me == Some(true) && c.conn == id))
+        // Who has been killed is gone, though his socket may still be open.
+        .filter(|c| filter.selects(ex, c) && c.close != Close::Now)
+        .filter(|c| !(filter.skip_me == Some(true) && c.conn == id))
         .map(|c| (c.id, describe(ex, c, id, argv)))
         .collect();
     lines.sort();

@@ -51,7 +51,11 @@ impl ClientTracking {
 
     /// Whether what it reads now is to be remembered.
     fn remembers(&self) -> bool {
-        !self.is_bcast() && (!self.optin || self.caching) && !(self.optout && self.caching)
+        let leaves_out = match self.caching {
+            true => self.optout,
+            false => self.optin,
+        };
+        !self.is_bcast() && !leaves_out
     }
 }
 
@@ -140,7 +144,11 @@ impl Executor {
             for prefix in prefixes.iter() {
                 self.caching.prefixes.add(prefix, id);
             }
-            prefixes.extend(before.and_then(|t| t.prefixes).into_iter().flatten());
+            // The fewer to the many.
+            if let Some(mut earlier) = before.and_then(|t| t.prefixes) {
+                earlier.extend(std::mem::take(prefixes));
+                *prefixes = earlier;
+            }
         }
         c.tracking = Some(Box::new(wanted));
         self.update_tracking();
@@ -266,7 +274,7 @@ impl Executor {
         }
         for id in self.caching.table.take(key).into_iter().flatten() {
             let client = self.conns.get(id).and_then(|c| c.tracking.as_ref());
-            if client.is_some_and(|t| !t.is_bcast() && !(t.noloop && by == Some(id))) {
+            if client.is_some_and(|t| !t.is_bcast() && (!t.noloop || by != Some(id))) {
                 self.send_invalidation(id, Keys::One(key), behind);
             }
         }

@@ -162,13 +162,16 @@ impl KeyTable {
     }
 }
 
+/// Keys, each with the client that was the last to change it, if it was one.
+pub(super) type Changed = BTreeMap<Key, Option<ConnId>>;
+
 /// A prefix, who wants to hear of its keys, and which of them have changed since it was told.
 #[derive(Debug, Default)]
 pub(super) struct Prefix {
     /// Who is to be told.
     pub clients: BTreeSet<ConnId>,
-    /// The keys, each with the client that was the last to change it, if it was one.
-    pub changed: BTreeMap<Key, Option<ConnId>>,
+    /// The keys.
+    pub changed: Changed,
 }
 
 /// The prefixes of clients in broadcasting mode.
@@ -234,7 +237,7 @@ impl PrefixTable {
     }
 
     /// Takes what has changed: for each prefix, who is to be told of which keys.
-    pub fn take_changes(&mut self) -> Vec<(Vec<ConnId>, BTreeMap<Key, Option<ConnId>>)> {
+    pub fn take_changes(&mut self) -> Vec<(Vec<ConnId>, Changed)> {
         let mut changes = Vec::new();
         for prefix in std::mem::take(&mut self.pending) {
             if let Some(entry) = self.prefixes.get_mut(&prefix) {
