@@ -306,6 +306,14 @@ impl IoThread {
                     self.list(index);
                 }
             }
+            ToIo::Close(conn) => {
+                if let Some(slot) = self.wires.get_mut(conn.index as usize)
+                    && slot.as_ref().is_some_and(|w| w.conn == conn)
+                {
+                    // Dropping it closes the socket, which takes it out of the epoll.
+                    *slot = None;
+                }
+            }
             ToIo::Release(conn) => {
                 let index = conn.index as usize;
                 if let Some(slot) = self.wires.get_mut(index)
@@ -444,9 +452,6 @@ impl IoThread {
         let Some(Some(wire)) = self.wires.get_mut(index as usize) else {
             return;
         };
-        if wire.close == Close::Now {
-            return self.close(index);
-        }
         if wire.stream.wants_write()
             && let Err(e) = wire.stream.flush()
         {

@@ -375,6 +375,8 @@ impl MioDriver {
                     self.remotes.remove(conn);
                     self.executor.on_closed(conn);
                 }
+                // It was closed while it was on its way.
+                Event::Released(wire) if !self.remotes.has(wire.conn) => drop(wire),
                 Event::Released(wire) if self.remotes.is_used() => {
                     self.remotes.adopt_again(&mut self.executor, wire);
                 }
@@ -616,7 +618,10 @@ impl MioDriver {
                 socket.stream.log_failure(&reason);
                 self.close(index);
             } else if remote {
-                self.remotes.close(conn);
+                if let Some(c) = self.executor.conns.get_mut(conn) {
+                    c.close_when(Close::Now);
+                }
+                self.executor.mark_dirty(conn);
             }
             self.handshakes.pop_front();
         }

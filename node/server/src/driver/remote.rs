@@ -300,22 +300,22 @@ impl Remotes {
         let Some(c) = executor.conns.get_mut(conn) else {
             return;
         };
-        if remote.conn != conn || remote.leaving || remote.closing {
+        if remote.conn != conn {
+            return;
+        }
+        if c.close == Close::Now {
+            // It is gone for everybody; its thread will have closed it before it can get another of the same index.
+            if !remote.leaving {
+                let thread = &mut self.threads[remote.thread];
+                thread.send(ToIo::Close(conn));
+            }
+            self.conns[conn.index as usize] = None;
+            return executor.on_closed(conn);
+        }
+        if remote.leaving || remote.closing {
             return;
         }
         let thread = &mut self.threads[remote.thread];
-        if c.close == Close::Now {
-            remote.closing = true;
-            let (parcel, raw, own) = (Box::default(), true, false);
-            let close = Close::Now;
-            return thread.send(ToIo::Replies {
-                conn,
-                parcel,
-                own,
-                raw,
-                close,
-            });
-        }
         let ready = !c.out.ready().is_empty();
         let room = !ready || c.out.in_flight() < IN_FLIGHT_MAX || {
             remote.flow.wait_for_room();
@@ -401,25 +401,6 @@ impl Remotes {
                 }
             }
             t.wake();
-        }
-    }
-
-    /// Closes a connection that has not ended its handshake.
-    pub fn close(&mut self, conn: ConnId) {
-        if let Some(Some(remote)) = self.conns.get_mut(conn.index as usize)
-            && remote.conn == conn
-            && !remote.closing
-        {
-            remote.closing = true;
-            let (parcel, raw, own) = (Box::default(), true, false);
-            let close = Close::Now;
-            self.threads[remote.thread].send(ToIo::Replies {
-                conn,
-                parcel,
-                own,
-                raw,
-                close,
-            });
         }
     }
 

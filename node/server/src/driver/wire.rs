@@ -42,6 +42,8 @@ pub enum ToIo {
         /// Whether and when it is to be closed.
         close: Close,
     },
+    /// Close a connection. Nothing more is said of it.
+    Close(ConnId),
     /// Give a connection up.
     Release(ConnId),
     /// Write what there is, and end.
