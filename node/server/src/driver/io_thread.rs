@@ -441,7 +441,11 @@ impl IoThread {
             self.seen.reads.fetch_add(1, Ordering::Relaxed);
             self.send(FromIo::Requests(conn, parcel));
         } else {
+            let (conn, grown) = (wire.conn, wire.has_grown());
             self.list(index);
+            if grown {
+                self.send(FromIo::Look(conn));
+            }
         }
         if write_too {
             self.write(index);
@@ -495,7 +499,7 @@ impl IoThread {
             self.seen.writes.fetch_add(1, Ordering::Relaxed);
             if Flow::on_written(&wire.flow, written) {
                 let conn = wire.conn;
-                self.send(FromIo::HasRoom(conn));
+                self.send(FromIo::Look(conn));
             }
         }
         if let Some(Some(wire)) = self.wires.get(index as usize)

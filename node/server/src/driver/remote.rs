@@ -253,7 +253,7 @@ impl Remotes {
                     Some(FromIo::Requests(conn, parcel)) => batch.push((conn, parcel)),
                     // What it sent before is in the batch, and executed first.
                     Some(FromIo::Closed(conn)) => events.push(Event::Closed(conn)),
-                    Some(FromIo::HasRoom(conn)) => executor.mark_dirty(conn),
+                    Some(FromIo::Look(conn)) => executor.mark_dirty(conn),
                     Some(FromIo::Released(wire)) => events.push(Event::Released(wire)),
                     None => break,
                 }

@@ -18,8 +18,8 @@ pub enum FromIo {
     Requests(ConnId, Box<Parcel>),
     /// The peer is gone, or the connection was closed as told.
     Closed(ConnId),
-    /// More may be handed over to be written, which was waited for.
-    HasRoom(ConnId),
+    /// The connection is to be looked at: more may be handed over to be written, which was waited for, or it takes more memory.
+    Look(ConnId),
     /// The connection that was asked for.
     Released(Box<Wire>),
 }
@@ -59,6 +59,8 @@ pub struct Wire {
     /// The beginning of a command.
     pub(super) query: Vec<u8>,
     pub(super) parser: RequestParser,
+    /// What that took when the executor was last told.
+    pub(super) told_bytes: usize,
     /// Its own, while nothing of it waits for the executor.
     pub(super) parcel: Option<Box<Parcel>>,
     pub(super) raw: bool,
@@ -105,6 +107,7 @@ impl Wire {
             flow,
             query: Vec::new(),
             parser: RequestParser::new(),
+            told_bytes: 0,
             parcel: Some(Box::default()),
             raw,
             out: VecDeque::new(),
@@ -179,6 +182,17 @@ impl Wire {
         self.flow
             .note_query(self.query.len(), self.query.capacity());
         end > 0
+    }
+
+    /// Whether the executor is to be told that the beginning of a command takes more memory.
+    pub(super) fn has_grown(&mut self) -> bool {
+        const STEP: usize = 32 * 1024;
+        let now = self.query.capacity();
+        let grown = now >= self.told_bytes + STEP;
+        if grown || now + STEP <= self.told_bytes {
+            self.told_bytes = now;
+        }
+        grown
     }
 
     /// Makes room for a large argument that is on its way, as its bytes come. Returns whether the next read should go to the query buffer itself.
