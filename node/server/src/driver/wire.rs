@@ -186,12 +186,10 @@ impl Wire {
 
     /// Whether the executor is to be told that the beginning of a command takes more memory.
     pub(super) fn has_grown(&mut self) -> bool {
-        const STEP: usize = 32 * 1024;
+        const LARGE: usize = 32 * 1024;
         let now = self.query.capacity();
-        let grown = now >= self.told_bytes + STEP;
-        if grown || now + STEP <= self.told_bytes {
-            self.told_bytes = now;
-        }
+        let grown = now >= LARGE && now > self.told_bytes;
+        self.told_bytes = now;
         grown
     }
 

@@ -165,6 +165,8 @@ pub struct Connection {
     pub query: Vec<u8>,
     /// The most bytes that were in there, or passed by it, since the last look at its size.
     pub(super) query_peak: usize,
+    /// What its commands take that another thread has read, while they are executed.
+    pub parcel_bytes: usize,
     /// Finds the next command in them.
     pub parser: RequestParser,
     /// Bytes to be sent.
@@ -248,6 +250,7 @@ impl Connection {
             id,
             info,
             query: Vec::new(),
+            parcel_bytes: 0,
             query_peak: 0,
             parser: RequestParser::new(),
             out: Output::default(),
@@ -312,7 +315,7 @@ impl Connection {
     /// What the query buffer takes.
     pub(crate) fn query_capacity(&self) -> usize {
         let elsewhere = self.out.elsewhere_query().map_or(0, |(_, n)| n);
-        self.query.capacity() + elsewhere
+        self.query.capacity() + self.parcel_bytes + elsewhere
     }
 
     /// Bytes of the arguments of a command that waits.

@@ -207,7 +207,11 @@ impl Executor {
         c.bytes_in += parcel.bytes.len() as u64;
         self.stats.bytes_in += parcel.bytes.len() as u64;
         self.stats.reads += 1;
+        c.parcel_bytes = parcel.bytes.capacity();
         let used = self.process_found(id, parcel);
+        if let Some(c) = self.conns.get_mut(id) {
+            c.parcel_bytes = 0;
+        }
         if used < parcel.bytes.len()
             && let Some(c) = self.conns.get_mut(id)
         {
