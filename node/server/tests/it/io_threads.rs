@@ -1,6 +1,6 @@
 //! Connections that belong to I/O threads: the order of replies, large values, waiting clients, and threads that come and go.
 
-use crate::harness::client::encode;
+use crate::harness::client::{encode, text};
 use crate::harness::*;
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -48,7 +48,7 @@ fn talk(port: u16, who: u64, stop: &AtomicBool) -> u64 {
                     expected.extend(format!(":{count}\r\n").bytes());
                 }
                 1 => {
-                    let len = [1, 100, 20_000, 300_000][below(4) as usize];
+                    let len = [1, 100, 20_000, 300_000, 4_000_000][below(5) as usize];
                     let value = vec![b'a' + (count % 26) as u8; len];
                     let key = format!("value:{who}");
                     encode(&mut request, &[b"SET".as_slice(), key.as_bytes(), &value]);
@@ -137,6 +137,20 @@ fn replies_stay_in_order_while_threads_come_and_go() {
     let mut admin = cluster.client(node);
     assert!(admin.info("stats", "io_threaded_reads_processed") > Some("0".into()));
     assert_eq!(admin.info("clients", "connected_clients"), Some("1".into()));
+}
+
+/// More than one read takes is waiting for each: nobody may go to sleep over it.
+#[test]
+fn large_arguments_arrive() {
+    let (cluster, node) = node_with(2, &[]);
+    let mut client = cluster.client(node);
+    let value = vec![b'v'; 8_000_000];
+    for i in 0..40 {
+        let reply = client.try_call(&[b"SET", b"key", &value]);
+        assert_eq!(text(&reply.expect("an answer")), Some("OK".into()), "{i}");
+    }
+    let reply = client.try_call(&[b"GET", b"key"]).expect("an answer");
+    assert_eq!(text(&reply).map(|t| t.len()), Some(value.len()));
 }
 
 #[test]
