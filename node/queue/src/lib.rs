@@ -7,7 +7,7 @@
 //! the consumer is awake. Both sides look at the queue and at the bell, in opposite order, with a full fence in between, so
 //! that either the consumer sees what was pushed or the producer sees that the consumer sleeps.
 //!
-//! Tested with loom: `RUSTFLAGS="--cfg loom" cargo test -p holdfast-queue --release --target-dir target-loom`.
+//! Tested with loom: `cargo loom`.
 
 mod bell;
 mod ring;
