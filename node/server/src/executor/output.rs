@@ -13,7 +13,8 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
-/// Above this many written bytes at its front, a buffer that is not yet empty is moved together.
+/// Above this many written bytes at its front, a buffer that is not yet empty is moved together, once they are half of it: what is moved
+/// is no more than what was written.
 const COMPACT_BYTES: usize = 64 * 1024;
 /// A buffer that has grown beyond this is given back when it becomes empty.
 const KEEP_BYTES: usize = 256 * 1024;
@@ -170,7 +171,7 @@ impl Output {
             }
             self.sent = 0;
             self.free = 0;
-        } else if self.sent >= COMPACT_BYTES {
+        } else if self.sent >= COMPACT_BYTES && self.sent >= self.buf.len() / 2 {
             self.buf.drain(..self.sent);
             self.free = self.free.saturating_sub(self.sent);
             self.sent = 0;
