@@ -593,7 +593,7 @@ mod tests {
 
     #[test]
     fn known_but_idle_directives_warn_once_set() {
-        let c = Config::from_args(&["--io-threads", "4"]).unwrap();
+        let c = Config::from_args(&["--replica-priority", "7"]).unwrap();
         assert_eq!(c.warnings().len(), 1);
     }
 

@@ -298,8 +298,13 @@ impl IoThread {
                     parcel.clear();
                     wire.parcel = Some(parcel);
                 }
-                if to_write {
-                    wire.out.push_back((replies, 0));
+                match wire.out.back_mut() {
+                    _ if !to_write => {}
+                    // The client reads slowly: what is small is gathered, or buffers would take more than what is in them.
+                    Some((last, _)) if last.len() + replies.len() <= KEEP_BYTES => {
+                        last.extend_from_slice(&replies);
+                    }
+                    _ => wire.out.push_back((replies, 0)),
                 }
                 if to_write || close != Close::Open {
                     self.write(index);

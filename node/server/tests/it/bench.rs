@@ -301,6 +301,13 @@ fn the_load_follows_a_failover() {
         let role = cluster.client(nodes[1]).info("replication", "role");
         role.as_deref() == Some("master")
     });
+    cluster.wait("the load to have come there", |cluster| {
+        let calls = cluster.client(nodes[1]).info("commandstats", "cmdstat_get");
+        let calls = calls.as_deref().and_then(|c| c.split(['=', ',']).nth(1));
+        calls.is_some_and(|n| n.parse().is_ok_and(|n: u64| n > 100))
+    });
+    // The last second of the series is to be one of them.
+    std::thread::sleep(Duration::from_millis(1500));
     let output = interrupted(child);
     assert!(output.status.success());
     let value = Json::read(&String::from_utf8_lossy(&output.stdout));

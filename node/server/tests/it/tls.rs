@@ -35,8 +35,39 @@ fn one_node_to_be_started(authority: &Authority, more: &[&str]) -> (Cluster, Nod
 
 #[test]
 fn clients_speak_tls() {
+    clients_speak_tls_with(&["io-threads 1"]);
+}
+
+#[test]
+fn clients_speak_tls_with_io_threads() {
+    clients_speak_tls_with(&["io-threads 3"]);
+}
+
+/// A session goes on where it was when its connection moves from thread to thread.
+#[test]
+fn io_threads_come_and_go_under_tls() {
     let authority = Authority::new();
-    let (cluster, node) = one_node(&authority, &[]);
+    let (cluster, node) = one_node(&authority, &["io-threads 2"]);
+    let config = Arc::new(authority.client(true, &TLS13));
+    let mut client = TlsClient::connect(cluster.tls_port(node), &config).expect("connected");
+    let value = "0123456789abcdef".repeat(20_000);
+    let set = format!(
+        "*3\r\n$3\r\nSET\r\n$1\r\nk\r\n${}\r\n{value}\r\n",
+        value.len()
+    );
+    for threads in [1, 4, 2, 3, 1, 2, 5, 1] {
+        let change = format!("CONFIG SET io-threads {threads}\r\nGET k\r\n{set}GET k\r\n");
+        client.0.write_all(set.as_bytes()).expect("sent");
+        client.0.write_all(change.as_bytes()).expect("sent");
+        for reply in ["+OK", "+OK", &value, "+OK", &value] {
+            assert_eq!(client.reply().expect("a reply"), reply);
+        }
+    }
+}
+
+fn clients_speak_tls_with(directives: &[&str]) {
+    let authority = Authority::new();
+    let (cluster, node) = one_node(&authority, directives);
     let port = cluster.tls_port(node);
     for version in [&TLS13, &TLS12] {
         let config = Arc::new(authority.client(true, version));
