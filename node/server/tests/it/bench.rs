@@ -281,8 +281,9 @@ fn connections_come_back_if_they_are_asked_to() {
     assert!((1.0..=120.0).contains(&errors), "{value:?}");
     assert!(value.at("total.max_us").number() > 10_000.0);
     assert_eq!(value.at("unanswered").number(), 0.0);
-    let last = value.at("series").list().last().map(|p| p.at("per_second"));
-    assert!(last.is_some_and(|r| r.number() > 0.0), "{value:?}");
+    let series = value.at("series").list().iter().rev().take(10);
+    let last: f64 = series.map(|p| p.at("per_second").number()).sum();
+    assert!(last > 0.0, "{value:?}");
 }
 
 #[test]
@@ -306,13 +307,14 @@ fn the_load_follows_a_failover() {
         let calls = calls.as_deref().and_then(|c| c.split(['=', ',']).nth(1));
         calls.is_some_and(|n| n.parse().is_ok_and(|n: u64| n > 100))
     });
-    // The last second of the series is to be one of them.
+    // The last second of the series is to have some of them.
     std::thread::sleep(Duration::from_millis(1500));
     let output = interrupted(child);
     assert!(output.status.success());
     let value = Json::read(&String::from_utf8_lossy(&output.stdout));
-    let last = value.at("series").list().last().map(|p| p.at("per_second"));
-    assert!(last.is_some_and(|r| r.number() > 0.0), "{value:?}");
+    let series = value.at("series").list().iter().rev().take(10);
+    let last: f64 = series.map(|p| p.at("per_second").number()).sum();
+    assert!(last > 0.0, "{value:?}");
     assert!(value.at("redirected").number() > 0.0);
 }
 
