@@ -268,7 +268,7 @@ impl IoThread {
             self.send(message);
         }
         if !self.unsent.is_empty() {
-            // The executor has a whole queue to look at; it says when it has.
+            // The executor has a whole queue to look at. It does not say when it has: this thread looks again after a pause.
             self.executor.wake();
         }
     }
