@@ -120,6 +120,16 @@ pub struct EngineStats {
     pub defrag_left: u64,
 }
 
+/// Keys whose memory is being fetched: see [`Engine::prefetch_keys`]. What it knows of them may be outdated when commands have been executed
+/// since; then the wrong memory is fetched.
+#[derive(Debug, Default)]
+pub struct Prefetch {
+    db: u16,
+    places: SmallVec<[Place; Engine::PREFETCH_MAX]>,
+    /// Slot, group, and place in the group.
+    entries: SmallVec<[(u16, usize, usize); Engine::PREFETCH_MAX]>,
+}
+
 /// The keyspace and all data commands.
 pub struct Engine {
     pub(crate) config: EngineConfig,
@@ -305,15 +315,44 @@ impl Engine {
     }
 
     /// Has the memory of up to [`PREFETCH_MAX`](Self::PREFETCH_MAX) keys of a database fetched, of which commands are about to be executed. Changes nothing.
-    pub fn prefetch(&self, db: u16, keys: &[&[u8]]) {
-        if let Some(db) = self.dbs.get(usize::from(db)) {
-            let places: SmallVec<[Place; Self::PREFETCH_MAX]> = keys
-                .iter()
-                .take(Self::PREFETCH_MAX)
-                .map(|key| place(self.hasher, self.config.cluster, None, key))
-                .collect();
-            db.prefetch(&places);
+    ///
+    /// This is the first of three steps; each needs what the one before it has asked for. Who has something else to do in between
+    /// does not wait for memory: [`prefetch_entries`](Self::prefetch_entries), and then [`prefetch_values`](Self::prefetch_values).
+    pub fn prefetch_keys<'a>(&self, db: u16, keys: impl Iterator<Item = &'a [u8]>) -> Prefetch {
+        let mut places = SmallVec::new();
+        if let Some(known) = self.dbs.get(usize::from(db))
+            && known.is_worth_prefetching()
+        {
+            let place = |key| place(self.hasher, self.config.cluster, None, key);
+            places.extend(keys.take(Self::PREFETCH_MAX).map(place));
+            known.prefetch_groups(&places);
         }
+        Prefetch {
+            db,
+            places,
+            entries: SmallVec::new(),
+        }
+    }
+
+    /// The second step.
+    pub fn prefetch_entries(&self, keys: &mut Prefetch) {
+        if let Some(db) = self.dbs.get(usize::from(keys.db)) {
+            keys.entries.extend(db.prefetch_entries(&keys.places));
+        }
+    }
+
+    /// The third step.
+    pub fn prefetch_values(&self, keys: &Prefetch) {
+        if let Some(db) = self.dbs.get(usize::from(keys.db)) {
+            db.prefetch_values(&keys.entries);
+        }
+    }
+
+    /// All steps at once.
+    pub fn prefetch(&self, db: u16, keys: &[&[u8]]) {
+        let mut keys = self.prefetch_keys(db, keys.iter().copied());
+        self.prefetch_entries(&mut keys);
+        self.prefetch_values(&keys);
     }
 
     /// Keys that [`prefetch`](Self::prefetch) takes at once.

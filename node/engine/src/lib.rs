@@ -76,7 +76,7 @@ pub use call::{
     Block, Call, CmdError, CmdResult, CommandFn, DONE, Mode, Outcome, TimeoutReply, Wakes,
 };
 pub use effects::{EffectMarks, Effects, KeyList};
-pub use engine::{BadPayload, Engine, EngineConfig, EngineStats, Ttl, ValueCodec};
+pub use engine::{BadPayload, Engine, EngineConfig, EngineStats, Prefetch, Ttl, ValueCodec};
 pub use events::{EventClass, EventList};
 pub use evict::{AccessNote, Eviction, EvictionRank};
 pub use load::{LoadBatch, LoadCounts, LoadError, LoadHead, LoadMode, Placer};

@@ -597,6 +597,20 @@ impl CommandSpec {
         Ok(())
     }
 
+    /// Where its only key is, if it always has just one, at one place.
+    pub fn only_key(&self) -> Option<usize> {
+        match self.keys {
+            [
+                KeySpec {
+                    begin: Begin::Index(at),
+                    find: Find::Range { last: 0, .. },
+                    ..
+                },
+            ] if self.find_keys.is_none() => usize::try_from(*at).ok(),
+            _ => None,
+        }
+    }
+
     /// Whether it looks at keys that are not among its arguments.
     pub fn has_unknown_keys(&self) -> bool {
         self.keys.iter().any(|k| k.begin == Begin::Unknown)
@@ -660,7 +674,33 @@ impl CommandSpec {
 /// A map from names in any case to values, fixed once built: how commands are found by the first argument.
 #[derive(Debug)]
 pub struct NameIndex<V> {
-    slots: Vec<Option<(&'static str, V)>>,
+    slots: Vec<Option<Named<V>>>,
+}
+
+#[derive(Debug)]
+struct Named<V> {
+    /// Of a short name of letters only: its bytes. Otherwise 0.
+    packed: u64,
+    name: &'static str,
+    value: V,
+}
+
+/// The bytes of a name of up to eight, as if they were small letters.
+#[inline]
+fn packed(name: &[u8]) -> Option<u64> {
+    let len = name.len();
+    let word = |at: usize| Some(u32::from_le_bytes(*name.get(at..)?.first_chunk()?));
+    let bits = match *name {
+        [a] => u64::from(a),
+        [a, b] => u64::from(u16::from_le_bytes([a, b])),
+        [a, b, c] => u64::from(u32::from_le_bytes([a, b, c, 0])),
+        // The first four and the last four, which may be the same in part.
+        _ if (4..=8).contains(&len) => {
+            u64::from(word(0)?) | u64::from(word(len - 4)?) << (8 * (len - 4))
+        }
+        _ => return None,
+    };
+    Some(bits | 0x2020_2020_2020_2020)
 }
 
 impl<V> NameIndex<V> {
@@ -672,8 +712,14 @@ impl<V> NameIndex<V> {
         let mut index = NameIndex { slots };
         for (name, value) in entries {
             let at = index.position(name.as_bytes());
+            let is_plain = name.bytes().all(|b| b.is_ascii_lowercase());
+            let packed = packed(name.as_bytes()).filter(|_| is_plain);
             if let Some(slot @ None) = index.slots.get_mut(at) {
-                *slot = Some((name, value));
+                *slot = Some(Named {
+                    packed: packed.unwrap_or(0),
+                    name,
+                    value,
+                });
             }
         }
         index
@@ -683,14 +729,23 @@ impl<V> NameIndex<V> {
     #[inline]
     fn position(&self, name: &[u8]) -> usize {
         let mask = self.slots.len() - 1;
-        let mut hash: u64 = 0xcbf2_9ce4_8422_2325 ^ name.len() as u64;
-        for b in name {
-            hash = (hash ^ u64::from(b | 0x20)).wrapping_mul(0x0000_0100_0000_01b3);
-        }
-        let mut at = (hash ^ hash >> 29) as usize & mask;
+        let bits = packed(name);
+        let hash = match bits {
+            Some(bits) => (bits ^ name.len() as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15),
+            None => name.iter().fold(0xcbf2_9ce4_8422_2325, |hash: u64, b| {
+                (hash ^ u64::from(b | 0x20)).wrapping_mul(0x0000_0100_0000_01b3)
+            }),
+        };
+        let mut at = (hash ^ hash >> 32) as usize & mask;
         loop {
             match self.slots.get(at) {
-                Some(Some((found, _))) if !found.as_bytes().eq_ignore_ascii_case(name) => {
+                // A byte that is a small letter with that bit set is this letter.
+                Some(Some(found))
+                    if Some(found.packed) == bits && found.name.len() == name.len() =>
+                {
+                    return at;
+                }
+                Some(Some(found)) if !found.name.as_bytes().eq_ignore_ascii_case(name) => {
                     at = (at + 1) & mask
                 }
                 _ => return at,
@@ -701,9 +756,7 @@ impl<V> NameIndex<V> {
     /// The value of a name, in any case.
     #[inline]
     pub fn get(&self, name: &[u8]) -> Option<&V> {
-        self.slots
-            .get(self.position(name))?
-            .as_ref()
-            .map(|(_, value)| value)
+        let found = self.slots.get(self.position(name))?.as_ref();
+        found.map(|found| &found.value)
     }
 }

@@ -431,13 +431,17 @@ impl Entry {
         }
     }
 
-    /// Asks the processor to fetch the entry's first bytes: the header and a key of usual length.
+    /// Asks the processor to fetch the entry's first bytes: the header and a key of usual length, and all of it if it is short.
     #[inline]
     pub fn prefetch(&self) {
+        const LINE: usize = 64;
         // SAFETY: an entry owns its piece.
-        let base = unsafe { self.at.address() };
+        let (base, size) = unsafe { self.at.piece() };
         slabs::prefetch(base);
-        slabs::prefetch(base.wrapping_add(48));
+        slabs::prefetch(base.wrapping_add(size.min(LINE) - 1));
+        if size > LINE {
+            slabs::prefetch(base.wrapping_add(size.min(2 * LINE) - 1));
+        }
     }
 
     /// Asks the processor to fetch what the entry points to, if its value lies elsewhere.

@@ -14,7 +14,6 @@ use entry::{Entry, NEVER};
 use field_index::{FieldIndex, SlotFields};
 use hash::KeyHasher;
 use slabs::Slabs;
-use smallvec::SmallVec;
 use table::Table;
 
 /// Where a key is to be looked for: computed once a command, used for every step of it.
@@ -163,19 +162,43 @@ impl Db {
         self.hasher
     }
 
-    /// Has the memory on the way to these keys fetched, step by step for all of them, so that they wait for it together.
-    pub fn prefetch(&self, places: &[Place]) {
-        if self.keys < PREFETCH_MIN {
-            return;
-        }
+    /// Whether the memory of its keys is not in the cache anyway.
+    pub fn is_worth_prefetching(&self) -> bool {
+        self.keys >= PREFETCH_MIN
+    }
+
+    fn tables_of<'a>(&'a self, places: &'a [Place]) -> impl Iterator<Item = (&'a Table, u64)> {
         let of = |place: &Place| Some((self.table(usize::from(place.slot))?, place.hash));
-        let tables = || places.iter().filter_map(of);
-        tables().for_each(|(table, hash)| table.prefetch_word(hash));
-        tables().for_each(|(table, hash)| table.prefetch_group(hash));
-        let entries: SmallVec<[&Entry; PREFETCH_MAX]> = tables()
-            .filter_map(|(table, hash)| table.prefetch_entry(hash))
-            .collect();
-        entries.iter().for_each(|entry| entry.prefetch_value());
+        places.iter().filter_map(of)
+    }
+
+    /// Has the memory of the groups fetched that these keys are in.
+    pub fn prefetch_groups(&self, places: &[Place]) {
+        self.tables_of(places)
+            .for_each(|(table, hash)| table.prefetch_word(hash));
+        self.tables_of(places)
+            .for_each(|(table, hash)| table.prefetch_group(hash));
+    }
+
+    /// Has that of their entries fetched, when the groups have come. Says of each where it is.
+    pub fn prefetch_entries<'a>(
+        &'a self,
+        places: &'a [Place],
+    ) -> impl Iterator<Item = (u16, usize, usize)> + 'a {
+        places.iter().filter_map(|place| {
+            let table = self.table(usize::from(place.slot))?;
+            let (index, at) = table.prefetch_entry(place.hash)?;
+            Some((place.slot, index, at))
+        })
+    }
+
+    /// Has that of values fetched that lie elsewhere, when the entries have come.
+    pub fn prefetch_values(&self, entries: &[(u16, usize, usize)]) {
+        for (slot, index, at) in entries {
+            if let Some(table) = self.table(usize::from(*slot)) {
+                table.prefetch_value(*index, *at);
+            }
+        }
     }
 
     #[inline]

@@ -109,6 +109,37 @@ impl Group {
 }
 const _: () = assert!(GROUP_MAX < 1 << 12 && GROW * size_of::<Entry>() >= size_of::<u64>());
 
+/// Which of the next tags are this one, a bit for each, and how many tags were looked at. Some may not be tags any more, but what lies
+/// behind them in the group's piece.
+///
+/// # Safety
+/// `tags` is a tag of a group; `room` bytes from there on are the group's.
+#[inline(always)]
+unsafe fn equal_tags(tags: *const u8, room: usize, tag: u8) -> (u32, usize) {
+    #[cfg(target_arch = "x86_64")]
+    if room >= 16 {
+        use std::arch::x86_64::{
+            __m128i, _mm_cmpeq_epi8, _mm_loadu_si128, _mm_movemask_epi8, _mm_set1_epi8,
+        };
+        // SAFETY: as the caller promises; every x86-64 processor has these instructions.
+        let equal = unsafe {
+            let here = _mm_loadu_si128(tags.cast::<__m128i>());
+            _mm_movemask_epi8(_mm_cmpeq_epi8(here, _mm_set1_epi8(tag as i8)))
+        };
+        return (equal as u32, 16);
+    }
+    debug_assert!(room >= 8);
+    const LOW: u64 = 0x7f * LANES;
+    // SAFETY: as the caller promises: behind the last tag there are references, which are longer than a word.
+    let here = unsafe { tags.cast::<u64>().read_unaligned() };
+    let x = here.to_le() ^ (LANES * u64::from(tag));
+    // The high bit of each byte that is zero; exact, no carry crosses a byte.
+    let equal = !(((x & LOW) + LOW) | x | LOW);
+    // The eight bits side by side.
+    let equal = (equal >> 7).wrapping_mul(0x0102_0408_1020_4080) >> 56;
+    (equal as u32, 8)
+}
+
 #[inline]
 fn tag_of(hash: u64) -> u8 {
     (hash >> 56) as u8
@@ -214,19 +245,15 @@ impl Table {
         if group.len == 0 {
             return None;
         }
-        let wanted = LANES * u64::from(tag_of(hash));
-        // SAFETY: the group has `len` tags and references. A word of tags may reach into the references, but not beyond the
-        // piece: `cap` is at least GROW, so that the references are longer than a word.
+        let tag = tag_of(hash);
+        // SAFETY: the group has `len` tags and references, in `cap` × SLOT bytes.
         unsafe {
             let (tags, entries) = (group.tags(), group.entries());
             let mut at = 0;
             while at < group.len {
-                const LOW: u64 = 0x7f * LANES;
-                let x = tags.add(at).cast::<u64>().read_unaligned().to_le() ^ wanted;
-                // The high bit of each byte that is zero; exact, no carry crosses a byte.
-                let mut found = !(((x & LOW) + LOW) | x | LOW);
+                let (mut found, count) = equal_tags(tags.add(at), group.cap * SLOT - at, tag);
                 while found != 0 {
-                    let slot = at + found.trailing_zeros() as usize / 8;
+                    let slot = at + found.trailing_zeros() as usize;
                     if slot >= group.len {
                         return None;
                     }
@@ -236,7 +263,7 @@ impl Table {
                     }
                     found &= found - 1;
                 }
-                at += 8;
+                at += count;
             }
         }
         None
@@ -263,12 +290,25 @@ impl Table {
         }
     }
 
-    /// The third step: the entry that has the hash's tag, which is most probably the one. Its fetching is under way.
+    /// The third step: the entry that has the hash's tag, which is most probably the one. Returns where it is.
     #[inline]
-    pub fn prefetch_entry(&self, hash: u64) -> Option<&Entry> {
-        let entry = self.find(hash, |_| true)?;
-        entry.prefetch();
-        Some(entry)
+    pub fn prefetch_entry(&self, hash: u64) -> Option<(usize, usize)> {
+        let (index, slot, entry) = self.position(hash, |_| true)?;
+        // SAFETY: `position` returned an entry of this table, which is borrowed.
+        unsafe { (*entry).prefetch() };
+        Some((index, slot))
+    }
+
+    /// The last step: what the entry that is there now points to.
+    #[inline]
+    pub fn prefetch_value(&self, index: usize, slot: usize) {
+        if index < self.groups {
+            let group = self.group(index);
+            if slot < group.len {
+                // SAFETY: the first `len` references of a group are entries of this table, which is borrowed.
+                unsafe { (*group.entries().add(slot)).prefetch_value() };
+            }
+        }
     }
 
     /// The entry that has this hash and passes `is`.

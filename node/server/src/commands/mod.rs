@@ -77,6 +77,8 @@ pub struct Entry {
     pub parent: Option<u16>,
     /// How transactions and subscriptions treat it.
     pub special: Special,
+    /// Where its only key is among the arguments; `None` if it may have several, or has none.
+    pub only_key: Option<u8>,
 }
 
 /// All commands, found by name.
@@ -206,6 +208,7 @@ fn add(entries: &mut Vec<Entry>, spec: &'static CommandSpec, run: Run, parent: O
         subs: Vec::new(),
         parent,
         special: special(spec, parent),
+        only_key: spec.only_key().and_then(|at| u8::try_from(at).ok()),
     });
     if let Some(p) = parent {
         entries[usize::from(p)].subs.push(id);

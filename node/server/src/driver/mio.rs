@@ -11,7 +11,7 @@ use super::listeners::{Listener, listeners};
 use super::remote::{Event, Remotes};
 use super::stream::Stream;
 use super::wire::{Framing, Wire};
-use crate::executor::{AcceptInfo, Close, ConnId, Ending, Executor};
+use crate::executor::{AcceptInfo, Close, ConnId, Ending, Executor, READS_MAX, Read};
 use crate::process::thread_cpu_us;
 use crate::seam::{ExecutorHandle, ExecutorInbox, Wake, executor_queue};
 use crate::tls::HANDSHAKE_LIMIT;
@@ -28,6 +28,10 @@ const FIRST_LISTENER: usize = 1;
 const FIRST_CONNECTION: usize = 64;
 /// Bytes read from one connection in one turn.
 const READ_BYTES: usize = 64 * 1024;
+/// Bytes of several connections that are read before the first is looked at, about.
+const BUFFER_BYTES: usize = 2 * READ_BYTES;
+/// Where what is read of a connection begins: lines of the cache are not shared.
+const READ_ALIGN: usize = 64;
 const EVENTS_MAX: usize = 1024;
 /// Written to one connection in one turn at most, so that one slow reader of a huge reply does not hold up the rest.
 const WRITE_BYTES_MAX: usize = 4 * 1024 * 1024;
@@ -62,6 +66,8 @@ pub struct MioDriver {
     accept_pending: bool,
     accept_not_before_ms: u64,
     buffer: Box<[u8]>,
+    /// What is in `buffer`, and has not been looked at.
+    reads: Vec<Read>,
     dirty: Vec<ConnId>,
     /// Handshakes under way or ended since, and when they are to be given up.
     handshakes: VecDeque<(u64, ConnId)>,
@@ -119,7 +125,8 @@ impl MioDriver {
             stalled: Vec::new(),
             accept_pending: false,
             accept_not_before_ms: 0,
-            buffer: vec![0; READ_BYTES].into_boxed_slice(),
+            buffer: vec![0; BUFFER_BYTES].into_boxed_slice(),
+            reads: Vec::with_capacity(READS_MAX),
             dirty: Vec::new(),
             handshakes: VecDeque::new(),
             remotes: Remotes::new(Arc::new(Sleeper {
@@ -444,23 +451,33 @@ impl MioDriver {
         }
     }
 
+    /// Reads from several connections, executes what has come, and so on.
     fn read_all(&mut self) {
         let mut list = std::mem::take(&mut self.unread);
         let mut kept = 0;
-        for i in 0..list.len() {
-            let index = list[i];
-            if !self.executor.takes_input() || self.read_one(index) {
-                list[kept] = index;
-                kept += 1;
+        let mut i = 0;
+        while i < list.len() {
+            let mut at = 0;
+            let takes_input = self.executor.takes_input();
+            while i < list.len() && self.reads.len() < READS_MAX && at + READ_BYTES <= BUFFER_BYTES
+            {
+                let index = list[i];
+                i += 1;
+                if !takes_input || self.read_one(index, &mut at) {
+                    list[kept] = index;
+                    kept += 1;
+                }
             }
+            self.executor.on_reads(&self.reads, &self.buffer);
+            self.reads.clear();
         }
         list.truncate(kept);
         list.append(&mut self.unread);
         self.unread = list;
     }
 
-    /// Reads once. Returns whether there may be more, to be read in the next turn.
-    fn read_one(&mut self, index: u32) -> bool {
+    /// Reads once, to where `at` says, and moves that on. Returns whether there may be more, to be read in the next turn.
+    fn read_one(&mut self, index: u32, at: &mut usize) -> bool {
         let Some(Some(socket)) = self.sockets.get_mut(index as usize) else {
             return false;
         };
@@ -478,7 +495,8 @@ impl MioDriver {
             }
             return false;
         }
-        let result = socket.stream.read(&mut self.buffer);
+        let room = &mut self.buffer[*at..*at + READ_BYTES];
+        let result = socket.stream.read(room);
         if socket.stream.take_write_ready() {
             self.executor.mark_dirty(conn);
         }
@@ -488,9 +506,14 @@ impl MioDriver {
                 false
             }
             Ok(n) => {
-                let more = socket.stream.may_have_more(n, self.buffer.len()) || socket.peer_closed;
+                let more = socket.stream.may_have_more(n, READ_BYTES) || socket.peer_closed;
                 socket.listed = more;
-                self.executor.on_bytes(conn, &self.buffer[..n]);
+                self.reads.push(Read {
+                    conn,
+                    from: *at,
+                    to: *at + n,
+                });
+                *at = (*at + n).next_multiple_of(READ_ALIGN);
                 more
             }
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => {

@@ -259,9 +259,8 @@ impl Remotes {
                 }
             }
         }
-        executor.prefetch_requests(&batch);
+        executor.on_parcels(&batch);
         for (conn, parcel) in batch.drain(..) {
-            executor.on_requests(conn, &parcel);
             if let Some(remote) = self.get_mut(conn) {
                 remote.parcel = Some(parcel);
                 executor.mark_dirty(conn);

@@ -2,24 +2,75 @@
 
 use super::{AcceptInfo, Close, ConnId, Connection, Executor, Parcel, State};
 use crate::commands::{Entry, Table};
-use holdfast_engine::Engine;
+use holdfast_engine::{Engine, Prefetch};
 use holdfast_resp::{Limits, Parse, ProtocolError, RequestParser, write};
 use smallvec::SmallVec;
+use std::ops::Range;
 
 /// A larger query buffer is not kept for the next command.
 const QUERY_KEEP_BYTES: usize = 1024 * 1024;
 
-/// Commands that are parsed before the first of them is executed, at most.
+/// What has been read of so many connections should be given to the executor at a time, if so many have sent something.
+pub const READS_MAX: usize = 64;
+
+/// Commands of a connection that are parsed before the first of them is executed, at most.
 const AHEAD_MAX: usize = 16;
 /// Arguments in them, beyond which no further command is parsed.
 const AHEAD_ARGS_MAX: usize = 48;
+/// Commands that have been parsed are executed in groups, of some connections each: with so many, those of no further one are added.
+const GROUP_MAX: usize = AHEAD_MAX;
+/// The same of arguments.
+const GROUP_ARGS_MAX: usize = AHEAD_ARGS_MAX;
+const GROUP_READS_MAX: usize = AHEAD_MAX;
+/// Groups that are looked at between the parsing of one and its execution, and itself.
+const STEPS: usize = 3;
 
-/// Commands of one connection that have been parsed and are about to be executed.
+/// The group that many steps ago, if there is, or was, one.
+fn before(step: usize, ago: usize, count: usize) -> Option<usize> {
+    step.checked_sub(ago).filter(|n| *n < count)
+}
+
+/// What has been read of a connection, as a part of a buffer.
+#[derive(Debug, Clone, Copy)]
+pub struct Read {
+    /// Whose it is.
+    pub conn: ConnId,
+    /// Where it begins.
+    pub from: usize,
+    /// Where it ends.
+    pub to: usize,
+}
+
+/// Commands, mostly of one connection, that have been parsed and are about to be executed.
 #[derive(Default)]
 struct Ahead<'a> {
     /// The arguments of all, one after the other.
-    argv: SmallVec<[&'a [u8]; 64]>,
-    commands: SmallVec<[Parsed; AHEAD_MAX]>,
+    argv: SmallVec<[&'a [u8]; GROUP_ARGS_MAX + AHEAD_ARGS_MAX]>,
+    commands: SmallVec<[Parsed; GROUP_MAX + AHEAD_MAX]>,
+    /// So many commands are kept while those behind them are replaced.
+    kept: usize,
+}
+
+/// The first commands of what was read of a connection.
+struct Begun {
+    read: Read,
+    /// Which of those that have been parsed ahead. `None` if it was not looked at.
+    parsed: Option<Share>,
+}
+
+/// Commands of some connections on their way to be executed.
+#[derive(Default)]
+struct Group<'a> {
+    ahead: Ahead<'a>,
+    begun: SmallVec<[Begun; GROUP_READS_MAX]>,
+    keys: Prefetch,
+}
+
+/// One connection's part of an [`Ahead`].
+struct Share {
+    commands: Range<usize>,
+    /// What the parser said to what follows the last of them, if it is known yet.
+    end: Option<Result<Parse, ProtocolError>>,
 }
 
 struct Parsed {
@@ -31,7 +82,7 @@ struct Parsed {
 }
 
 impl<'a> Ahead<'a> {
-    /// Parses commands from `at` on. Returns what the parser said to what follows the last of them, if it is known yet.
+    /// Parses commands from `at` on, beside those that are there.
     fn parse(
         &mut self,
         parser: &mut RequestParser,
@@ -39,12 +90,13 @@ impl<'a> Ahead<'a> {
         mut at: usize,
         limits: &Limits,
         table: &'static Table,
-    ) -> Option<Result<Parse, ProtocolError>> {
-        self.argv.clear();
-        self.commands.clear();
+    ) -> Share {
+        let begin = self.commands.len();
         // What a client may send changes when it authenticates.
-        let max = if limits.authenticated { AHEAD_MAX } else { 1 };
-        while self.commands.len() < max && self.argv.len() < AHEAD_ARGS_MAX {
+        let max = begin + if limits.authenticated { AHEAD_MAX } else { 1 };
+        let args_max = self.argv.len() + AHEAD_ARGS_MAX;
+        let mut end = None;
+        while self.commands.len() < max && self.argv.len() < args_max {
             let rest = &data[at..];
             match parser.parse(rest, limits) {
                 Ok(Parse::Command { consumed }) if !parser.is_inline() => {
@@ -58,10 +110,33 @@ impl<'a> Ahead<'a> {
                         end: at,
                     });
                 }
-                other => return Some(other),
+                other => {
+                    end = Some(other);
+                    break;
+                }
             }
         }
-        None
+        Share {
+            commands: begin..self.commands.len(),
+            end,
+        }
+    }
+
+    /// Keeps what has been parsed so far.
+    fn keep(&mut self) {
+        self.kept = self.commands.len();
+    }
+
+    /// Makes room for others behind what is kept.
+    fn drop_rest(&mut self) {
+        self.commands.truncate(self.kept);
+        let argv_end = self.commands.last().map_or(0, |c| c.argv_end);
+        self.argv.truncate(argv_end);
+    }
+
+    /// Whether those of another connection may be added.
+    fn has_room(&self) -> bool {
+        self.commands.len() < GROUP_MAX && self.argv.len() < GROUP_ARGS_MAX
     }
 
     /// A command: its row, its arguments, and where it ends.
@@ -74,25 +149,6 @@ impl<'a> Ahead<'a> {
         } = self.commands[i];
         (entry, &self.argv[begin..argv_end], end)
     }
-
-    /// Has the memory of their keys fetched, if there are several.
-    fn prefetch(&self, engine: &Engine, db: u16) {
-        let mut keys: SmallVec<[&[u8]; Engine::PREFETCH_MAX]> = SmallVec::new();
-        for i in 0..self.commands.len() {
-            let (Some(entry), argv, _) = self.command(i) else {
-                continue;
-            };
-            // Keys that fit no rule are refused by the command itself.
-            let _ = entry.spec.each_key(argv, &mut |i, _| {
-                if keys.len() < Engine::PREFETCH_MAX {
-                    keys.extend(argv.get(i).copied());
-                }
-            });
-        }
-        if keys.len() > 1 {
-            engine.prefetch(db, &keys);
-        }
-    }
 }
 
 /// Keys that commands name.
@@ -103,18 +159,45 @@ impl<'a> Keys<'a> {
         Keys(SmallVec::new())
     }
 
-    /// Adds those of a command of a parcel, as far as there is room.
-    fn add(&mut self, parcel: &'a Parcel, i: usize) {
-        let Some(entry) = parcel.commands[i].entry else {
+    /// Adds those of a command, as far as there is room.
+    fn add(&mut self, entry: Option<&'static Entry>, argv: &[&'a [u8]]) {
+        let Some(entry) = entry else {
             return;
         };
-        let argv: SmallVec<[&[u8]; 16]> = parcel.argv(i).collect();
+        if let Some(at) = entry.only_key {
+            return self.push(argv.get(usize::from(at)));
+        }
         // Keys that fit no rule are refused by the command itself.
-        let _ = entry.spec.each_key(&argv, &mut |i, _| {
-            if self.0.len() < Engine::PREFETCH_MAX {
-                self.0.extend(argv.get(i).copied());
+        let _ = entry
+            .spec
+            .each_key(argv, &mut |i, _| self.push(argv.get(i)));
+    }
+
+    /// [`Keys::add`] for a command of a parcel.
+    fn add_of(&mut self, parcel: &'a Parcel, i: usize) {
+        match parcel.commands[i].entry {
+            Some(Entry {
+                only_key: Some(at), ..
+            }) => self.push(parcel.argv(i).nth(usize::from(*at)).as_ref()),
+            entry => {
+                let argv: SmallVec<[&[u8]; 16]> = parcel.argv(i).collect();
+                self.add(entry, &argv);
             }
-        });
+        }
+    }
+
+    /// Begins to have their memory fetched, if there are several.
+    fn fetch(&self, engine: &Engine, db: Option<u16>) -> Prefetch {
+        match db {
+            Some(db) if self.0.len() > 1 => engine.prefetch_keys(db, self.0.iter().copied()),
+            _ => Prefetch::default(),
+        }
+    }
+
+    fn push(&mut self, key: Option<&&'a [u8]>) {
+        if self.0.len() < Engine::PREFETCH_MAX {
+            self.0.extend(key.copied());
+        }
     }
 }
 
@@ -166,20 +249,123 @@ impl Executor {
 
     /// Bytes have come on a connection.
     pub fn on_bytes(&mut self, id: ConnId, data: &[u8]) {
-        let mono_ms = self.now.mono_ms();
+        let read = Read {
+            conn: id,
+            from: 0,
+            to: data.len(),
+        };
+        self.on_reads(&[read], data);
+    }
+
+    /// Bytes have come on several connections. Their first commands are parsed before any is executed, so that the memory of all their
+    /// keys can be fetched at once: for one group of connections the first step of that is made, for the one before it the second, and
+    /// the one before that, whose memory has come meanwhile, is executed.
+    pub fn on_reads(&mut self, reads: &[Read], buffer: &[u8]) {
+        let mut groups: [Group; STEPS] = Default::default();
+        let mut reads = reads.iter();
+        let mut count = 0;
+        for step in 0.. {
+            if !reads.as_slice().is_empty() {
+                self.begin_group(&mut groups[step % STEPS], &mut reads, buffer);
+                count += 1;
+            }
+            if let Some(n) = before(step, 1, count) {
+                self.engine.prefetch_entries(&mut groups[n % STEPS].keys);
+            }
+            if step >= 2 {
+                let Some(n) = before(step, 2, count) else {
+                    return;
+                };
+                self.execute_group(&mut groups[n % STEPS], buffer);
+            }
+        }
+    }
+
+    fn begin_group<'a>(
+        &mut self,
+        group: &mut Group<'a>,
+        reads: &mut std::slice::Iter<'_, Read>,
+        buffer: &'a [u8],
+    ) {
+        let Group { ahead, begun, keys } = group;
+        begun.clear();
+        ahead.kept = 0;
+        ahead.drop_rest();
+        while begun.len() < GROUP_READS_MAX
+            && ahead.has_room()
+            && let Some(read) = reads.next()
+        {
+            begun.push(self.begin(*read, buffer, ahead));
+        }
+        ahead.keep();
+        *keys = self.prefetch_group(ahead, begun);
+    }
+
+    fn execute_group<'a>(&mut self, group: &mut Group<'a>, buffer: &'a [u8]) {
+        self.engine.prefetch_values(&group.keys);
+        for Begun { read, parsed } in group.begun.drain(..) {
+            let data = &buffer[read.from..read.to];
+            self.on_read(read.conn, data, &mut group.ahead, parsed);
+        }
+    }
+
+    /// Notes what has come, and parses the first commands if they are next.
+    fn begin<'a>(&mut self, read: Read, buffer: &'a [u8], ahead: &mut Ahead<'a>) -> Begun {
+        let Some(c) = self.conns.get_mut(read.conn) else {
+            return Begun { read, parsed: None };
+        };
+        let len = read.to - read.from;
+        c.last_seen_ms = self.now.mono_ms();
+        c.bytes_in += len as u64;
+        c.out.make_room();
+        self.stats.bytes_in += len as u64;
+        self.stats.reads += 1;
+        if !c.query.is_empty() || !c.is_ready() {
+            return Begun { read, parsed: None };
+        }
+        let limits = Limits {
+            bulk_bytes_max: self.settings.bulk_bytes_max,
+            authenticated: c.authenticated,
+        };
+        let data = &buffer[read.from..read.to];
+        let parsed = Some(ahead.parse(&mut c.parser, data, 0, &limits, self.table));
+        Begun { read, parsed }
+    }
+
+    /// Begins to have the memory of the keys fetched of those connections that look at the database of the first.
+    fn prefetch_group(&mut self, ahead: &Ahead<'_>, begun: &[Begun]) -> Prefetch {
+        let mut keys = Keys::new();
+        let mut first_db = None;
+        for Begun { read, parsed } in begun {
+            if let Some(Share { commands, .. }) = parsed
+                && let Some(c) = self.conns.get(read.conn)
+                && *first_db.get_or_insert(c.db) == c.db
+            {
+                commands.clone().for_each(|i| {
+                    let (entry, argv, _) = ahead.command(i);
+                    keys.add(entry, argv);
+                });
+            }
+        }
+        keys.fetch(&self.engine, first_db)
+    }
+
+    /// Executes what has come on a connection, as far as it may be.
+    fn on_read<'a>(
+        &mut self,
+        id: ConnId,
+        data: &'a [u8],
+        ahead: &mut Ahead<'a>,
+        parsed: Option<Share>,
+    ) {
         let Some(c) = self.conns.get_mut(id) else {
             return;
         };
-        c.last_seen_ms = mono_ms;
-        c.bytes_in += data.len() as u64;
-        c.out.make_room();
-        self.stats.bytes_in += data.len() as u64;
-        self.stats.reads += 1;
-        if c.query.is_empty() && c.is_ready() {
+        if let Some(parsed) = parsed {
             if c.query.capacity() > 0 {
                 c.query_peak = c.query_peak.max(data.len());
             }
-            let used = self.process(id, data);
+            let used = self.process(id, data, ahead, Some(parsed));
             if used < data.len()
                 && let Some(c) = self.conns.get_mut(id)
             {
@@ -226,14 +412,14 @@ impl Executor {
         let mut at = 0;
         let mut argv: SmallVec<[&[u8]; 16]> = SmallVec::new();
         for (i, command) in parcel.commands.iter().enumerate() {
-            if i % AHEAD_MAX == 0 && parcel.commands.len() - i > 1 {
-                let db = self.conns.get(id).map_or(0, |c| c.db);
+            if i > 0 && i % AHEAD_MAX == 0 && parcel.commands.len() - i > 1 {
+                let db = self.conns.get(id).map(|c| c.db);
                 let many = parcel.commands.len().min(i + AHEAD_MAX);
                 let mut keys = Keys::new();
-                (i..many).for_each(|i| keys.add(parcel, i));
-                self.stats.prefetch_batches += 1;
-                self.stats.prefetch_entries += keys.0.len() as u64;
-                self.engine.prefetch(db, &keys.0);
+                (i..many).for_each(|i| keys.add_of(parcel, i));
+                let mut keys = self.fetch_found(&keys, db);
+                self.engine.prefetch_entries(&mut keys);
+                self.engine.prefetch_values(&keys);
             }
             if !self.may_execute(id) {
                 break;
@@ -250,30 +436,62 @@ impl Executor {
         at
     }
 
-    /// Has the memory fetched of the keys that the first commands of several connections name.
-    pub fn prefetch_requests(&mut self, batch: &[(ConnId, Box<Parcel>)]) {
-        for some in batch.chunks(AHEAD_MAX) {
-            let mut keys = Keys::new();
-            let mut db = 0;
-            for (id, parcel) in some {
-                // A parcel with several commands does it for itself.
-                if parcel.commands.len() == 1
-                    && let Some(c) = self.conns.get(*id)
-                {
-                    if keys.0.is_empty() {
-                        db = c.db;
-                    }
-                    if c.db == db {
-                        keys.add(parcel, 0);
-                    }
+    /// [`Executor::on_requests`] for several connections, in steps as [`Executor::on_reads`] makes them.
+    pub fn on_parcels(&mut self, batch: &[(ConnId, Box<Parcel>)]) {
+        let mut groups: [(Range<usize>, Prefetch); STEPS] = Default::default();
+        let (mut from, mut count) = (0, 0);
+        for step in 0.. {
+            if from < batch.len() {
+                groups[step % STEPS] = self.begin_parcels(batch, from);
+                from = groups[step % STEPS].0.end;
+                count += 1;
+            }
+            if let Some(n) = before(step, 1, count) {
+                self.engine.prefetch_entries(&mut groups[n % STEPS].1);
+            }
+            if step >= 2 {
+                let Some(n) = before(step, 2, count) else {
+                    return;
+                };
+                let (parcels, keys) = std::mem::take(&mut groups[n % STEPS]);
+                self.engine.prefetch_values(&keys);
+                for (id, parcel) in &batch[parcels] {
+                    self.on_requests(*id, parcel);
                 }
             }
-            if keys.0.len() > 1 {
-                self.stats.prefetch_batches += 1;
-                self.stats.prefetch_entries += keys.0.len() as u64;
-                self.engine.prefetch(db, &keys.0);
+        }
+    }
+
+    /// The next group of parcels, and the keys of its first commands, whose memory is being fetched.
+    fn begin_parcels(
+        &mut self,
+        batch: &[(ConnId, Box<Parcel>)],
+        from: usize,
+    ) -> (Range<usize>, Prefetch) {
+        let mut keys = Keys::new();
+        let mut first_db = None;
+        let (mut end, mut commands) = (from, 0);
+        while let Some((id, parcel)) = batch.get(end)
+            && commands < GROUP_MAX
+        {
+            end += 1;
+            let first = parcel.commands.len().min(AHEAD_MAX);
+            commands += first.max(1);
+            if let Some(c) = self.conns.get(*id)
+                && *first_db.get_or_insert(c.db) == c.db
+            {
+                (0..first).for_each(|i| keys.add_of(parcel, i));
             }
         }
+        (from..end, self.fetch_found(&keys, first_db))
+    }
+
+    fn fetch_found(&mut self, keys: &Keys<'_>, db: Option<u16>) -> Prefetch {
+        if keys.0.len() > 1 {
+            self.stats.prefetch_batches += 1;
+            self.stats.prefetch_entries += keys.0.len() as u64;
+        }
+        keys.fetch(&self.engine, db)
     }
 
     /// Goes on with the commands that a connection has sent, if it may.
@@ -285,7 +503,7 @@ impl Executor {
             return;
         }
         let query = std::mem::take(&mut c.query);
-        let used = self.process(id, &query);
+        let used = self.process(id, &query, &mut Ahead::default(), None);
         let Some(c) = self.conns.get_mut(id) else {
             return;
         };
@@ -337,29 +555,50 @@ impl Executor {
     ///
     /// Several are parsed before the first is executed, so that the memory of all their keys can be fetched at once. What was parsed
     /// and may not be executed now is parsed again later.
-    fn process(&mut self, id: ConnId, data: &[u8]) -> usize {
+    ///
+    /// `parsed` are the first of them, if they have been parsed already.
+    fn process<'a>(
+        &mut self,
+        id: ConnId,
+        data: &'a [u8],
+        ahead: &mut Ahead<'a>,
+        mut parsed: Option<Share>,
+    ) -> usize {
         let Some(c) = self.conns.get_mut(id) else {
             return data.len();
         };
         let mut parser = std::mem::take(&mut c.parser);
-        let mut ahead = Ahead::default();
         let mut at = 0;
         'connection: while self.may_execute(id) {
             let Some(c) = self.conns.get_mut(id) else {
                 return data.len();
             };
-            let limits = Limits {
-                bulk_bytes_max: self.settings.bulk_bytes_max,
-                authenticated: c.authenticated,
+            let Share { commands, end } = match parsed.take() {
+                Some(parsed) => parsed,
+                None => {
+                    let limits = Limits {
+                        bulk_bytes_max: self.settings.bulk_bytes_max,
+                        authenticated: c.authenticated,
+                    };
+                    let db = c.db;
+                    ahead.drop_rest();
+                    let share = ahead.parse(&mut parser, data, at, &limits, self.table);
+                    let mut keys = Keys::new();
+                    for i in share.commands.clone() {
+                        let (entry, argv, _) = ahead.command(i);
+                        keys.add(entry, argv);
+                    }
+                    if keys.0.len() > 1 {
+                        self.engine.prefetch(db, &keys.0);
+                    }
+                    share
+                }
             };
-            let db = c.db;
-            let end = ahead.parse(&mut parser, data, at, &limits, self.table);
-            ahead.prefetch(&self.engine, db);
-            if !ahead.commands.is_empty() {
+            if !commands.is_empty() {
                 self.observer.start_batch();
             }
-            for i in 0..ahead.commands.len() {
-                if i > 0 && !self.may_execute(id) {
+            for i in commands.clone() {
+                if i > commands.start && !self.may_execute(id) {
                     parser.restart();
                     break 'connection;
                 }
@@ -373,7 +612,7 @@ impl Executor {
             match end {
                 Ok(Parse::Incomplete { .. }) => break,
                 Ok(Parse::Empty { consumed }) => at += consumed,
-                _ if !ahead.commands.is_empty() && !self.may_execute(id) => {
+                _ if !commands.is_empty() && !self.may_execute(id) => {
                     parser.restart();
                     break;
                 }
@@ -400,6 +639,10 @@ impl Executor {
             }
         }
         self.end_batch();
+        if parsed.is_some() {
+            // They may not be executed any more.
+            parser.restart();
+        }
         if let Some(c) = self.conns.get_mut(id) {
             c.parser = parser;
             if c.close != Close::Open {

@@ -45,6 +45,7 @@ pub use connection::{
     OwnedArgv, ReplyMode, State, Subscriptions,
 };
 pub use histogram::Histogram;
+pub use input::{READS_MAX, Read};
 pub use observe::{Observer, SlotTraffic};
 pub use output::{FIRST_CHUNK_BYTES, Flow, HeldKind, Output};
 pub use parcel::{Framed, Parcel};
