@@ -451,14 +451,16 @@ impl Executor {
         }
     }
 
-    /// `FLUSHALL` was executed: a save of what was there before is worth nothing now.
+    /// `FLUSHALL` was executed: a save of what was there before is worth nothing now. With save points the empty file is written
+    /// at once, so that a crash brings nothing back.
     pub(crate) fn persistence_on_flushall(&mut self) {
         if !self.persist.enabled {
             return;
         }
         self.cancel_background_save();
         if !self.persist.points.is_empty() {
-            self.persist.scheduled = true;
+            // A failure has been logged; then a save in the background has to do it.
+            self.persist.scheduled = self.save_now().is_err();
         }
     }
 }

@@ -85,6 +85,31 @@ fn with_save_points_the_end_saves() {
 }
 
 #[test]
+fn with_save_points_flushall_writes_the_empty_file_at_once() {
+    let (mut cluster, node) = alone(&["save 3600 1"]);
+    let mut client = cluster.client(node);
+    let unsaved = |client: &mut Client| client.info("persistence", "rdb_changes_since_last_save");
+    client.ok("SET k v");
+    client.ok("SAVE");
+    client.ok("SET l w");
+    client.ok("FLUSHALL");
+    assert_eq!(unsaved(&mut client), Some("0".into()));
+    for line in ["MULTI", "SET a 1", "FLUSHALL", "SET b 2", "EXEC"] {
+        client.run(line);
+    }
+    assert_eq!(unsaved(&mut client), Some("1".into()));
+    cluster.kill(node);
+    cluster.start(node);
+    let mut client = cluster.client(node);
+    assert_eq!(client.ask("DBSIZE"), "0");
+    let set = client.try_call(&[b"CONFIG", b"SET", b"save", b""]);
+    assert!(set.expect("a reply").is_ok());
+    client.ok("SET k v");
+    client.ok("FLUSHALL");
+    assert_ne!(unsaved(&mut client), Some("0".into()));
+}
+
+#[test]
 fn a_damaged_file_ends_the_start_with_the_offset() {
     let (mut cluster, node) = alone(&[]);
     cluster.client(node).ok("SET k 0123456789");
