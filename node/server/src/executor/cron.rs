@@ -162,6 +162,7 @@ impl Executor {
         self.followers_cron();
         self.expire_cycle();
         self.defrag_cron();
+        self.tls.reload_if_due(&self.config, now);
     }
 
     fn expire_cycle(&mut self) {

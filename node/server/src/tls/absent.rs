@@ -22,6 +22,9 @@ impl Tls {
     /// Nothing to do.
     pub fn put(&self, _prepared: Prepared) {}
 
+    /// Nothing to look at.
+    pub fn reload_if_due(&self, _config: &crate::config::Config, _now_ms: u64) {}
+
     /// No.
     pub fn is_for(&self, _link: super::Link) -> bool {
         false

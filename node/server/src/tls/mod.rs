@@ -18,6 +18,8 @@ mod context;
 #[cfg(not(madsim))]
 mod files;
 #[cfg(not(madsim))]
+mod reload;
+#[cfg(not(madsim))]
 pub mod session;
 #[cfg(not(madsim))]
 mod verify;
@@ -67,26 +69,47 @@ pub struct TlsInfo {
 #[cfg(not(madsim))]
 mod handle {
     use super::context::{Contexts, Problem};
+    use super::reload::{Reload, Stamps};
     use super::{Link, TlsInfo};
     use crate::config::Config;
     use rustls::{ClientConfig, ServerConfig};
     use std::fmt;
-    use std::sync::{Arc, PoisonError, RwLock};
+    use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
     #[derive(Default)]
     struct State {
         contexts: Option<Arc<Contexts>>,
+        /// How the files looked that they were made from.
+        stamps: Stamps,
+        /// Counts what was put in force.
+        generation: u64,
         cluster: bool,
         replication: bool,
     }
 
+    #[derive(Default)]
+    pub(super) struct Shared {
+        state: RwLock<State>,
+        pub(super) reload: Mutex<Reload>,
+    }
+
     /// The configuration of TLS as it is now; clones are the same one.
     #[derive(Clone, Default)]
-    pub struct Tls(Arc<RwLock<State>>);
+    pub struct Tls(pub(super) Arc<Shared>);
 
     impl fmt::Debug for Tls {
         fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
             f.write_str("Tls")
+        }
+    }
+
+    impl State {
+        fn replace(&mut self, prepared: Prepared) {
+            let generation = self.generation + 1;
+            *self = State {
+                generation,
+                ..prepared.0
+            };
         }
     }
 
@@ -115,9 +138,11 @@ mod handle {
             let mut state = State {
                 cluster: config.yes("tls-cluster"),
                 replication: config.yes("tls-replication"),
-                contexts: None,
+                ..State::default()
             };
             if Tls::is_wanted(config) {
+                // What changes while it is read is to be seen as changed.
+                state.stamps = Stamps::of(config);
                 let contexts = Contexts::of(config).map_err(|Problem(text)| text)?;
                 state.contexts = Some(Arc::new(contexts));
             }
@@ -126,11 +151,31 @@ mod handle {
 
         /// From now on new connections go by this.
         pub fn put(&self, prepared: Prepared) {
-            *self.0.write().unwrap_or_else(PoisonError::into_inner) = prepared.0;
+            self.with_mut(|state| state.replace(prepared));
+        }
+
+        /// The same, unless something else was put in force meanwhile.
+        pub(super) fn put_over(&self, generation: u64, prepared: Prepared) -> bool {
+            self.with_mut(|state| {
+                let is_same = state.generation == generation;
+                if is_same {
+                    state.replace(prepared);
+                }
+                is_same
+            })
+        }
+
+        /// How the files in force looked, and which generation that is.
+        pub(super) fn stamps(&self) -> (Stamps, u64) {
+            self.with(|state| (state.stamps.clone(), state.generation))
         }
 
         fn with<T>(&self, look: impl FnOnce(&State) -> T) -> T {
-            look(&self.0.read().unwrap_or_else(PoisonError::into_inner))
+            look(&self.0.state.read().unwrap_or_else(PoisonError::into_inner))
+        }
+
+        fn with_mut<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
+            change(&mut self.0.state.write().unwrap_or_else(PoisonError::into_inner))
         }
 
         /// For clients that connect to `tls-port`. `None` if there is no TLS.

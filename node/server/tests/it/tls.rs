@@ -328,6 +328,42 @@ fn new_certificates_are_taken_at_run_time() {
 }
 
 #[test]
+fn changed_files_are_taken_without_a_command() {
+    let authority = Authority::new();
+    let (mut cluster, node) = one_node(&authority, &["tls-auth-clients no"]);
+    let port = cluster.tls_port(node);
+    let config = Arc::new(authority.client(false, &TLS13));
+    let shown = || {
+        let client = TlsClient::connect(port, &config).expect("connected");
+        client.0.conn.peer_certificates().expect("certificates")[0].clone()
+    };
+    let mut plain = cluster.client(node);
+    plain.ok("CONFIG SET loglevel debug tls-auto-reload-interval 1");
+    cluster.wait("a look at the files", |c| {
+        c.log(node)
+            .contains("TLS reload skipped: materials unchanged")
+    });
+    // A certificate without its key changes nothing.
+    let first = shown();
+    authority.sign("next");
+    let put = |kind: &str| {
+        let file = |name: &str| authority.path(&format!("{name}.{kind}"));
+        std::fs::copy(file("next"), file("node")).expect("copied");
+    };
+    put("crt");
+    cluster.wait("a failed look", |c| {
+        c.log(node).contains("Background TLS reload failed")
+    });
+    assert_eq!(shown(), first);
+    put("key");
+    cluster.wait("the new certificate", |_| shown() != first);
+    assert_eq!(shown(), certificate(&authority.path("node.crt")));
+    cluster.wait("the end of it", |c| {
+        c.log(node).contains("TLS materials reloaded successfully")
+    });
+}
+
+#[test]
 fn sessions_are_resumed_unless_that_is_turned_off() {
     let authority = Authority::new();
     let (cluster, node) = one_node(&authority, &[]);
