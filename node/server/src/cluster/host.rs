@@ -30,6 +30,7 @@ use crate::tls::Tls;
 use bytes::Bytes;
 use holdfast_cluster_bus::{BusConfig, NodeId};
 use holdfast_raft_log::disk::Disk;
+use holdfast_resp::write;
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::sync::Arc;
@@ -257,7 +258,7 @@ impl ClusterHost {
         }
     }
 
-    /// A client's CLUSTER command.
+    /// A client's CLUSTER command, or an `INFO` with what stands before and behind `# Cluster Info`'s lines.
     pub async fn on_command(
         &mut self,
         token: DeferredToken,
@@ -304,6 +305,17 @@ impl ClusterHost {
 
     async fn run(&mut self, command: LookedUp, shard: &mut dyn ShardControl) {
         let mut reply = Vec::new();
+        // The rest of the text is the executor's.
+        if let [name, before, behind] = &command.argv[..]
+            && name.eq_ignore_ascii_case(b"info")
+        {
+            let text = [&before[..], self.node.bus.info().as_bytes(), behind].concat();
+            write::verbatim(&mut reply, command.client.proto, b"txt", &text);
+            return self.replies.push_back(ToExecutor::Reply {
+                token: command.token,
+                bytes: reply,
+            });
+        }
         let call = Call {
             argv: &command.argv,
             proto: command.client.proto,

@@ -63,6 +63,9 @@ const fn section(
     }
 }
 
+/// The section whose lines only the control thread knows.
+const CLUSTER_INFO: &str = "Cluster Info";
+
 /// The sections, in order.
 const SECTIONS: &[Section] = &[
     section("server", "Server", Shown::Always, server),
@@ -94,6 +97,7 @@ const SECTIONS: &[Section] = &[
         info_stats::latencystats,
     ),
     section("cluster", "Cluster", Shown::Always, cluster),
+    section("cluster_info", CLUSTER_INFO, Shown::WithAll, |_, _| ()),
     section(
         "scriptingengines",
         "Scripting Engines",
@@ -104,8 +108,14 @@ const SECTIONS: &[Section] = &[
     section("debug", "Debug", Shown::WhenNamed, info_stats::debug),
 ];
 
-/// The text of some sections.
+/// The text of some sections, without the lines of `# Cluster Info`.
 pub(crate) fn text(ex: &Executor, wanted: &[String]) -> String {
+    parts(ex, wanted).0
+}
+
+/// The text of some sections, and where in it the lines of `# Cluster Info` belong, if that is one of them.
+fn parts(ex: &Executor, wanted: &[String]) -> (String, Option<usize>) {
+    let mut gap = None;
     let all = wanted
         .iter()
         .any(|w| matches!(w.as_str(), "all" | "everything"));
@@ -123,9 +133,12 @@ pub(crate) fn text(ex: &Executor, wanted: &[String]) -> String {
             }
             let _ = write!(out, "# {}\r\n", section.title);
             (section.write)(ex, &mut out);
+            if section.title == CLUSTER_INFO {
+                gap = Some(out.len());
+            }
         }
     }
-    out
+    (out, gap)
 }
 
 fn info(ex: &mut Executor, id: ConnId, argv: &[&[u8]]) {
@@ -133,7 +146,15 @@ fn info(ex: &mut Executor, id: ConnId, argv: &[&[u8]]) {
         .iter()
         .map(|w| String::from_utf8_lossy(w).to_ascii_lowercase())
         .collect();
-    let text = text(ex, &wanted);
+    let (text, gap) = parts(ex, &wanted);
+    // A transaction cannot wait for another thread.
+    if let Some(at) = gap
+        && ex.settings.cluster_enabled
+        && !ex.is_executing_transaction()
+    {
+        let (before, behind) = text.split_at(at);
+        return ex.defer(id, &[b"info", before.as_bytes(), behind.as_bytes()]);
+    }
     let c = &mut ex.conns[id];
     write::verbatim(&mut c.out.buf, c.proto, b"txt", text.as_bytes());
 }
@@ -175,6 +196,8 @@ fn server(ex: &Executor, out: &mut String) {
         "arch_bits" = usize::BITS,
         "monotonic_clock" = ex.observer.clock(),
         "multiplexing_api" = "epoll",
+        // As Valkey says it when another compiler has made it.
+        "gcc_version" = "0.0.0",
         "process_id" = std::process::id(),
         "process_supervised" = "no",
         "run_id" = ex.run_id,

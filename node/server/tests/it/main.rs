@@ -12,6 +12,7 @@ mod config;
 mod disk;
 mod durable_shard;
 mod hostile_clients;
+mod introspection;
 mod io_threads;
 mod local_cluster;
 mod metrics;
