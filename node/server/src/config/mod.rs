@@ -4,6 +4,7 @@
 //! [`Config`] holds every directive as a checked, canonical string. What the data path needs of it is
 //! derived once into [`Settings`], so that no command parses a string.
 
+mod checks;
 mod rewrite;
 mod settings;
 mod table;
@@ -162,6 +163,15 @@ pub fn lookup(name: &str) -> Option<usize> {
             .iter()
             .position(|d| !d.alias.is_empty() && d.alias.eq_ignore_ascii_case(name))
     })
+}
+
+/// The one of a directive's two names that is meant.
+fn spelling(id: usize, name: &str) -> &'static str {
+    let d = &DIRECTIVES[id];
+    match d.alias.eq_ignore_ascii_case(name) {
+        true => d.alias,
+        false => d.name,
+    }
 }
 
 impl Config {
@@ -371,9 +381,9 @@ impl Config {
         self.get(name).parse().unwrap_or(0)
     }
 
-    /// A number that cannot be negative.
+    /// A number that cannot be negative, or a number of bytes.
     pub fn size(&self, name: &str) -> usize {
-        usize::try_from(self.int(name)).unwrap_or(0)
+        self.get(name).parse().unwrap_or(0)
     }
 
     /// Sets one directive without asking whether it may change at run time. For starting nodes from code.
@@ -397,6 +407,8 @@ impl Config {
         pairs: &[(&str, &str)],
         allow_protected: bool,
     ) -> Result<Vec<&'static str>, SetError> {
+        // A directive may be named twice if once by its other name: then the last counts, as in Valkey.
+        let mut seen: Vec<&'static str> = Vec::with_capacity(pairs.len());
         let mut ids: Vec<usize> = Vec::with_capacity(pairs.len());
         for (name, value) in pairs {
             let refused = |reason: &str| SetError::Refused {
@@ -412,16 +424,18 @@ impl Config {
             if flags & PROTECTED != 0 && !allow_protected {
                 return Err(refused("can't set protected config"));
             }
-            if ids.contains(&id) {
+            let spelled = spelling(id, name);
+            if seen.contains(&spelled) {
                 return Err(refused("duplicate parameter"));
             }
+            seen.push(spelled);
             ids.push(id);
         }
         let mut new = Vec::with_capacity(pairs.len());
-        for ((_, value), id) in pairs.iter().zip(&ids) {
+        for (((_, value), id), spelled) in pairs.iter().zip(&ids).zip(&seen) {
             let d = &DIRECTIVES[*id];
             let refused = |reason: String| SetError::Refused {
-                name: d.name.to_string(),
+                name: spelled.to_string(),
                 reason,
             };
             let words: Vec<&str> = if d.flags & MULTI != 0 {
@@ -592,6 +606,44 @@ mod tests {
     }
 
     #[test]
+    fn bytes_may_take_all_of_64_bits_where_valkey_lets_them() {
+        let mut c = Config::default();
+        let highest = u64::MAX.to_string();
+        for name in ["maxmemory", "cluster-link-sendbuf-limit"] {
+            c.set_all(&[(name, &highest)], false).expect("set");
+            assert_eq!(c.get(name), highest);
+        }
+        assert_eq!(Settings::of(&c).memory_bytes_max, u64::MAX);
+        assert!(
+            c.rewritten("", false)
+                .contains(&format!("maxmemory {highest}\n"))
+        );
+        let refused = |c: &mut Config, name: &str, value: &str| {
+            let e = c.set_all(&[(name, value)], true).unwrap_err().to_string();
+            e.split_once(" - ").expect("a reason").1.to_string()
+        };
+        assert_eq!(
+            refused(&mut c, "proto-max-bulk-len", &highest),
+            "argument must be between 1048576 and 9223372036854775807 inclusive"
+        );
+        assert_eq!(
+            refused(&mut c, "slot-migration-max-failover-repl-bytes", "-2"),
+            "argument must be between -1 and 9223372036854775807 inclusive"
+        );
+        assert_eq!(
+            refused(&mut c, "maxmemory-clients", "9223372036854775808"),
+            "percentage argument must be less or equal to 100"
+        );
+        assert_eq!(
+            refused(&mut c, "maxmemory-clients", "-5%"),
+            "argument must be a memory or percent value"
+        );
+        c.set_all(&[("hz", "1000"), ("maxmemory", "")], false)
+            .expect("set");
+        assert_eq!((c.get("hz"), c.get("maxmemory")), ("500", "0"));
+    }
+
+    #[test]
     fn known_but_idle_directives_warn_once_set() {
         let c = Config::from_args(&["--replica-priority", "7"]).unwrap();
         assert_eq!(c.warnings().len(), 1);
@@ -609,6 +661,16 @@ mod tests {
         );
         assert_eq!(c.get("timeout"), "0");
         assert!(c.set_all(&[("databases", "4")], false).is_err());
+        let e = c.set_all(&[("slowlog-max-len", "-1")], false).unwrap_err();
+        assert!(e.to_string().contains("'slowlog-max-len'"), "{e}");
+        let twice = [("slowlog-max-len", "1"), ("SLOWLOG-max-len", "2")];
+        assert!(c.set_all(&twice, false).is_err());
+        let by_both = [
+            ("slowlog-max-len", "1"),
+            ("commandlog-slow-execution-max-len", "2"),
+        ];
+        assert!(c.set_all(&by_both, false).is_ok());
+        assert_eq!(c.get("slowlog-max-len"), "2");
         c.set_all(&[("client-output-buffer-limit", "pubsub 1mb 0 0")], false)
             .unwrap();
         assert_eq!(

@@ -36,7 +36,7 @@ pub enum Kind {
         /// Lowest value, in bytes.
         min: i64,
         /// Highest value, in bytes.
-        max: i64,
+        max: u64,
     },
     /// A number of bytes, or a percentage of `maxmemory`.
     MemoryOrPercent,
@@ -85,6 +85,8 @@ pub const MULTI: u8 = 16;
 pub const OWN: u8 = 32;
 
 const MAX: i64 = i64::MAX;
+/// The highest number of bytes where Valkey keeps it in a signed number.
+const BYTES: u64 = i64::MAX as u64;
 // The simulator's logs are small, to be cut often.
 const RAFT_LOG_MIN: i64 = if cfg!(madsim) { 16384 } else { 1048576 };
 const RAFT_SEGMENT_MIN: i64 = if cfg!(madsim) { 4096 } else { 65536 };
@@ -93,7 +95,7 @@ const fn int(min: i64, max: i64) -> Kind {
     Kind::Int { min, max }
 }
 
-const fn memory(min: i64, max: i64) -> Kind {
+const fn memory(min: i64, max: u64) -> Kind {
     Kind::Memory { min, max }
 }
 
@@ -133,7 +135,7 @@ pub const DIRECTIVES: &[Directive] = directives! {
     acts  "active-defrag-cycle-max": int(1, 99) => "25";
     acts  "active-defrag-cycle-min": int(1, 99) => "1";
     known "active-defrag-cycle-us": int(0, 100000) => "500";
-    acts  "active-defrag-ignore-bytes": memory(1, MAX) => "104857600";
+    acts  "active-defrag-ignore-bytes": memory(1, BYTES) => "104857600";
     known "active-defrag-max-scan-fields": int(1, MAX) => "1000";
     acts  "active-defrag-threshold-lower": int(0, 1000) => "10";
     acts  "active-defrag-threshold-upper": int(0, 1000) => "100";
@@ -151,7 +153,7 @@ pub const DIRECTIVES: &[Directive] = directives! {
     known "appendfilename": Str => "appendonly.aof", IMMUTABLE;
     known "appendfsync": Enum(&["everysec", "always", "no"]) => "everysec";
     known "appendonly": Bool => "no";
-    known "auto-aof-rewrite-min-size": memory(0, MAX) => "67108864";
+    known "auto-aof-rewrite-min-size": memory(0, BYTES) => "67108864";
     known "auto-aof-rewrite-percentage": int(0, 2147483647) => "100";
     acts  "availability-zone": Str => "";
     known "bgsave-cpulist" or "bgsave_cpulist": Str => "", IMMUTABLE;
@@ -160,7 +162,7 @@ pub const DIRECTIVES: &[Directive] = directives! {
     known "bio-cpulist" or "bio_cpulist": Str => "", IMMUTABLE;
     known "busy-reply-threshold" or "lua-time-limit": int(0, MAX) => "5000";
     acts  "client-output-buffer-limit": OutputLimits => "normal 0 0 0 slave 268435456 67108864 60 pubsub 33554432 8388608 60", MULTI;
-    acts  "client-query-buffer-limit": memory(1048576, MAX) => "1073741824";
+    acts  "client-query-buffer-limit": memory(1048576, BYTES) => "1073741824";
     acts  "cluster-allow-pubsubshard-when-down": Bool => "yes";
     acts  "cluster-allow-reads-when-down": Bool => "no";
     known "cluster-allow-replica-migration": Bool => "yes";
@@ -179,7 +181,7 @@ pub const DIRECTIVES: &[Directive] = directives! {
     known "cluster-config-save-behavior": Enum(&["sync", "best-effort"]) => "sync";
     acts  "cluster-databases": int(1, 2147483647) => "1", IMMUTABLE;
     acts  "cluster-enabled": Bool => "no", IMMUTABLE;
-    acts  "cluster-link-sendbuf-limit": memory(0, MAX) => "0";
+    acts  "cluster-link-sendbuf-limit": memory(0, u64::MAX) => "0";
     acts  "cluster-manual-failover-timeout": int(1, 2147483647) => "5000";
     known "cluster-message-gossip-perc": int(1, 100) => "10", HIDDEN;
     known "cluster-migration-barrier": int(0, 2147483647) => "1";
@@ -215,10 +217,10 @@ pub const DIRECTIVES: &[Directive] = directives! {
     acts  "enable-protected-configs": Enum(&["no", "yes", "local"]) => "no", IMMUTABLE;
     acts  "extended-redis-compatibility": Bool => "no";
     acts  "hash-max-listpack-entries" or "hash-max-ziplist-entries": int(0, MAX) => "512";
-    acts  "hash-max-listpack-value" or "hash-max-ziplist-value": memory(0, MAX) => "64";
+    acts  "hash-max-listpack-value" or "hash-max-ziplist-value": memory(0, BYTES) => "64";
     known "hash-seed": Str => "", IMMUTABLE;
     known "hide-user-data-from-log": Bool => "yes";
-    acts  "hll-sparse-max-bytes": memory(0, MAX) => "3000";
+    acts  "hll-sparse-max-bytes": memory(0, BYTES) => "3000";
     acts  "hz": int(0, 2147483647) => "10";
     known "ignore-warnings": Str => "";
     acts  "import-mode": Bool => "no";
@@ -248,7 +250,7 @@ pub const DIRECTIVES: &[Directive] = directives! {
     acts  "max-new-connections-per-cycle": int(1, 1000) => "10";
     acts  "max-new-tls-connections-per-cycle": int(1, 1000) => "1";
     acts  "maxclients": int(1, 4294967295) => "10000";
-    acts  "maxmemory": memory(0, MAX) => "0";
+    acts  "maxmemory": memory(0, u64::MAX) => "0";
     acts  "maxmemory-clients": MemoryOrPercent => "0";
     acts  "maxmemory-eviction-tenacity": int(0, 100) => "10";
     acts  "maxmemory-policy": Enum(&["volatile-lru", "volatile-lfu", "volatile-random", "volatile-ttl", "allkeys-lru", "allkeys-lfu", "allkeys-random", "noeviction"]) => "noeviction";
@@ -273,11 +275,11 @@ pub const DIRECTIVES: &[Directive] = directives! {
     known "proc-title-template": Str => "{title} {listen-addr} {server-mode}";
     known "propagation-error-behavior": Enum(&["ignore", "panic", "panic-on-replicas"]) => "ignore";
     acts  "protected-mode": Bool => "yes";
-    acts  "proto-max-bulk-len": memory(1048576, MAX) => "536870912";
+    acts  "proto-max-bulk-len": memory(1048576, BYTES) => "536870912";
     acts  "raft-announce-ip": Str => "", IMMUTABLE | OWN;
     acts  "raft-announce-port": int(0, 65535) => "0", IMMUTABLE | OWN;
     acts  "raft-election-timeout": int(50, 60000) => "500", IMMUTABLE | OWN;
-    acts  "raft-log-max-bytes": memory(RAFT_LOG_MIN, MAX) => "1073741824";
+    acts  "raft-log-max-bytes": memory(RAFT_LOG_MIN, BYTES) => "1073741824";
     acts  "raft-port": int(0, 65535) => "0", IMMUTABLE | OWN;
     acts  "raft-segment-bytes": memory(RAFT_SEGMENT_MIN, 4294967296) => "67108864", IMMUTABLE | OWN;
     known "rdb-del-sync-files": Bool => "no";
@@ -290,7 +292,7 @@ pub const DIRECTIVES: &[Directive] = directives! {
     known "rdma-completion-vector": int(-1, 1024) => "-1", IMMUTABLE;
     known "rdma-port": int(0, 65535) => "0";
     known "rdma-rx-size": int(65536, 16777216) => "1048576", IMMUTABLE;
-    acts  "repl-backlog-size": memory(1, MAX) => "10485760";
+    acts  "repl-backlog-size": memory(1, BYTES) => "10485760";
     acts  "repl-backlog-ttl": int(0, MAX) => "3600";
     known "repl-disable-tcp-nodelay": Bool => "no";
     known "repl-diskless-load": Enum(&["disabled", "on-empty-db", "swapdb", "flush-before-load"]) => "disabled";
@@ -320,11 +322,11 @@ pub const DIRECTIVES: &[Directive] = directives! {
     known "shutdown-on-sigint": Flags(&["default", "save", "nosave", "now", "force", "safe", "failover"]) => "default", MULTI;
     acts  "shutdown-on-sigterm": Flags(&["default", "save", "nosave", "now", "force", "safe", "failover"]) => "default", MULTI;
     acts  "shutdown-timeout": int(0, 2147483647) => "10";
-    known "slot-migration-max-failover-repl-bytes": memory(-1, MAX) => "0";
+    known "slot-migration-max-failover-repl-bytes": memory(-1, BYTES) => "0";
     known "socket-mark-id": int(0, 4294967295) => "0", IMMUTABLE;
     acts  "stop-writes-on-bgsave-error": Bool => "yes";
-    known "stream-node-max-bytes": memory(0, MAX) => "4096";
-    known "stream-node-max-entries": int(0, MAX) => "100";
+    acts  "stream-node-max-bytes": memory(0, BYTES) => "4096";
+    acts  "stream-node-max-entries": int(0, MAX) => "100";
     known "supervised": Enum(&["upstart", "systemd", "auto", "no"]) => "no", IMMUTABLE;
     known "syslog-enabled": Bool => "no", IMMUTABLE;
     known "syslog-facility": Enum(&["user", "local0", "local1", "local2", "local3", "local4", "local5", "local6", "local7"]) => "local0", IMMUTABLE;
@@ -334,7 +336,7 @@ pub const DIRECTIVES: &[Directive] = directives! {
     acts  "timeout": int(0, 2147483647) => "0";
     acts  "tls-auth-clients": Enum(&["no", "yes", "optional"]) => "yes";
     known "tls-auth-clients-user": Enum(&["CN", "URI", "off"]) => "off";
-    known "tls-auto-reload-interval": int(0, 2147483647) => "0";
+    acts  "tls-auto-reload-interval": int(0, 2147483647) => "0";
     acts  "tls-ca-cert-dir": Str => "";
     acts  "tls-ca-cert-file": Str => "";
     acts  "tls-cert-file": Str => "";
@@ -354,7 +356,7 @@ pub const DIRECTIVES: &[Directive] = directives! {
     acts  "tls-session-cache-size": int(0, 2147483647) => "20480";
     acts  "tls-session-cache-timeout": int(0, 2147483647) => "300";
     acts  "tls-session-caching": Bool => "yes";
-    acts "tracking-table-max-keys": int(0, MAX) => "1000000";
+    acts  "tracking-table-max-keys": int(0, MAX) => "1000000";
     acts  "unixsocket": Str => "", IMMUTABLE;
     known "unixsocketgroup": Str => "", IMMUTABLE;
     acts  "unixsocketperm": Octal { max: 511 } => "0", IMMUTABLE;
@@ -362,5 +364,5 @@ pub const DIRECTIVES: &[Directive] = directives! {
     known "watchdog-period": int(0, 2147483647) => "0", HIDDEN;
     acts  "witness": Bool => "no", IMMUTABLE | OWN;
     acts  "zset-max-listpack-entries" or "zset-max-ziplist-entries": int(0, MAX) => "128";
-    acts  "zset-max-listpack-value" or "zset-max-ziplist-value": memory(0, MAX) => "64";
+    acts  "zset-max-listpack-value" or "zset-max-ziplist-value": memory(0, BYTES) => "64";
 };

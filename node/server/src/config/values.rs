@@ -2,6 +2,7 @@
 
 use super::table::{Directive, Kind};
 use holdfast_engine::EventClass;
+use std::fmt;
 
 /// Splits a line into words as Valkey does: blanks separate, double quotes allow `\n`, `\r`, `\t`,
 /// `\b`, `\a` and `\xHH`, single quotes allow `\'` only; quoted
@@ -115,11 +116,12 @@ pub fn quote(s: &str) -> String {
     out
 }
 
-/// Bytes meant by `512`, `1k` (1000), `1kb` (1024), … `1gb`. `None` if it is none of these or too large.
-pub fn parse_memory(s: &str) -> Option<i64> {
+/// Bytes meant by `512`, `1k` (1000), `1kb` (1024), … `1gb`; without digits, none, as in Valkey. `None` if it is none of these or
+/// too large.
+pub fn parse_memory(s: &str) -> Option<u64> {
     let digits = s.len() - s.trim_start_matches(|c: char| c.is_ascii_digit()).len();
     let (n, unit) = s.split_at(digits);
-    let mul: i64 = match unit.to_ascii_lowercase().as_str() {
+    let mul: u64 = match unit.to_ascii_lowercase().as_str() {
         "" | "b" => 1,
         "k" => 1000,
         "kb" => 1 << 10,
@@ -129,7 +131,10 @@ pub fn parse_memory(s: &str) -> Option<i64> {
         "gb" => 1 << 30,
         _ => return None,
     };
-    n.parse::<i64>().ok()?.checked_mul(mul)
+    match n {
+        "" => Some(0),
+        n => n.parse::<u64>().ok()?.checked_mul(mul),
+    }
 }
 
 fn parse_int(s: &str) -> Option<i64> {
@@ -138,7 +143,7 @@ fn parse_int(s: &str) -> Option<i64> {
     if canonical { s.parse().ok() } else { None }
 }
 
-fn in_range(v: i64, min: i64, max: i64) -> Result<i64, String> {
+fn in_range<T: PartialOrd + fmt::Display>(v: T, min: T, max: T) -> Result<T, String> {
     if v < min || v > max {
         Err(format!(
             "argument must be between {min} and {max} inclusive"
@@ -161,6 +166,9 @@ fn one_of(names: &[&str], word: &str) -> Result<String, String> {
         })
 }
 
+/// What is above is taken for this.
+const HZ_MAX: i64 = 500;
+
 /// The classes of `client-output-buffer-limit`, in the order in which they are shown.
 pub const OUTPUT_CLASSES: [&str; 3] = ["normal", "slave", "pubsub"];
 
@@ -170,6 +178,12 @@ pub const OUTPUT_CLASSES: [&str; 3] = ["normal", "slave", "pubsub"];
 /// # Errors
 /// What is wrong with the words, as Valkey says it.
 pub fn canonical(d: &Directive, words: &[&str], old: &str) -> Result<String, String> {
+    let value = by_kind(d, words, old)?;
+    super::checks::check(d.name, &value)?;
+    Ok(value)
+}
+
+fn by_kind(d: &Directive, words: &[&str], old: &str) -> Result<String, String> {
     let single = || -> Result<&str, String> {
         match words {
             [one] => Ok(one),
@@ -182,9 +196,6 @@ pub fn canonical(d: &Directive, words: &[&str], old: &str) -> Result<String, Str
             "no" => Ok("no".into()),
             _ => Err("argument must be 'yes' or 'no'".into()),
         },
-        Kind::Str if d.name == "dbfilename" && single()?.contains('/') => {
-            Err("dbfilename can't be a path, just a filename".into())
-        }
         Kind::Str => Ok(single()?.to_string()),
         Kind::Enum(names) => one_of(names, single()?),
         Kind::Flags(names) => {
@@ -204,7 +215,12 @@ pub fn canonical(d: &Directive, words: &[&str], old: &str) -> Result<String, Str
         Kind::Int { min, max } => {
             let v = parse_int(single()?)
                 .ok_or_else(|| "argument couldn't be parsed into an integer".to_string())?;
-            Ok(in_range(v, min, max)?.to_string())
+            let v = in_range(v, min, max)?;
+            Ok(match d.name {
+                "hz" => v.clamp(1, HZ_MAX),
+                _ => v,
+            }
+            .to_string())
         }
         Kind::Octal { max } => {
             let v = i64::from_str_radix(single()?, 8)
@@ -217,27 +233,28 @@ pub fn canonical(d: &Directive, words: &[&str], old: &str) -> Result<String, Str
         Kind::Memory { min, max } => {
             let w = single()?;
             let v = if min < 0 && w.starts_with('-') {
-                w.parse().ok()
+                parse_int(w).map(i128::from)
             } else {
-                parse_memory(w)
+                parse_memory(w).map(i128::from)
             };
             let v = v.ok_or_else(|| "argument must be a memory value".to_string())?;
-            Ok(in_range(v, min, max)?.to_string())
+            Ok(in_range(v, min.into(), max.into())?.to_string())
         }
         Kind::MemoryOrPercent => {
             let w = single()?;
+            let neither = || "argument must be a memory or percent value".to_string();
+            let too_much = || "percentage argument must be less or equal to 100".to_string();
             if let Some(p) = w.strip_suffix('%') {
-                let p: i64 = p
-                    .parse()
-                    .map_err(|_| "argument must be a memory or percent value".to_string())?;
-                if p > 100 {
-                    return Err("percentage argument must be less or equal to 100".into());
-                }
-                return Ok(format!("{}%", in_range(p, 0, 100)?));
+                let p = parse_int(p).filter(|p| *p >= 0).ok_or_else(neither)?;
+                return if p > 100 {
+                    Err(too_much())
+                } else {
+                    Ok(format!("{p}%"))
+                };
             }
-            parse_memory(w)
-                .map(|v| v.to_string())
-                .ok_or_else(|| "argument must be a memory or percent value".to_string())
+            // Valkey takes what does not fit into its signed number for a percentage.
+            let v = i64::try_from(parse_memory(w).ok_or_else(neither)?).map_err(|_| too_much())?;
+            Ok(v.to_string())
         }
         Kind::Words if d.name == "replicaof" && words != [""] => match words {
             [no, one] if no.eq_ignore_ascii_case("no") && one.eq_ignore_ascii_case("one") => {
@@ -383,6 +400,9 @@ mod tests {
         assert_eq!(parse_memory("2gb"), Some(2 << 30));
         assert_eq!(parse_memory("99999999999gb"), None);
         assert_eq!(parse_memory("1x"), None);
-        assert_eq!(parse_memory(""), None);
+        assert_eq!(parse_memory(""), Some(0));
+        assert_eq!(parse_memory("18446744073709551615"), Some(u64::MAX));
+        assert_eq!(parse_memory("18446744073709551616"), None);
+        assert_eq!(parse_memory("-1"), None);
     }
 }
