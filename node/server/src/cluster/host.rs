@@ -23,7 +23,7 @@ use super::{
     routing_of,
 };
 use crate::bus::{BusEvent, BusNode, BusOutput, BusStartError};
-use crate::config::Config;
+use crate::config::{Config, is_plain};
 use crate::executor::Executor;
 use crate::seam::{ClientInfo, DeferredToken, ExecutorHandle, ToExecutor};
 use crate::tls::Tls;
@@ -73,6 +73,8 @@ pub struct ClusterHost {
     publishes: VecDeque<ToExecutor>,
     routing_due: bool,
     failover_to: Option<NodeId>,
+    /// Where the bus listens.
+    listen_port: u16,
     looked_up: mpsc::UnboundedReceiver<LookedUp>,
     looked_up_in: mpsc::UnboundedSender<LookedUp>,
 }
@@ -126,7 +128,10 @@ pub fn bus_config(config: &Config, raft_addr: &str) -> BusConfig {
         ]),
         hostname: text("cluster-announce-hostname"),
         human_nodename: text("cluster-announce-human-nodename"),
-        availability_zone: String::new(),
+        // Any text is accepted, also what others could not read in `nodes.conf`.
+        availability_zone: Some(text("availability-zone"))
+            .filter(|zone| is_plain(zone))
+            .unwrap_or_default(),
         client_ipv4: text("cluster-announce-client-ipv4"),
         client_ipv6: text("cluster-announce-client-ipv6"),
         client_port: port_of(config, "cluster-announce-client-port"),
@@ -148,53 +153,6 @@ pub fn cluster_options(config: &Config) -> ClusterOptions {
         },
         reads_when_down: config.yes("cluster-allow-reads-when-down"),
         pubsubshard_when_down: config.yes("cluster-allow-pubsubshard-when-down"),
-    }
-}
-
-/// Takes directives that `CONFIG SET` has changed.
-fn apply_changes(
-    bus: &mut BusConfig,
-    options: &mut ClusterOptions,
-    changed: &[(&'static str, String)],
-) {
-    for (name, value) in changed {
-        let number = value.parse::<u64>().unwrap_or(0);
-        let yes = value == "yes";
-        match *name {
-            "cluster-node-timeout" => bus.node_timeout_ms = number.max(1),
-            "cluster-ping-interval" => {
-                bus.ping_interval_ms = Some(number).filter(|interval| *interval != 0)
-            }
-            "cluster-require-full-coverage" => bus.require_full_coverage = yes,
-            "cluster-blacklist-ttl" => bus.blacklist_ttl_s = number,
-            "cluster-message-gossip-perc" => {
-                bus.gossip_percent = u8::try_from(number).unwrap_or(10)
-            }
-            "cluster-link-sendbuf-limit" => bus.link_sendbuf_limit = number,
-            "port" | "cluster-announce-port" if number != 0 => {
-                bus.port = u16::try_from(number).unwrap_or(0);
-            }
-            "tls-port" | "cluster-announce-tls-port" => {
-                bus.tls_port = u16::try_from(number).unwrap_or(0);
-            }
-            "tls-cluster" => bus.tls = yes,
-            "cluster-announce-ip" => bus.announce_ip.clone_from(value),
-            "cluster-announce-hostname" => bus.hostname.clone_from(value),
-            "cluster-announce-human-nodename" => bus.human_nodename.clone_from(value),
-            "cluster-announce-client-ipv4" => bus.client_ipv4.clone_from(value),
-            "cluster-announce-client-ipv6" => bus.client_ipv6.clone_from(value),
-            "cluster-replica-no-failover" => bus.no_failover = yes,
-            "cluster-allow-reads-when-down" => options.reads_when_down = yes,
-            "cluster-allow-pubsubshard-when-down" => options.pubsubshard_when_down = yes,
-            "cluster-preferred-endpoint-type" => {
-                options.endpoint = match value.as_str() {
-                    "hostname" => EndpointType::Hostname,
-                    "unknown-endpoint" => EndpointType::Unknown,
-                    _ => EndpointType::Ip,
-                }
-            }
-            _ => {}
-        }
     }
 }
 
@@ -227,6 +185,7 @@ impl ClusterHost {
             publishes: VecDeque::new(),
             routing_due: true,
             failover_to: None,
+            listen_port: listen_port(config),
             looked_up,
             looked_up_in,
         })
@@ -363,10 +322,15 @@ impl ClusterHost {
     }
 
     /// `CONFIG SET` has changed directives.
-    pub fn on_config(&mut self, changed: &[(&'static str, String)]) {
-        let mut bus = self.node.bus.config().clone();
-        apply_changes(&mut bus, &mut self.ctl.options, changed);
+    pub fn on_config(&mut self, config: &Config) {
+        let mut bus = bus_config(config, &self.node.bus.config().raft_addr);
+        // The bus goes on listening where it began to.
+        bus.bus_port = first_nonzero([
+            port_of(config, "cluster-announce-bus-port"),
+            self.listen_port,
+        ]);
         self.node.bus.reconfigure(bus);
+        self.ctl.options = cluster_options(config);
         self.routing_due = true;
     }
 

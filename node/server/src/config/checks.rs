@@ -83,10 +83,14 @@ fn hostname(value: &str) -> Result<(), String> {
     )
 }
 
-/// Nothing that has a meaning in `nodes.conf`.
-fn plain(value: &str, otherwise: &str) -> Result<(), String> {
+/// Whether nothing in a value has a meaning of its own in `nodes.conf`.
+pub fn is_plain(value: &str) -> bool {
     let refused = |c: u8| c <= b',' || c == 0x7f || b";<=>?@[]^{|}~\\".contains(&c);
-    require(!value.bytes().any(refused), otherwise)
+    !value.bytes().any(refused)
+}
+
+fn plain(value: &str, otherwise: &str) -> Result<(), String> {
+    require(is_plain(value), otherwise)
 }
 
 fn oom_scores(value: &str) -> Result<(), String> {

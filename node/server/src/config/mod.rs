@@ -10,6 +10,7 @@ mod settings;
 mod table;
 mod values;
 
+pub use checks::is_plain;
 pub use settings::{Allowed, Observed, OutputLimit, Settings};
 pub use table::{DIRECTIVES, Directive, HIDDEN, IMMUTABLE, Kind, MULTI, OWN, PROTECTED, SENSITIVE};
 pub use values::{parse_memory, quote, split_args, split_bytes};

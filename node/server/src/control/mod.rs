@@ -637,13 +637,13 @@ impl Control {
                 host.node.bus.publish(sharded, &channel, &message);
             }
             ToControl::Config(changed) => {
-                host.on_config(&changed);
-                self.silence_limit
-                    .set(host.node.bus.config().node_timeout_ms);
                 for (name, value) in &changed {
                     // The executor has taken it already.
                     let _ = self.config.force(name, value);
                 }
+                host.on_config(&self.config);
+                self.silence_limit
+                    .set(host.node.bus.config().node_timeout_ms);
                 let settings = &mut self.settings;
                 settings.migration_limits = settings::migration_limits(&self.config);
                 settings.migration_log_max = settings::migration_log_max(&self.config);

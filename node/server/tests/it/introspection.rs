@@ -53,3 +53,57 @@ fn info_has_the_lines_of_cluster_info() {
     };
     assert_eq!(replies[0].as_bytes(), Some(&b"# Cluster Info\r\n"[..]));
 }
+
+/// What is announced is told as long as it is set, and the real figures again afterwards.
+#[test]
+fn what_is_announced_can_be_changed_and_taken_back() {
+    let mut cluster = Cluster::new();
+    let node = cluster.add_node(&["cluster-announce-port 7000", "availability-zone here"]);
+    cluster.start(node);
+    cluster.add_slots(node, 0, 16383);
+    let mut client = cluster.client(node);
+    let [bus, _] = cluster.inner_ports(node);
+    let own = cluster.port(node);
+    let mut announced = |settings: &str, address: String, shown: &[(&str, i64)]| {
+        client.ok(&format!("CONFIG SET {settings}"));
+        let nodes = client.ask("CLUSTER NODES");
+        let expected = format!(":{address}");
+        assert!(nodes.contains(&expected), "{settings}: {nodes}");
+        let shards = format!("{:?}", client.run("CLUSTER SHARDS"));
+        for (name, value) in shown {
+            let pair = [Reply::Bulk(name.as_bytes().to_vec()), Reply::Int(*value)];
+            let pair = format!("{pair:?}");
+            let pair = pair.trim_matches(['[', ']']);
+            assert!(shards.contains(pair), "{settings}: {shards}");
+        }
+    };
+    let plain = format!("7000@{bus} ");
+    announced("timeout 0", plain.clone(), &[("port", 7000)]);
+    announced(
+        "cluster-announce-tls-port 7001",
+        plain.clone(),
+        &[("tls-port", 7001)],
+    );
+    announced(
+        "cluster-announce-tls-port 0",
+        plain.clone(),
+        &[("port", 7000)],
+    );
+    announced("cluster-announce-bus-port 7777", "7000@7777 ".into(), &[]);
+    announced("cluster-announce-bus-port 0", plain, &[]);
+    let for_clients = format!("7002@{bus} ");
+    announced(
+        "cluster-announce-client-port 7002",
+        for_clients,
+        &[("port", 7002)],
+    );
+    let real = format!("{own}@{bus} ");
+    announced(
+        "cluster-announce-port 0 cluster-announce-client-port 0",
+        real,
+        &[("port", own.into())],
+    );
+    let slots = format!("{:?}", client.run("CLUSTER SLOTS"));
+    let zone = format!("{:?}", Reply::Bulk(b"here".to_vec()));
+    assert!(slots.contains(&zone), "{slots}");
+}
