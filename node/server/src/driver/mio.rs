@@ -138,6 +138,11 @@ impl MioDriver {
         };
         driver.set_io_threads();
         driver.listen()?;
+        // A node of a cluster, as a witness, has its bus.
+        if driver.listeners.is_empty() && !driver.executor.settings.cluster_enabled {
+            let text = "Configured to not listen anywhere, exiting.";
+            return Err(io::Error::other(text));
+        }
         Ok(driver)
     }
 

@@ -67,6 +67,17 @@ fn a_port_in_use_is_named() {
 }
 
 #[test]
+fn to_listen_nowhere_is_refused() {
+    for text in ["port 0\n", "port 7000\nbind \"\"\n"] {
+        let said = refusal(text);
+        assert!(
+            said.contains("Configured to not listen anywhere, exiting."),
+            "{text:?}: {said}"
+        );
+    }
+}
+
+#[test]
 fn directives_on_the_command_line_win() {
     let mut cluster = Cluster::new();
     let node = cluster.add_node(&["maxclients 100"]);
