@@ -175,7 +175,7 @@ fn describe(ex: &Executor, c: &Connection, me: ConnId, argv: &[&[u8]]) -> String
         c.multi.as_ref().map_or(-1, |m| m.queue.len() as i64),
         c.watched.len(),
         c.query_len(),
-        c.query.capacity() - c.query.len(),
+        c.query_free(),
         c.out.buf.capacity().min(FIRST_CHUNK_BYTES),
         c.out.peak().min(FIRST_CHUNK_BYTES),
         listed.div_ceil(FIRST_CHUNK_BYTES),

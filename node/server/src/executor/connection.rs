@@ -312,6 +312,13 @@ impl Connection {
         }
     }
 
+    /// Room in the query buffer, and in the one of an I/O thread.
+    pub(crate) fn query_free(&self) -> usize {
+        let elsewhere = self.out.elsewhere_query();
+        self.query.capacity() - self.query.len()
+            + elsewhere.map_or(0, |(len, capacity)| capacity.saturating_sub(len))
+    }
+
     /// What the query buffer takes.
     pub(crate) fn query_capacity(&self) -> usize {
         let elsewhere = self.out.elsewhere_query().map_or(0, |(_, n)| n);
