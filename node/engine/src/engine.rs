@@ -348,14 +348,7 @@ impl Engine {
         }
     }
 
-    /// All steps at once.
-    pub fn prefetch(&self, db: u16, keys: &[&[u8]]) {
-        let mut keys = self.prefetch_keys(db, keys.iter().copied());
-        self.prefetch_entries(&mut keys);
-        self.prefetch_values(&keys);
-    }
-
-    /// Keys that [`prefetch`](Self::prefetch) takes at once.
+    /// Keys that [`prefetch_keys`](Self::prefetch_keys) takes at once.
     pub const PREFETCH_MAX: usize = crate::keyspace::PREFETCH_MAX;
 
     /// Where a key of the call is to be found.

@@ -128,6 +128,8 @@ pub struct Settings {
     pub defrag: Option<DefragLimits>,
     /// `maxmemory-eviction-tenacity`, 0 to 100.
     pub eviction_tenacity: u32,
+    /// Whether memory is asked for ahead of commands: unless `prefetch-batch-max-size` leaves nothing to be asked for together.
+    pub prefetches: bool,
 }
 
 /// Below this no client could do anything.
@@ -232,6 +234,7 @@ impl Settings {
             client_bytes_max: client_bytes_max(c),
             defrag: DefragLimits::of(c),
             eviction_tenacity: c.size("maxmemory-eviction-tenacity") as u32,
+            prefetches: c.int("prefetch-batch-max-size") > 1,
         }
     }
 }

@@ -186,14 +186,6 @@ impl<'a> Keys<'a> {
         }
     }
 
-    /// Begins to have their memory fetched, if there are several.
-    fn fetch(&self, engine: &Engine, db: Option<u16>) -> Prefetch {
-        match db {
-            Some(db) if self.0.len() > 1 => engine.prefetch_keys(db, self.0.iter().copied()),
-            _ => Prefetch::default(),
-        }
-    }
-
     fn push(&mut self, key: Option<&&'a [u8]>) {
         if self.0.len() < Engine::PREFETCH_MAX {
             self.0.extend(key.copied());
@@ -347,7 +339,17 @@ impl Executor {
                 });
             }
         }
-        keys.fetch(&self.engine, first_db)
+        self.fetch(&keys, first_db)
+    }
+
+    /// Begins to have the memory of keys fetched, if there are several.
+    fn fetch(&self, keys: &Keys<'_>, db: Option<u16>) -> Prefetch {
+        match db {
+            Some(db) if keys.0.len() > 1 && self.settings.prefetches => {
+                self.engine.prefetch_keys(db, keys.0.iter().copied())
+            }
+            _ => Prefetch::default(),
+        }
     }
 
     /// Executes what has come on a connection, as far as it may be.
@@ -487,11 +489,11 @@ impl Executor {
     }
 
     fn fetch_found(&mut self, keys: &Keys<'_>, db: Option<u16>) -> Prefetch {
-        if keys.0.len() > 1 {
+        if keys.0.len() > 1 && self.settings.prefetches {
             self.stats.prefetch_batches += 1;
             self.stats.prefetch_entries += keys.0.len() as u64;
         }
-        keys.fetch(&self.engine, db)
+        self.fetch(keys, db)
     }
 
     /// Goes on with the commands that a connection has sent, if it may.
@@ -580,7 +582,7 @@ impl Executor {
                         bulk_bytes_max: self.settings.bulk_bytes_max,
                         authenticated: c.authenticated,
                     };
-                    let db = c.db;
+                    let db = Some(c.db);
                     ahead.drop_rest();
                     let share = ahead.parse(&mut parser, data, at, &limits, self.table);
                     let mut keys = Keys::new();
@@ -588,9 +590,9 @@ impl Executor {
                         let (entry, argv, _) = ahead.command(i);
                         keys.add(entry, argv);
                     }
-                    if keys.0.len() > 1 {
-                        self.engine.prefetch(db, &keys.0);
-                    }
+                    let mut keys = self.fetch(&keys, db);
+                    self.engine.prefetch_entries(&mut keys);
+                    self.engine.prefetch_values(&keys);
                     share
                 }
             };

@@ -240,3 +240,58 @@ fn strangers_and_broken_requests_are_told_so() {
     s.read_to_string(&mut rest).expect("an error, and the end");
     assert_eq!(rest, "-ERR Protocol error: expected '$', got '!'\r\n");
 }
+
+#[test]
+fn what_a_thread_has_read_of_a_command_is_seen() {
+    let (mut cluster, node) = node_with(2, &[]);
+    let mut stream = TcpStream::connect(("127.0.0.1", cluster.port(node))).expect("a connection");
+    let mut begun = Vec::new();
+    encode(&mut begun, &[b"CLIENT", b"SETNAME", b"reader"]);
+    begun.extend(b"*3\r\n$3\r\nSET\r\n$1\r\na\r\n$100000\r\n");
+    begun.extend([b'x'; 40_000]);
+    stream.write_all(&begun).expect("written");
+    let mut seen = |what: &str, len: usize, free: usize| {
+        cluster.wait(what, |c| {
+            let line = c.client(node).ask("CLIENT LIST NAME reader");
+            let figure = |name: &str| {
+                let word = line.split(' ').find_map(|w| w.strip_prefix(name));
+                word.and_then(|n| n.parse::<usize>().ok()).unwrap_or(0)
+            };
+            figure("qbuf=") >= len && figure("qbuf-free=") >= free
+        });
+    };
+    seen("the bytes to be seen", 40_000, 0);
+    // What comes next is read to where the others are.
+    stream.write_all(&[b'x'; 10_000]).expect("written");
+    seen("the bytes to be seen, and room for more", 50_000, 1);
+}
+
+#[test]
+fn memory_is_not_asked_for_ahead_when_that_is_off() {
+    let (cluster, node) = node_with(2, &["prefetch-batch-max-size 0"]);
+    let mut client = cluster.client(node);
+    let mut asked_for = || {
+        let entries = |client: &mut Client| {
+            let n = client.info("stats", "io_threaded_total_prefetch_entries");
+            n.and_then(|n| n.parse::<u64>().ok()).expect("a number")
+        };
+        let before = entries(&mut client);
+        let mut stream =
+            TcpStream::connect(("127.0.0.1", cluster.port(node))).expect("a connection");
+        let mut request = Vec::new();
+        for n in 0..8 {
+            encode(
+                &mut request,
+                &[b"GET".as_slice(), format!("k{n}").as_bytes()],
+            );
+        }
+        stream.write_all(&request).expect("written");
+        let mut replies = [0; 8 * 5];
+        stream.read_exact(&mut replies).expect("read");
+        let more = entries(&mut client) - before;
+        client.ok("CONFIG SET prefetch-batch-max-size 16");
+        more
+    };
+    assert_eq!(asked_for(), 0);
+    assert_eq!(asked_for(), 8);
+}
