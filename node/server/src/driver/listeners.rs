@@ -158,6 +158,10 @@ pub(super) fn listeners(config: &Config, tls: &Tls) -> io::Result<Vec<Listener>>
         // One that a dead process left behind would be in the way.
         let _ = std::fs::remove_file(&path);
         let listener = UnixListener::bind(&path)?;
+        let group = config.get("unixsocketgroup");
+        if !group.is_empty() {
+            std::os::unix::fs::chown(&path, None, Some(group_id(group)?))?;
+        }
         let perm = u32::from_str_radix(config.get("unixsocketperm"), 8).unwrap_or(0);
         if perm != 0 {
             use std::os::unix::fs::PermissionsExt;
@@ -169,6 +173,16 @@ pub(super) fn listeners(config: &Config, tls: &Tls) -> io::Result<Vec<Listener>>
         ));
     }
     Ok(out)
+}
+
+/// The number of a group, as `/etc/group` says.
+fn group_id(name: &str) -> io::Result<u32> {
+    let groups = std::fs::read_to_string("/etc/group")?;
+    let found = groups.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        (fields.next() == Some(name)).then(|| fields.nth(1)?.parse().ok())?
+    });
+    found.ok_or_else(|| io::Error::other(format!("Failed to resolve group id for group '{name}'")))
 }
 
 /// This machine has no such address, or no such kind of address.
@@ -202,4 +216,46 @@ fn listen_tcp(host: &str, port: u16, backlog: i32) -> io::Result<TcpListener> {
 /// An IPv4 client of an IPv6 socket is shown as what it is.
 fn plain(a: SocketAddr) -> SocketAddr {
     SocketAddr::new(a.ip().to_canonical(), a.port())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::MetadataExt;
+
+    #[test]
+    fn a_unix_socket_has_the_group_that_is_asked_for() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join("socket");
+        let mut config = Config::default();
+        let mut set = |name: &str, value: &str| {
+            config.force(name, value).expect("set");
+            config.clone()
+        };
+        set("port", "0");
+        set("unixsocket", &path.to_string_lossy());
+        let config = set("unixsocketgroup", "no such group");
+        let refused = listeners(&config, &Tls::default()).err().expect("refused");
+        assert!(refused.to_string().contains("'no such group'"), "{refused}");
+        // Root may give a file to any group, others to their own.
+        let meta = std::fs::metadata(dir.path()).expect("there");
+        let groups = std::fs::read_to_string("/etc/group").expect("read");
+        let group = groups.lines().find_map(|line| {
+            let (name, gid) = (
+                line.split(':').next()?,
+                line.split(':').nth(2)?.parse().ok()?,
+            );
+            let fits = if meta.uid() == 0 {
+                gid != 0
+            } else {
+                gid == meta.gid()
+            };
+            fits.then(|| (name.to_string(), gid))
+        });
+        if let Some((name, gid)) = group {
+            let config = set("unixsocketgroup", &name);
+            listeners(&config, &Tls::default()).expect("listening");
+            assert_eq!(std::fs::metadata(&path).expect("there").gid(), gid);
+        }
+    }
 }
