@@ -20,6 +20,8 @@ fn debug(ex: &mut Executor, id: ConnId, argv: &[&[u8]]) {
                 "    Output a hex signature representing the current DB content.",
                 "DIGEST-VALUE <key> [<key> ...]",
                 "    Output a hex signature of the values of all the specified keys.",
+                "ERROR <string>",
+                "    Return an error that says <string>.",
                 "HTSTATS <dbid>",
                 "    Output the state of the hash tables of a database.",
                 "HTSTATS-KEY <key>",
@@ -196,6 +198,14 @@ fn debug(ex: &mut Executor, id: ConnId, argv: &[&[u8]]) {
             write::ok(ex.out(id));
         }
         [b"protocol", kind] => protocol(ex, id, kind),
+        [b"error", _] => {
+            let mut line = [b"-", argv[2]].concat();
+            line.iter_mut()
+                .filter(|c| matches!(**c, b'\r' | b'\n'))
+                .for_each(|c| *c = b' ');
+            line.extend(b"\r\n");
+            ex.reply_raw_error(id, &line);
+        }
         _ => {
             let sub = String::from_utf8_lossy(argv[1]).into_owned();
             ex.reply_error(
@@ -311,7 +321,7 @@ fn protocol(ex: &mut Executor, id: ConnId, kind: &[u8]) {
         }
         _ => ex.reply_error(
             id,
-            "ERR Wrong protocol type name. Please use one of the following: string|integer|double|null|array|set|map|attrib|push|verbatim|true|false",
+            "ERR Wrong protocol type name. Please use one of the following: string|integer|double|bignum|null|array|set|map|attrib|push|verbatim|true|false",
         ),
     }
 }

@@ -183,14 +183,14 @@ fn count_subscribers(ex: &mut Executor, id: ConnId, names: &[&[u8]], kind: Kind)
 
 fn pubsub_channels(ex: &mut Executor, id: ConnId, argv: &[&[u8]]) {
     if argv.len() > 3 {
-        return super::unknown_subcommand(ex, id, argv);
+        return super::wrong_arguments(ex, id, argv);
     }
     list_channels(ex, id, argv.get(2), Kind::Channel);
 }
 
 fn pubsub_shardchannels(ex: &mut Executor, id: ConnId, argv: &[&[u8]]) {
     if argv.len() > 3 {
-        return super::unknown_subcommand(ex, id, argv);
+        return super::wrong_arguments(ex, id, argv);
     }
     list_channels(ex, id, argv.get(2), Kind::Shard);
 }

@@ -107,3 +107,30 @@ fn what_is_announced_can_be_changed_and_taken_back() {
     let zone = format!("{:?}", Reply::Bulk(b"here".to_vec()));
     assert!(slots.contains(&zone), "{slots}");
 }
+
+#[test]
+fn odd_arguments_are_answered_as_by_valkey() {
+    let mut cluster = Cluster::new();
+    let node = cluster.add_node(&["cluster-enabled no", "enable-debug-command yes"]);
+    cluster.start(node);
+    let mut client = cluster.client(node);
+    for (line, error) in [
+        (
+            "PUBSUB CHANNELS a b",
+            "ERR unknown subcommand or wrong number of arguments for 'CHANNELS'. Try PUBSUB HELP.",
+        ),
+        ("DEBUG ERROR odd", "odd"),
+        (
+            "CONFIG SET slowlog-max-len -1",
+            "ERR CONFIG SET failed (possibly related to argument 'slowlog-max-len') - \
+             argument must be between 0 and 9223372036854775807 inclusive",
+        ),
+        (
+            "CONFIG SET cluster-announce-hostname a_b",
+            "ERR CONFIG SET failed (possibly related to argument 'cluster-announce-hostname') - \
+             Hostnames may only contain alphanumeric characters, hyphens or dots",
+        ),
+    ] {
+        assert_eq!(client.error(line), error, "{line}");
+    }
+}
