@@ -760,3 +760,72 @@ impl<V> NameIndex<V> {
         found.map(|found| &found.value)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_found_in_any_case_and_nothing_else_is() {
+        let names = [
+            "g",
+            "go",
+            "get",
+            "sets",
+            "mgets",
+            "expire",
+            "persist",
+            "flushall",
+            "randomkey",
+            "get-x",
+            "get_y",
+            "a1",
+        ];
+        let index = NameIndex::new(names.iter().map(|n| (*n, *n)));
+        for name in names {
+            let mut mixed = name.to_owned().into_bytes();
+            mixed[0] = mixed[0].to_ascii_uppercase();
+            for text in [
+                name.as_bytes(),
+                &name.to_ascii_uppercase().into_bytes(),
+                &mixed,
+            ] {
+                assert_eq!(index.get(text), Some(&name));
+            }
+            for at in 0..name.len() {
+                for bit in 0..8 {
+                    let mut other = name.to_owned().into_bytes();
+                    other[at] ^= 1 << bit;
+                    let expect = names
+                        .iter()
+                        .find(|n| n.as_bytes().eq_ignore_ascii_case(&other));
+                    assert_eq!(index.get(&other), expect, "{other:?}");
+                }
+                let (shorter, longer) = (&name[..at], format!("{name}{}", &name[at..]));
+                for other in [shorter, &longer] {
+                    let expect = names.iter().find(|n| **n == other);
+                    assert_eq!(index.get(other.as_bytes()), expect, "{other}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_only_key_is_where_the_rules_find_it() {
+        let mut with_one = 0;
+        for command in crate::Engine::commands() {
+            let Some(at) = command.spec.only_key() else {
+                continue;
+            };
+            with_one += 1;
+            let argv = [b"x".as_slice(); 8];
+            let mut found = Vec::new();
+            command
+                .spec
+                .each_key(&argv, &mut |i, _| found.push(i))
+                .expect("eight arguments are enough");
+            assert_eq!(found, [at], "{}", command.spec.name);
+        }
+        assert!(with_one > 100, "{with_one}");
+    }
+}

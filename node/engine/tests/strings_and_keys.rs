@@ -556,9 +556,27 @@ fn fetching_keys_ahead_changes_nothing() {
             ];
             let keys: Vec<String> = names.iter().map(|name| format!("{name}{n}")).collect();
             let keys: Vec<&[u8]> = keys.iter().map(|key| key.as_bytes()).collect();
-            node.engine.prefetch(0, &keys);
-            node.engine.prefetch(900, &keys);
+            for db in [0, 900] {
+                let mut fetched = node.engine.prefetch_keys(db, keys.iter().copied());
+                node.engine.prefetch_entries(&mut fetched);
+                node.engine.prefetch_values(&fetched);
+            }
         }
         assert_eq!(node.engine.digest(), before);
+
+        // What has changed between the steps does no harm, even if nothing is left.
+        let names: Vec<String> = (0..64).map(|n| format!("list{n}")).collect();
+        let mut fetched = node
+            .engine
+            .prefetch_keys(0, names.iter().map(|n| n.as_bytes()));
+        let mut others = node
+            .engine
+            .prefetch_keys(0, names.iter().map(|n| n.as_bytes()));
+        node.run(&format!("DEL {}", names.join(" ")));
+        node.engine.prefetch_entries(&mut fetched);
+        node.engine.prefetch_entries(&mut others);
+        node.engine.prefetch_values(&others);
+        node.run("FLUSHALL SYNC");
+        node.engine.prefetch_values(&fetched);
     }
 }

@@ -864,6 +864,22 @@ mod tests {
 
     const HASHER: fn() -> KeyHasher = || KeyHasher::new([7, 8]);
 
+    #[test]
+    fn equal_tags_are_found_in_pieces_of_any_size() {
+        let mut rng = Rng::new(5);
+        for _ in 0..20_000 {
+            let bytes: Vec<u8> = (0..8 + rng.index(30))
+                .map(|_| [0, 1, 0x7f, 0x80, 0x81, 0xff][rng.index(6)])
+                .collect();
+            let tag = [0, 1, 0x7f, 0x80, 0xff, 9][rng.index(6)];
+            // SAFETY: all bytes are there.
+            let (found, count) = unsafe { equal_tags(bytes.as_ptr(), bytes.len(), tag) };
+            assert!(count == 8 || count == 16 && bytes.len() >= 16);
+            let expect = (0..count).filter(|i| bytes[*i] == tag);
+            assert_eq!(found, expect.map(|i| 1 << i).sum::<u32>(), "{bytes:?}");
+        }
+    }
+
     fn key(n: u64) -> Vec<u8> {
         format!("k{n}").into_bytes()
     }

@@ -320,6 +320,88 @@ fn a_pipeline_is_answered_alike_however_it_arrives() {
     }
 }
 
+/// What several connections have sent is answered as if each had been looked at by itself, in the same order: whatever the ones in
+/// front do to those behind them, whose commands have been parsed by then.
+#[test]
+fn connections_are_answered_alike_together_and_one_by_one() {
+    use super::Read;
+    let multibulk = |line: &str| {
+        let words: Vec<&str> = line.split(' ').collect();
+        let args = words.iter().map(|w| format!("${}\r\n{w}\r\n", w.len()));
+        format!("*{}\r\n{}", words.len(), args.collect::<String>())
+    };
+    let mset = format!("MSET {}", ["k v"; 60].join(" "));
+    let mut seed = holdfast_engine::Rng::new(11);
+    // Enough keys for their memory to be asked for.
+    let fill: String = (0..3000)
+        .map(|n| multibulk(&format!("SET fill{n} x")))
+        .collect();
+    for round in 0..300 {
+        const COUNT: usize = 24;
+        let mut commands = Vec::new();
+        for _ in 0..COUNT {
+            let long = seed.index(4) == 0;
+            let mut bytes = String::new();
+            for _ in 0..1 + seed.index(if long { 70 } else { 3 }) {
+                let other = 1 + seed.index(COUNT);
+                bytes += &match seed.index(24) {
+                    0..8 => multibulk(&format!("INCR k{}", seed.index(9))),
+                    8..14 => multibulk(&format!("GET fill{}", seed.index(3000))),
+                    14 => multibulk(&format!("CLIENT KILL ID {other}")),
+                    15 => multibulk("BLPOP list 0"),
+                    16 => multibulk("RPUSH list x"),
+                    17 => "INCR inline\r\n".to_owned(),
+                    18 => multibulk(&mset),
+                    19 => multibulk("SELECT 3"),
+                    20 => multibulk("MULTI") + &multibulk("INCR k") + &multibulk("EXEC"),
+                    21 => multibulk(&format!("CLIENT UNBLOCK {other}")),
+                    22 if seed.index(5) == 0 => multibulk("FLUSHALL"),
+                    23 if seed.index(5) == 0 => "*1\r\n!1\r\n".to_owned(),
+                    _ => multibulk("HELLO 3"),
+                };
+            }
+            let cut = bytes.len() - seed.index(3) * seed.index(bytes.len() / 2);
+            commands.push((bytes, cut));
+        }
+        let run = |together: bool| {
+            let mut t = Test::new(false);
+            let ids: Vec<ConnId> = (0..COUNT).map(|_| t.connect()).collect();
+            let filler = t.connect();
+            t.ex.begin_turn(t.now);
+            t.ex.on_bytes(filler, fill.as_bytes());
+            t.ex.end_turn();
+            for first in [true, false] {
+                t.ex.begin_turn(t.now);
+                let (mut buffer, mut reads) = (Vec::new(), Vec::new());
+                for (id, (bytes, cut)) in ids.iter().zip(&commands) {
+                    let (a, b) = bytes.as_bytes().split_at(*cut);
+                    let data = if first { a } else { b };
+                    if together {
+                        let from = buffer.len();
+                        buffer.extend_from_slice(data);
+                        let to = buffer.len();
+                        reads.push(Read {
+                            conn: *id,
+                            from,
+                            to,
+                        });
+                    } else {
+                        t.ex.on_bytes(*id, data);
+                    }
+                }
+                t.ex.on_reads(&reads, &buffer);
+                t.ex.end_turn();
+            }
+            let replies: Vec<(String, super::Close)> = ids
+                .iter()
+                .map(|id| (t.read(*id), t.ex.conns[*id].close))
+                .collect();
+            (replies, t.ex.engine.digest())
+        };
+        assert_eq!(run(true), run(false), "round {round}");
+    }
+}
+
 #[test]
 fn a_write_is_answered_when_it_is_committed() {
     let mut t = Test::new(true);
