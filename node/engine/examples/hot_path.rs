@@ -92,6 +92,7 @@ fn main() {
                                     may_block: true,
                                     rng: &mut rng,
                                     reply: &mut reply,
+                                    blobs: None,
                                     fx: &mut fx,
                                 },
                             );

@@ -71,6 +71,7 @@ fn main() {
                         may_block: false,
                         rng: &mut rng,
                         reply: &mut reply,
+                        blobs: None,
                         fx: &mut fx,
                     },
                 );

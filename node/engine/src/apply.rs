@@ -157,6 +157,7 @@ impl Engine {
                 may_block: false,
                 rng: &mut state.rng,
                 reply: &mut state.reply,
+                blobs: None,
                 fx: &mut state.fx,
             },
         );

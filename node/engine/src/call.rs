@@ -1,9 +1,11 @@
 //! One execution of one command: what goes in, and what comes out beside the change of the keyspace.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use holdfast_resp::{Proto, write};
 
+use crate::blobs::Blobs;
 use crate::effects::Effects;
 use crate::events::EventClass;
 use crate::rng::Rng;
@@ -50,6 +52,8 @@ pub struct Call<'a> {
     pub rng: &'a mut Rng,
     /// The reply is appended here.
     pub reply: &'a mut Vec<u8>,
+    /// Long strings need not be copied into the reply, but can be put here.
+    pub blobs: Option<&'a mut Blobs>,
     /// The effects are added here.
     pub fx: &'a mut Effects,
 }
@@ -268,6 +272,16 @@ impl<'a> Call<'a> {
     #[inline]
     pub fn reply_bulk(&mut self, bytes: &[u8]) {
         write::bulk(self.reply, bytes);
+    }
+
+    /// A string that the keyspace may hold as well; without a copy if the caller can do with that.
+    pub(crate) fn reply_shared(&mut self, bytes: Arc<Vec<u8>>) {
+        let Some(blobs) = &mut self.blobs else {
+            return self.reply_bulk(&bytes);
+        };
+        write::bulk_len(self.reply, bytes.len());
+        blobs.push(self.reply.len(), bytes);
+        self.reply.extend_from_slice(b"\r\n");
     }
 
     /// An integer as a string.

@@ -41,6 +41,9 @@ pub struct EngineConfig {
     /// The longest reply of a command that repeats what it draws (`HRANDFIELD h -1000000000`), in bytes: beyond it
     /// the command fails.
     pub reply_bytes_max: usize,
+    /// Strings from so many bytes on are sent without a copy, where that is possible (`min-string-size-avoid-copy-reply`). Those that lie in their
+    /// key's entry are copied whatever this says.
+    pub shared_bytes_min: usize,
     /// The longest HyperLogLog in the sparse form, its header included (`hll-sparse-max-bytes`).
     pub hll_sparse_bytes_max: usize,
     /// Encodings of small values.
@@ -60,6 +63,7 @@ impl Default for EngineConfig {
             lazyfree_lazy_user_del: true,
             lazyfree_lazy_server_del: true,
             reply_bytes_max: 1 << 30,
+            shared_bytes_min: 16 * 1024,
             hll_sparse_bytes_max: 3000,
             limits: TypeLimits::default(),
             eviction: Eviction::default(),
@@ -301,6 +305,9 @@ impl Engine {
             Ok(outcome) => outcome,
             Err(error) => {
                 call.reply.truncate(reply_start);
+                if let Some(blobs) = &mut call.blobs {
+                    blobs.truncate(reply_start);
+                }
                 write::error(call.reply, error.as_bytes());
                 Outcome::Failed
             }
@@ -479,6 +486,12 @@ impl Engine {
     /// The value of a key, to read. Counts as an access; deletes the key if its time has passed.
     #[inline]
     pub fn lookup_read(&mut self, call: &mut Call<'_>, key: &[u8]) -> Option<ValueRef<'_>> {
+        self.lookup_entry(call, key).map(|entry| entry.value())
+    }
+
+    /// As above, of its entry. The value is not to be changed.
+    #[inline]
+    fn lookup_entry(&mut self, call: &mut Call<'_>, key: &[u8]) -> Option<&mut Entry> {
         let place = self.place(call, key);
         let Some(at) = self.live_at(call, place, key) else {
             self.count_miss(call, key);
@@ -492,7 +505,39 @@ impl Engine {
         if note {
             evict::accessed(&how, call, entry);
         }
-        Some(entry.value())
+        Some(entry)
+    }
+
+    /// Replies with the string of a key, without a copy of it if it is long, or null. Whether it is there.
+    ///
+    /// # Errors
+    /// `WRONGTYPE` if it is of another type; nothing is replied then.
+    #[inline]
+    pub(crate) fn reply_str(&mut self, call: &mut Call<'_>, key: &[u8]) -> Result<bool, CmdError> {
+        let bytes_min = match call.blobs {
+            Some(_) => self.config.shared_bytes_min,
+            None => usize::MAX,
+        };
+        let Some(entry) = self.lookup_entry(call, key) else {
+            call.reply_null();
+            return Ok(false);
+        };
+        match entry.value() {
+            ValueRef::Str(StrRef::Int(value)) => call.reply_bulk_int(value),
+            ValueRef::Str(StrRef::Bytes(bytes)) if bytes.len() < bytes_min => {
+                call.reply_bulk(bytes);
+            }
+            // Its bytes stay what they are: snapshots need not have it first.
+            ValueRef::Str(StrRef::Bytes(_)) => match entry.share(bytes_min) {
+                Some(bytes) => call.reply_shared(bytes),
+                None => {
+                    let text = entry.as_str().map(StrRef::text);
+                    call.reply_bulk(text.as_deref().unwrap_or_default());
+                }
+            },
+            _ => return Err(CmdError::WRONG_TYPE),
+        }
+        Ok(true)
     }
 
     /// Counts a read that did not find its key.

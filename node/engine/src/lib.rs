@@ -48,6 +48,7 @@
 
 mod apply;
 pub mod args;
+mod blobs;
 pub mod call;
 pub mod commands;
 pub mod decimal;
@@ -72,6 +73,7 @@ pub mod types;
 pub mod value;
 
 pub use apply::{ApplyError, ApplyState};
+pub use blobs::Blobs;
 pub use call::{
     Block, Call, CmdError, CmdResult, CommandFn, DONE, Mode, Outcome, TimeoutReply, Wakes,
 };

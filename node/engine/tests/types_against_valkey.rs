@@ -141,6 +141,7 @@ impl Ours {
                 may_block: false,
                 rng: &mut self.rng,
                 reply: &mut reply,
+                blobs: None,
                 fx: &mut self.fx,
             },
         );
@@ -585,6 +586,7 @@ fn compare(seed: u64, rounds: usize, proto: Proto) {
                     may_block: false,
                     rng: &mut rng,
                     reply: &mut reply,
+                    blobs: None,
                     fx: &mut fx,
                 };
                 let got = ours

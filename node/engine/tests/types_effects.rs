@@ -61,6 +61,7 @@ impl Node {
                 may_block: self.may_block,
                 rng: &mut self.rng,
                 reply: &mut reply,
+                blobs: None,
                 fx: &mut self.fx,
             },
         );

@@ -37,6 +37,7 @@ impl Node {
                 may_block: true,
                 rng: &mut self.rng,
                 reply: &mut reply,
+                blobs: None,
                 fx: &mut self.fx,
             },
         );

@@ -36,6 +36,7 @@ impl Node {
                 may_block: false,
                 rng: &mut self.rng,
                 reply: &mut reply,
+                blobs: None,
                 fx: &mut self.fx,
             },
         );

@@ -129,6 +129,7 @@ impl Ours {
                 may_block: false,
                 rng: &mut self.rng,
                 reply: &mut reply,
+                blobs: None,
                 fx: &mut self.fx,
             },
         );

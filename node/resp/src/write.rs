@@ -58,6 +58,11 @@ pub fn bulk(out: &mut Vec<u8>, bytes: &[u8]) {
     out.extend_from_slice(CRLF);
 }
 
+/// The length of a bulk string, whose bytes and end follow.
+pub fn bulk_len(out: &mut Vec<u8>, len: usize) {
+    header(out, b'$', len as i64);
+}
+
 /// An integer as a bulk string.
 #[inline]
 pub fn bulk_int(out: &mut Vec<u8>, value: i64) {

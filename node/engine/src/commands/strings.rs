@@ -6,7 +6,7 @@ use crate::engine::{Engine, Ttl};
 use crate::events::EventClass;
 use crate::keyspace::entry::STR_BYTES_MAX;
 use crate::spec::{Acl, Begin, Command, CommandSpec, Find, Flags, Group, Key, KeySpec};
-use crate::value::{StrRef, ValueRef};
+use crate::value::ValueRef;
 use holdfast_resp::{format_i64, parse_i64};
 
 pub(super) const TOO_LONG: CmdError =
@@ -144,27 +144,6 @@ fn expire_time(
         .ok_or_else(|| CmdError::invalid_expire(call.arg(0)))
 }
 
-fn reply_str(call: &mut Call<'_>, value: StrRef<'_>) {
-    match value {
-        StrRef::Bytes(bytes) => call.reply_bulk(bytes),
-        StrRef::Int(value) => call.reply_bulk_int(value),
-    }
-}
-
-/// Writes the string of a key or null.
-fn reply_get(engine: &mut Engine, call: &mut Call<'_>, key: &[u8]) -> Result<bool, CmdError> {
-    match engine.read_str(call, key)? {
-        None => {
-            call.reply_null();
-            Ok(false)
-        }
-        Some(value) => {
-            reply_str(call, value);
-            Ok(true)
-        }
-    }
-}
-
 pub(super) fn check_len(engine: &Engine, call: &Call<'_>, len: usize) -> Result<(), CmdError> {
     let max = if call.mode == Mode::Apply {
         STR_BYTES_MAX
@@ -175,7 +154,7 @@ pub(super) fn check_len(engine: &Engine, call: &Call<'_>, len: usize) -> Result<
 }
 
 fn get(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
-    reply_get(engine, call, call.arg(1))?;
+    engine.reply_str(call, call.arg(1))?;
     DONE
 }
 
@@ -219,7 +198,7 @@ fn set_with(
     }
     let place = engine.place(call, key);
     if options.get {
-        reply_get(engine, call, key)?;
+        engine.reply_str(call, key)?;
     }
     let existing = engine.live(call, place, key);
     let found = existing.is_some();
@@ -341,7 +320,7 @@ fn psetex(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
 fn getset(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
     let (key, value) = (call.arg(1), call.arg(2));
     check_len(engine, call, value.len())?;
-    reply_get(engine, call, key)?;
+    engine.reply_str(call, key)?;
     let place = engine.place(call, key);
     engine.set_string(call, place, key, value, Ttl::Clear);
     call.modified(key, 1);
@@ -352,7 +331,7 @@ fn getset(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
 
 fn getdel(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
     let key = call.arg(1);
-    if reply_get(engine, call, key)? && engine.delete_and_report(call, key) {
+    if engine.reply_str(call, key)? && engine.delete_and_report(call, key) {
         call.rewrite(&[b"DEL", key]);
     }
     DONE
@@ -361,7 +340,7 @@ fn getdel(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
 fn getex(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
     let key = call.arg(1);
     let options = options(call, 2, Family::Get)?;
-    if !reply_get(engine, call, key)? {
+    if !engine.reply_str(call, key)? {
         return DONE;
     }
     let place = engine.place(call, key);
@@ -410,9 +389,8 @@ fn delifeq(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
 fn mget(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
     call.reply_array(call.argv.len() - 1);
     for key in call.argv.iter().skip(1) {
-        match engine.lookup_read(call, key) {
-            Some(ValueRef::Str(s)) => reply_str(call, s),
-            _ => call.reply_null(),
+        if engine.reply_str(call, key).is_err() {
+            call.reply_null();
         }
     }
     DONE

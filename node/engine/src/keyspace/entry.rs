@@ -11,7 +11,7 @@
 //!  lengths  only if LONG: length of the key and of the string, as u32 each
 //!  expire   only if EXPIRES: milliseconds since 2020 (5 bytes); if WIDE, too: Unix time in ms (8)
 //!  payload  by kind: the string's bytes · an integer (8) · a string of its own allocation: pointer, len, cap (16) ·
-//!           a collection's value as it is (16 or 17): see `types/packed.rs` · the pointer to a stream (8)
+//!           the pointer to a string that replies hold, too (16, of which 8 are unused) · a collection's value as it is (16 or 17): see `types/packed.rs` · the pointer to a stream (8)
 //! ```
 //!
 //! A key of 16 bytes with a value of 32 thus takes 55 bytes, 60 if it expires, and a reference of 5 in the table. Reading a string takes one
@@ -22,13 +22,15 @@
 //! # Soundness
 //! An [`Entry`] owns a piece of the engine's [`Slabs`], of the size that [`Entry::size`] computes from its header; whoever changes what that depends on
 //! reallocates. An entry must be given back by [`Entry::free`] or [`Entry::into_value`]; one that is only dropped leaks until its slabs go, which is
-//! harmless. Collections are moved into the payload and out of it, streams come from `Box::into_raw`, heap strings from a `Vec`, and all are taken back
-//! exactly once: the kind says whether there is one. Slabs outlive the tables that hold the entries (`Engine` declares them last), and entries never leave the crate.
+//! harmless. Collections are moved into the payload and out of it, streams come from `Box::into_raw`, heap strings from a `Vec`, shared ones from
+//! `Arc::into_raw`, and all are taken back exactly once: the kind says whether there is one. A shared string's bytes are only read; who changes it takes
+//! it back first, or a copy if replies still hold it. Slabs outlive the tables that hold the entries (`Engine` declares them last), and entries never leave the crate.
 
 use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
 use std::fmt;
 use std::mem::ManuallyDrop;
 use std::ptr;
+use std::sync::Arc;
 
 use super::slabs::{self, EXACT_MAX, PIECE_MAX, Ref, Slabs, piece_bytes};
 use crate::types::{HashValue, ListValue, SetValue, StreamValue, ZsetValue, listpack};
@@ -70,14 +72,16 @@ const KIND_RAW: u8 = 1;
 const KIND_INT: u8 = 2;
 /// A string with an allocation of its own.
 const KIND_HEAP: u8 = 3;
+/// The same, once it has been sent: replies may hold it, too.
+const KIND_SHARED: u8 = 4;
 /// From here on values are collections.
-const KIND_LIST: u8 = 4;
-const KIND_SET: u8 = 5;
-const KIND_ZSET: u8 = 6;
-const KIND_HASH: u8 = 7;
-const KIND_STREAM: u8 = 8;
+const KIND_LIST: u8 = 5;
+const KIND_SET: u8 = 6;
+const KIND_ZSET: u8 = 7;
+const KIND_HASH: u8 = 8;
+const KIND_STREAM: u8 = 9;
 /// The place of a set that has been taken out.
-const KIND_GONE: u8 = 9;
+const KIND_GONE: u8 = 10;
 
 #[repr(C)]
 struct Header {
@@ -128,6 +132,41 @@ impl Heap {
     }
 }
 
+/// A string that replies may hold, too, as it lies in the payload: as long as [`Heap`].
+#[repr(C, packed)]
+#[derive(Clone, Copy)]
+struct Shared {
+    text: *const Vec<u8>,
+    unused: u64,
+}
+const _: () = assert!(size_of::<Shared>() == HEAP);
+
+/// What the counters and the `Vec` of a shared string take beside its bytes.
+const SHARED_BYTES: usize = 48;
+
+impl Shared {
+    fn new(text: Arc<Vec<u8>>) -> Shared {
+        Shared {
+            text: Arc::into_raw(text),
+            unused: 0,
+        }
+    }
+
+    /// # Safety
+    /// Once for each `new`.
+    unsafe fn into_arc(self) -> Arc<Vec<u8>> {
+        // SAFETY: taken apart by `new`.
+        unsafe { Arc::from_raw(self.text) }
+    }
+
+    /// # Safety
+    /// Only as long as the entry whose payload this is.
+    unsafe fn text<'a>(self) -> &'a Vec<u8> {
+        // SAFETY: the entry owns one of the references that keep it.
+        unsafe { &*self.text }
+    }
+}
+
 /// See the module's documentation. Five bytes, in a group of the table.
 #[repr(transparent)]
 #[must_use]
@@ -152,6 +191,7 @@ const _: () = {
     assert_send_sync::<ZsetValue>();
     assert_send_sync::<HashValue>();
     assert_send_sync::<StreamValue>();
+    assert_send_sync::<Arc<Vec<u8>>>();
 };
 
 fn block_layout(bytes: usize) -> Layout {
@@ -229,7 +269,7 @@ impl Shape {
     fn payload(self) -> usize {
         match self.kind {
             KIND_STR | KIND_RAW => self.str_len,
-            KIND_HEAP => HEAP,
+            KIND_HEAP | KIND_SHARED => HEAP,
             KIND_LIST => size_of::<ListValue>(),
             KIND_SET | KIND_GONE => size_of::<SetValue>(),
             KIND_ZSET => size_of::<ZsetValue>(),
@@ -447,8 +487,13 @@ impl Entry {
     /// Asks the processor to fetch what the entry points to, if its value lies elsewhere.
     #[inline]
     pub fn prefetch_value(&self) {
-        if self.kind() < KIND_HEAP {
-            return;
+        match self.kind() {
+            ..=KIND_INT => return,
+            // SAFETY: the kind says so.
+            KIND_SHARED => {
+                return slabs::prefetch(unsafe { self.read_payload::<Shared>().text }.cast());
+            }
+            _ => {}
         }
         let pack = |pack: &listpack::Listpack| pack.as_bytes().as_ptr();
         slabs::prefetch(match self.value() {
@@ -751,6 +796,10 @@ impl Entry {
                     let bytes = std::slice::from_raw_parts(heap.bytes, heap.len as usize);
                     ValueRef::Str(StrRef::Bytes(bytes))
                 }
+                KIND_SHARED => {
+                    let shared = payload.cast::<Shared>().read_unaligned();
+                    ValueRef::Str(StrRef::Bytes(shared.text()))
+                }
                 KIND_LIST => ValueRef::List(&*payload.cast()),
                 KIND_SET => ValueRef::Set(&*payload.cast()),
                 KIND_ZSET => ValueRef::Zset(&*payload.cast()),
@@ -767,7 +816,7 @@ impl Entry {
     /// `OBJECT ENCODING`.
     pub fn encoding(&self) -> &'static str {
         match self.kind() {
-            KIND_RAW | KIND_HEAP => "raw",
+            KIND_RAW | KIND_HEAP | KIND_SHARED => "raw",
             _ => self.value().encoding(),
         }
     }
@@ -804,11 +853,56 @@ impl Entry {
         }
     }
 
+    /// The string, for a reply to hold, if it has an allocation of its own and at least so many bytes.
+    pub fn share(&mut self, bytes_min: usize) -> Option<Arc<Vec<u8>>> {
+        let kind = self.kind();
+        if kind != KIND_HEAP && kind != KIND_SHARED || self.as_str()?.len() < bytes_min {
+            return None;
+        }
+        let payload = self.payload();
+        // SAFETY: the kind says what the payload owns; what is taken out of it is forgotten or put back at once.
+        unsafe {
+            let text = if kind == KIND_SHARED {
+                payload.cast::<Shared>().read_unaligned().into_arc()
+            } else {
+                let heap = payload.cast::<Heap>().read_unaligned();
+                self.set_kind_and_len(KIND_SHARED, 0);
+                Arc::new(heap.into_vec())
+            };
+            self.write_payload(Shared::new(text.clone()));
+            Some(text)
+        }
+    }
+
+    /// Drops what the payload owns; leaves what [`Entry::take_owned`] does.
+    fn drop_owned(&mut self) {
+        if self.kind() == KIND_SHARED {
+            drop(self.take_shared());
+        } else {
+            drop(self.take_owned());
+        }
+    }
+
+    /// Takes out the string of a payload that is shared.
+    fn take_shared(&mut self) -> Arc<Vec<u8>> {
+        assert_eq!(self.kind(), KIND_SHARED);
+        // SAFETY: the kind says what the payload owns; it is forgotten at once.
+        let text = unsafe { self.read_payload::<Shared>().into_arc() };
+        self.set_kind_and_len(KIND_HEAP, 0);
+        self.write_payload(Heap::new(Vec::new()));
+        text
+    }
+
     /// Takes what the payload owns, leaving an empty string or something else that is to be overwritten or freed. `None` if it owns nothing.
     fn take_owned(&mut self) -> Option<Value> {
         let shape = self.shape();
         if shape.kind < KIND_HEAP || shape.kind == KIND_GONE {
             return None;
+        }
+        if shape.kind == KIND_SHARED {
+            // What replies hold stays as it is.
+            let text = Arc::unwrap_or_clone(self.take_shared());
+            return Some(Value::Str(StrValue::Bytes(text)));
         }
         let payload = self.payload();
         // SAFETY: the kind says what the payload owns; it is forgotten at once.
@@ -846,7 +940,7 @@ impl Entry {
 
     /// Drops what the payload points to, and leaves the memory of the entry alone: for an engine that is dropped as a whole.
     pub(super) fn drop_value(&mut self) {
-        drop(self.take_owned());
+        self.drop_owned();
         if self.shape().size() > PIECE_MAX {
             // SAFETY: an indirect entry owns its block; nobody looks at the entry again.
             unsafe { dealloc(self.base(), block_layout(self.shape().size())) };
@@ -861,7 +955,7 @@ impl Entry {
 
     /// Gives the entry up; its value is dropped here and now.
     pub fn free(mut self, slabs: &mut Slabs) {
-        drop(self.take_owned());
+        self.drop_owned();
         let size = self.shape().size();
         // SAFETY: the entry is consumed.
         unsafe { self.free_memory(slabs, size) };
@@ -887,6 +981,11 @@ impl Entry {
             ..KIND_HEAP => false,
             // SAFETY: the kind says so.
             KIND_HEAP => unsafe { self.read_payload::<Heap>().cap as usize > FREE_BYTES_AT_ONCE },
+            // While replies hold it, it is not freed here. SAFETY: as above.
+            KIND_SHARED => unsafe {
+                let text = ManuallyDrop::new(self.read_payload::<Shared>().into_arc());
+                text.capacity() > FREE_BYTES_AT_ONCE && Arc::strong_count(&text) == 1
+            },
             _ => self.value().elements() > FREE_AT_ONCE,
         };
         if large { self.take_owned() } else { None }
@@ -896,7 +995,7 @@ impl Entry {
     #[inline]
     pub fn set_int(&mut self, value: i64, slabs: &mut Slabs) {
         if self.kind() != KIND_INT {
-            drop(self.take_owned());
+            self.drop_owned();
             self.reshape_payload(slabs, KIND_INT, 0, 0);
         }
         self.write_payload(value);
@@ -910,7 +1009,7 @@ impl Entry {
             return self.set_heap(bytes, slabs);
         }
         if shape.kind >= KIND_HEAP {
-            drop(self.take_owned());
+            self.drop_owned();
         }
         if shape.kind != KIND_STR || shape.str_len != bytes.len() {
             self.reshape_payload(slabs, KIND_STR, bytes.len(), 0);
@@ -920,9 +1019,16 @@ impl Entry {
     }
 
     fn set_heap(&mut self, bytes: &[u8], slabs: &mut Slabs) {
-        let mut text = match self.take_owned() {
+        let old = match self.kind() {
+            KIND_SHARED => Arc::into_inner(self.take_shared()),
+            _ => match self.take_owned() {
+                Some(Value::Str(StrValue::Bytes(old))) => Some(old),
+                _ => None,
+            },
+        };
+        let mut text = match old {
             // Keep the room unless it is too small, or far too large.
-            Some(Value::Str(StrValue::Bytes(old)))
+            Some(old)
                 if old.capacity() >= bytes.len() && old.capacity() <= 64 + bytes.len() * 2 =>
             {
                 old
@@ -950,7 +1056,7 @@ impl Entry {
             let digits = self.as_str().map(|s| s.text().to_vec()).unwrap_or_default();
             self.set_str(&digits, slabs);
         }
-        if self.kind() != KIND_HEAP {
+        if self.kind() < KIND_HEAP {
             let shape = self.shape();
             let (old, new) = (shape.str_len, shape.str_len.max(len));
             if new == old || shape.payload_offset() + new <= INLINE_RAW_MAX {
@@ -969,7 +1075,7 @@ impl Entry {
         }
         let mut text = match self.take_owned() {
             Some(Value::Str(StrValue::Bytes(text))) => text,
-            _ => Vec::new(),
+            _ => unreachable!("a string with an allocation of its own"),
         };
         if text.len() < len {
             if len > text.capacity() {
@@ -993,7 +1099,7 @@ impl Entry {
             Value::Str(StrValue::Int(value)) => self.set_int(value, slabs),
             Value::Str(StrValue::Bytes(bytes)) => self.set_str(&bytes, slabs),
             value => {
-                drop(self.take_owned());
+                self.drop_owned();
                 self.reshape_payload(slabs, owned_kind(&value), 0, 0);
                 self.write_owned(value);
             }
@@ -1015,11 +1121,13 @@ impl Entry {
     /// Bytes of the entry itself and a string's own allocation, without what a boxed value owns.
     pub fn own_bytes(&self) -> usize {
         let size = self.shape().size();
-        let heap = if self.kind() == KIND_HEAP {
-            // SAFETY: the kind says so.
-            unsafe { self.read_payload::<Heap>().cap as usize }
-        } else {
-            0
+        // SAFETY: the kind says what the payload is.
+        let heap = match self.kind() {
+            KIND_HEAP => unsafe { self.read_payload::<Heap>().cap as usize },
+            KIND_SHARED => unsafe {
+                self.read_payload::<Shared>().text().capacity() + SHARED_BYTES
+            },
+            _ => 0,
         };
         heap + if size <= PIECE_MAX {
             piece_bytes(size)
@@ -1086,6 +1194,7 @@ impl fmt::Debug for Entry {
 mod tests {
     use super::*;
     use crate::rng::Rng;
+    use std::collections::VecDeque;
 
     fn text(entry: &Entry) -> Vec<u8> {
         entry
@@ -1153,6 +1262,7 @@ mod tests {
             let mut e = Entry::new_str(slabs, &key, b"", 7);
             e.set_access(0x00ab_cdef);
             let (mut model, mut at) = (Vec::new(), NEVER);
+            let mut shared = VecDeque::<(Arc<Vec<u8>>, Vec<u8>)>::new();
             for step in 0..3000 {
                 let len = match rng.below(4) {
                     0 => rng.index(8),
@@ -1160,7 +1270,16 @@ mod tests {
                     2 => rng.index(1100),
                     _ => rng.index(9000),
                 };
-                match rng.below(6) {
+                match rng.below(8) {
+                    6 | 7 => {
+                        let text = e.share(len / 2);
+                        assert!(text.as_ref().is_none_or(|t| t[..] == model));
+                        assert!(text.is_some() || model.len() < (len / 2).max(1025));
+                        shared.extend(text.map(|t| (t, model.clone())));
+                        if shared.len() > rng.index(4) {
+                            shared.pop_front();
+                        }
+                    }
                     0 => {
                         let value = rng.next_u64() as i64;
                         e.set_int(value, slabs);
@@ -1207,6 +1326,15 @@ mod tests {
                 assert_eq!(text(&e), model, "key of {key_len}, step {step}");
                 assert_eq!((e.key(), e.expire_at_ms()), (&key[..], at));
                 assert_eq!((e.version(7), e.access()), (7, 0x00ab_cdef));
+                // What was sent is not changed, and not kept for longer than it takes.
+                for (i, (text, was)) in shared.iter().enumerate() {
+                    assert!(**text == *was, "key of {key_len}, step {step}");
+                    let held = shared.iter().filter(|(t, _)| Arc::ptr_eq(t, text)).count();
+                    let own = e
+                        .as_str()
+                        .is_some_and(|s| s.text().as_ptr() == text.as_ptr());
+                    assert_eq!(Arc::strong_count(text), held + usize::from(own), "{i}");
+                }
             }
             e.free(slabs);
             assert_eq!(slabs.live_bytes(), 0);

@@ -70,6 +70,7 @@ fn geoadd(engine: &mut Engine, call: &mut Call<'_>) -> CmdResult {
             may_block: call.may_block,
             rng: call.rng,
             reply: call.reply,
+            blobs: None,
             fx: call.fx,
         },
     )?;

@@ -3,8 +3,10 @@
 
 pub mod valkey;
 
+use std::collections::VecDeque;
+
 use holdfast_engine::{
-    ApplyState, BadPayload, Call, Effects, Engine, EngineConfig, Mode, Outcome, Rng, Value,
+    ApplyState, BadPayload, Blobs, Call, Effects, Engine, EngineConfig, Mode, Outcome, Rng, Value,
     ValueCodec, ValueRef,
 };
 use holdfast_resp::reply::{self, Reply};
@@ -39,6 +41,32 @@ pub struct Node {
     pub proto: Proto,
     pub mode: Mode,
     pub apply: ApplyState,
+    /// Replies whose strings were not copied, and what they were when they were given.
+    pub sending: VecDeque<Sending>,
+}
+
+/// A reply on its way to a slow client.
+pub struct Sending {
+    buf: Vec<u8>,
+    blobs: Blobs,
+    bytes: Vec<u8>,
+}
+
+/// So many of them are on their way.
+const SENDING_MAX: usize = 4;
+
+impl Sending {
+    /// Where its first long string is.
+    pub fn address(&self) -> Option<*const u8> {
+        let mut parts = self.blobs.parts(&self.buf, 0, self.buf.len());
+        parts.nth(1).map(<[u8]>::as_ptr)
+    }
+
+    fn check(&self) {
+        let parts = self.blobs.parts(&self.buf, 0, self.buf.len());
+        let now = parts.collect::<Vec<_>>().concat();
+        assert!(now == self.bytes, "a reply has changed on its way");
+    }
 }
 
 impl Node {
@@ -46,6 +74,7 @@ impl Node {
         let config = EngineConfig {
             cluster,
             hash_seed: [seed, 17],
+            shared_bytes_min: 0,
             ..EngineConfig::default()
         };
         let mut fx = Effects::new();
@@ -60,12 +89,13 @@ impl Node {
             proto: Proto::Resp2,
             mode: Mode::Primary,
             apply: ApplyState::default(),
+            sending: VecDeque::new(),
         }
     }
 
     /// Executes, and returns the raw reply (empty if the command would block).
     pub fn raw(&mut self, argv: &[&[u8]]) -> Vec<u8> {
-        let mut out = Vec::new();
+        let (mut out, mut blobs) = (Vec::new(), Blobs::default());
         let Some(command) = Engine::command(argv[0]) else {
             write::error(&mut out, b"ERR unknown command");
             return out;
@@ -82,13 +112,28 @@ impl Node {
                 may_block: true,
                 rng: &mut self.rng,
                 reply: &mut out,
+                blobs: Some(&mut blobs),
                 fx: &mut self.fx,
             },
         );
         if matches!(outcome, Outcome::Block(_)) {
             assert!(out.is_empty(), "a blocked command has replied");
         }
-        out
+        if blobs.is_empty() {
+            return out;
+        }
+        let parts = blobs.parts(&out, 0, out.len());
+        let bytes = parts.collect::<Vec<_>>().concat();
+        self.sending.push_back(Sending {
+            buf: out,
+            blobs,
+            bytes: bytes.clone(),
+        });
+        self.sending.iter().for_each(Sending::check);
+        if self.sending.len() > SENDING_MAX {
+            self.sending.pop_front();
+        }
+        bytes
     }
 
     /// Executes words separated by spaces (quotes as in `valkey-cli`) and returns the reply as `valkey-cli` would

@@ -178,6 +178,7 @@ pub fn execute(
             may_block: false,
             rng,
             reply: &mut out,
+            blobs: None,
             fx,
         },
     );

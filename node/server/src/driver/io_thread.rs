@@ -301,10 +301,10 @@ impl IoThread {
                 match wire.out.back_mut() {
                     _ if !to_write => {}
                     // The client reads slowly: what is small is gathered, or buffers would take more than what is in them.
-                    Some((last, _)) if last.len() + replies.len() <= KEEP_BYTES => {
-                        last.extend_from_slice(&replies);
+                    Some(last) if last.buf.len() + replies.buf.len() <= KEEP_BYTES => {
+                        last.append(replies);
                     }
-                    _ => wire.out.push_back((replies, 0)),
+                    _ => wire.out.push_back(replies),
                 }
                 if to_write || close != Close::Open {
                     self.write(index);
@@ -466,16 +466,16 @@ impl IoThread {
             return self.close(index);
         }
         let mut written = 0;
-        while let Some((buffer, from)) = wire.out.front_mut() {
-            if *from == buffer.len() {
-                if let Some((mut buffer, _)) = wire.out.pop_front()
+        while let Some(replies) = wire.out.front_mut() {
+            if replies.is_empty() {
+                if let Some(mut replies) = wire.out.pop_front()
                     && let Some(parcel) = &mut wire.parcel
-                    && parcel.replies.capacity() < buffer.capacity()
-                    && buffer.capacity() <= KEEP_BYTES
+                    && parcel.replies.buf.capacity() < replies.buf.capacity()
+                    && replies.buf.capacity() <= KEEP_BYTES
                 {
-                    // It goes back for the next replies.
-                    buffer.clear();
-                    parcel.replies = buffer;
+                    // It goes back for the next ones.
+                    replies.clear(KEEP_BYTES);
+                    parcel.replies = replies;
                 }
                 continue;
             }
@@ -483,12 +483,15 @@ impl IoThread {
                 self.unwritten.push(index);
                 break;
             }
-            match wire.stream.write(&buffer[*from..]) {
+            match wire.stream.write_parts(replies.parts()) {
                 // A socket never takes nothing; without progress there would be no end here.
-                Ok(0) => break,
-                Ok(n) => {
-                    *from += n;
+                Ok((0, _)) => break,
+                Ok((n, full)) => {
+                    replies.on_written(n);
                     written += n;
+                    if full {
+                        break;
+                    }
                 }
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => break,
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}

@@ -404,7 +404,7 @@ impl MioDriver {
         self.remotes.remove(conn);
         let (stream, unwritten, query) = wire.into_parts();
         if let Some(c) = self.executor.conns.get_mut(conn) {
-            c.out.write_here(&unwritten);
+            c.out.write_here(unwritten);
         }
         if let Err(e) = self.keep(conn, stream) {
             tracing::warn!("Registering a client connection: {e}");
@@ -584,8 +584,7 @@ impl MioDriver {
                 failed = true;
                 break;
             }
-            let ready = c.out.ready();
-            if ready.is_empty() {
+            if !c.out.is_ready() {
                 break;
             }
             if written >= WRITE_BYTES_MAX {
@@ -593,15 +592,18 @@ impl MioDriver {
                 self.executor.mark_dirty(id);
                 break;
             }
-            match socket.stream.write(ready) {
+            match socket.stream.write_parts(c.out.ready()) {
                 // A socket never takes nothing; without progress there would be no end here.
-                Ok(0) => break,
-                Ok(n) => {
+                Ok((0, _)) => break,
+                Ok((n, full)) => {
                     self.executor.stats.writes += 1;
                     c.out.on_written(n);
                     c.bytes_out += n as u64;
                     self.executor.stats.bytes_out += n as u64;
                     written += n;
+                    if full {
+                        break;
+                    }
                 }
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => break,
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}

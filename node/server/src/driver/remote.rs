@@ -315,7 +315,7 @@ impl Remotes {
             return;
         }
         let thread = &mut self.threads[remote.thread];
-        let ready = !c.out.ready().is_empty();
+        let ready = c.out.is_ready();
         let room = !ready || c.out.in_flight() < IN_FLIGHT_MAX || {
             remote.flow.wait_for_room();
             c.out.in_flight() < IN_FLIGHT_MAX

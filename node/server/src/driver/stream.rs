@@ -3,9 +3,43 @@
 use crate::tls::session::TlsStream;
 use mio::event::Source;
 use mio::net::{TcpStream, UnixStream};
-use std::io::{self, ErrorKind, Read, Write};
+use std::cell::RefCell;
+use std::io::{self, ErrorKind, IoSlice, Read, Write};
 use std::net::SocketAddr;
 use std::time::Duration;
+
+/// Parts that are written at once, at most.
+const PARTS_MAX: usize = 64;
+/// Parts shorter than a record of TLS are gathered up to so many bytes, which are then sealed together.
+const GATHERED_BYTES: usize = 64 << 10;
+const RECORD_BYTES: usize = 16 << 10;
+
+thread_local! {
+    static GATHERED: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Writes the first of these parts, with others if it is short.
+fn write_sealed<'a>(
+    tls: &mut TlsStream<TcpStream>,
+    first: &'a [u8],
+    second: &'a [u8],
+    rest: impl Iterator<Item = &'a [u8]>,
+) -> io::Result<usize> {
+    if first.len() >= RECORD_BYTES {
+        return tls.write(first);
+    }
+    GATHERED.with_borrow_mut(|gathered| {
+        gathered.clear();
+        for part in [first, second].into_iter().chain(rest) {
+            let room = GATHERED_BYTES - gathered.len();
+            gathered.extend_from_slice(&part[..part.len().min(room)]);
+            if gathered.len() == GATHERED_BYTES {
+                break;
+            }
+        }
+        tls.write(gathered)
+    })
+}
 
 /// A client's socket, which never blocks.
 pub(super) enum Stream {
@@ -57,6 +91,43 @@ impl Stream {
             Stream::Unix(s) => s.write(buf),
             Stream::Tls(s) => s.write(buf),
         }
+    }
+
+    /// Writes of these parts what there is room for. Beside how much that was: whether there was no room for more, so that an event will say when
+    /// there is.
+    ///
+    /// # Errors
+    /// As [`Stream::write`].
+    pub(super) fn write_parts<'a>(
+        &mut self,
+        mut parts: impl Iterator<Item = &'a [u8]>,
+    ) -> io::Result<(usize, bool)> {
+        let first = parts.next().unwrap_or_default();
+        let Some(second) = parts.next() else {
+            let n = self.write(first)?;
+            return Ok((n, n < first.len() && !self.is_sealing()));
+        };
+        if let Stream::Tls(s) = self {
+            return Ok((write_sealed(s, first, second, parts)?, false));
+        }
+        let mut slices = [IoSlice::new(&[]); PARTS_MAX];
+        let mut count = 0;
+        let mut offered = 0;
+        for part in [first, second].into_iter().chain(parts).take(PARTS_MAX) {
+            slices[count] = IoSlice::new(part);
+            count += 1;
+            offered += part.len();
+        }
+        let n = match self {
+            Stream::Tcp(s) => s.write_vectored(&slices[..count])?,
+            Stream::Unix(s) => s.write_vectored(&slices[..count])?,
+            Stream::Tls(_) => 0,
+        };
+        Ok((n, n < offered))
+    }
+
+    fn is_sealing(&self) -> bool {
+        matches!(self, Stream::Tls(_))
     }
 
     /// Whether another read may give something although no event will say so: `n` bytes came when there was room for `room`.

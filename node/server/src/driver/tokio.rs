@@ -151,8 +151,11 @@ fn hand_out(executor: &mut Executor, peers: &mut BTreeMap<ConnId, Peer>, id: Con
     if peer.busy {
         return;
     }
-    let ready = c.out.ready();
-    let bytes = ready[..ready.len().min(PIECE_BYTES)].to_vec();
+    let mut bytes = Vec::new();
+    for part in c.out.ready() {
+        let room = PIECE_BYTES - bytes.len();
+        bytes.extend_from_slice(&part[..part.len().min(room)]);
+    }
     let n = bytes.len();
     c.out.on_written(n);
     c.bytes_out += n as u64;

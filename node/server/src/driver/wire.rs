@@ -5,7 +5,7 @@
 
 use super::stream::Stream;
 use crate::commands::Table;
-use crate::executor::{Close, ConnId, Flow, Parcel};
+use crate::executor::{Close, ConnId, Flow, Parcel, Replies};
 use holdfast_resp::{Limits, Parse, RequestParser};
 use smallvec::SmallVec;
 use std::collections::VecDeque;
@@ -64,8 +64,8 @@ pub struct Wire {
     /// Its own, while nothing of it waits for the executor.
     pub(super) parcel: Option<Box<Parcel>>,
     pub(super) raw: bool,
-    /// Buffers to be written, and from where on.
-    pub(super) out: VecDeque<(Vec<u8>, usize)>,
+    /// What is to be written.
+    pub(super) out: VecDeque<Replies>,
     pub(super) close: Close,
     /// There may be something to be read.
     pub(super) readable: bool,
@@ -119,9 +119,9 @@ impl Wire {
     }
 
     /// The socket, what is still to be written, and what has been read and not sent.
-    pub(super) fn into_parts(self) -> (Stream, Vec<u8>, Vec<u8>) {
-        let unwritten = self.out.iter().flat_map(|(buffer, from)| &buffer[*from..]);
-        let unwritten = unwritten.copied().collect();
+    pub(super) fn into_parts(self) -> (Stream, Replies, Vec<u8>) {
+        let mut unwritten = Replies::default();
+        self.out.into_iter().for_each(|some| unwritten.append(some));
         (self.stream, unwritten, self.query)
     }
 

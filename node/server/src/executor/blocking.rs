@@ -415,6 +415,7 @@ impl Executor {
             may_block: true,
             rng: &mut self.rng,
             reply: &mut c.out.buf,
+            blobs: None,
             fx: &mut self.fx,
         };
         let outcome = self.engine.execute(command, &mut call);

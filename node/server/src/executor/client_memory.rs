@@ -75,6 +75,7 @@ impl Connection {
             + self.argv_bytes()
             + self.query_capacity()
             + self.out.buf.capacity()
+            + self.out.blobs.bytes()
             + self.out.in_flight()
             + multi
             + (self.watched.len() + subscriptions) * NODE_BYTES

@@ -113,11 +113,11 @@ impl Executor {
                 ReplyMode::Skip => {
                     c.reply = ReplyMode::On;
                     if !self.pushed {
-                        c.out.buf.truncate(start);
+                        c.out.truncate(start);
                     }
                 }
                 ReplyMode::Off if self.pushed => {}
-                ReplyMode::Off => c.out.buf.truncate(start),
+                ReplyMode::Off => c.out.truncate(start),
                 ReplyMode::On | ReplyMode::SkipNext => {}
             }
         }
@@ -352,6 +352,7 @@ impl Executor {
                 may_block: false,
                 rng: &mut self.rng,
                 reply: &mut reply,
+                blobs: None,
                 fx: &mut self.fx,
             };
             self.engine.exists(&mut call, key);
@@ -392,6 +393,7 @@ impl Executor {
             may_block,
             rng: &mut self.rng,
             reply: &mut c.out.buf,
+            blobs: Some(&mut c.out.blobs),
             fx: &mut self.fx,
         };
         self.engine.set_no_touch(c.no_touch);
@@ -755,6 +757,7 @@ impl Executor {
             may_block: false,
             rng: &mut self.rng,
             reply: &mut reply,
+            blobs: None,
             fx: &mut self.fx,
         };
         self.engine.key_info(&call, key)

@@ -29,9 +29,12 @@ mod memory;
 mod monitor;
 mod observe;
 mod output;
+#[cfg(test)]
+mod output_tests;
 mod parcel;
 mod pause;
 mod pubsub;
+mod replies;
 mod shutdown;
 mod stats;
 #[cfg(test)]
@@ -51,6 +54,7 @@ pub use output::{FIRST_CHUNK_BYTES, Flow, HeldKind, Output};
 pub use parcel::{Framed, Parcel};
 pub use pubsub::Channels;
 use pubsub::SelfPush;
+pub use replies::Replies;
 pub use shutdown::ShutdownOptions;
 pub use stats::{CommandStats, Stats};
 
@@ -583,6 +587,7 @@ pub fn engine_config(c: &Config, settings: &Settings, hash_seed: [u64; 2]) -> En
         hash_seed,
         bulk_bytes_max: settings.bulk_bytes_max,
         reply_bytes_max: EngineConfig::default().reply_bytes_max,
+        shared_bytes_min: shared_bytes_min(c),
         lazyfree_lazy_expire: c.yes("lazyfree-lazy-expire"),
         lazyfree_lazy_user_del: c.yes("lazyfree-lazy-user-del"),
         lazyfree_lazy_server_del: c.yes("lazyfree-lazy-server-del"),
@@ -607,6 +612,20 @@ pub fn engine_config(c: &Config, settings: &Settings, hash_seed: [u64; 2]) -> En
             zset_value: c.size("zset-max-listpack-value"),
         },
     }
+}
+
+/// From how many bytes on strings are sent without a copy.
+fn shared_bytes_min(c: &Config) -> usize {
+    let threads = c.int("io-threads");
+    let all_from = c.int("min-io-threads-avoid-copy-reply");
+    if all_from > 0 && threads >= all_from {
+        return 0;
+    }
+    let min = match threads {
+        1 => c.size("min-string-size-avoid-copy-reply"),
+        _ => c.size("min-string-size-avoid-copy-reply-threaded"),
+    };
+    if min == 0 { usize::MAX } else { min }
 }
 
 impl std::fmt::Debug for Executor {

@@ -186,7 +186,7 @@ impl Executor {
             return;
         };
         c.commands += 1;
-        let reply_bytes = c.out.buf.len().saturating_sub(reply_start);
+        let reply_bytes = c.out.bytes_since(reply_start);
         self.observer.group.push(entry.id);
         let large = reply_bytes.max(self.observer.request_bytes) >= SMALL_BYTES;
         if large || self.observer.group.len() == GROUP_MAX {
@@ -248,7 +248,7 @@ impl Executor {
             return self.feed_monitors(id, entry, argv);
         }
         c.commands += 1;
-        let reply_bytes = c.out.buf.len().saturating_sub(reply_start);
+        let reply_bytes = c.out.bytes_since(reply_start);
         let tracking = self.observer.settings.tracking;
         self.stats.executed(entry.id, took_ns, tracking);
         if !self.is_executing_transaction() {

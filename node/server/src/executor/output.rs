@@ -6,8 +6,13 @@
 //! ```
 //! A connection's replies leave in the order of its commands, so that whatever follows a held reply
 //! is held with it. Without held replies all of `buf` may be written.
+//!
+//! Long strings are not copied into `buf`: `blobs` has them and says where they belong, which is always within a reply. Places and lengths in here
+//! are those of `buf` alone; what others are told counts the strings, too.
 
+use super::Replies;
 use crate::journal::JournalPos;
+use holdfast_engine::Blobs;
 use holdfast_queue::Bell;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -52,6 +57,8 @@ struct Held {
 pub struct Output {
     /// Replies are appended here.
     pub buf: Vec<u8>,
+    /// Strings that belong between bytes of `buf`.
+    pub blobs: Blobs,
     sent: usize,
     /// End of what may be written; meaningful while `held` is not empty.
     free: usize,
@@ -70,16 +77,24 @@ impl Output {
     }
 
     /// The bytes are written here again. `unwritten` are those that the other thread has given back.
-    pub fn write_here(&mut self, unwritten: &[u8]) {
+    pub fn write_here(&mut self, mut unwritten: Replies) {
         self.elsewhere = None;
-        let at = self.sent;
-        self.buf.splice(at..at, unwritten.iter().copied());
-        self.free += unwritten.len();
+        if unwritten.is_empty() {
+            return;
+        }
+        let free = self.free.saturating_sub(self.sent);
+        let blobs = self.blobs.split_off(self.sent);
+        let own = Replies::new(self.buf.split_off(self.sent), blobs);
+        unwritten.trim();
+        self.free = unwritten.buf.len() + free;
+        unwritten.append(own);
+        (self.buf, self.blobs, self.sent) = (unwritten.buf, unwritten.blobs, 0);
     }
 
     /// Gives up everything that is still to be written.
     pub fn abandon(&mut self) {
         self.buf = Vec::new();
+        self.blobs = Blobs::default();
         self.held.clear();
         (self.sent, self.free) = (0, 0);
     }
@@ -97,21 +112,27 @@ impl Output {
     }
 
     /// Gives the bytes that may be written to another thread: `into`, which is empty. Returns how many.
-    pub fn hand_over(&mut self, into: &mut Vec<u8>) -> usize {
-        let n = self.ready().len();
-        if n == 0 {
+    pub fn hand_over(&mut self, into: &mut Replies) -> usize {
+        let end = self.ready_end();
+        if end == self.sent {
             return 0;
         }
         self.peak = self.peak.max(self.buf.len());
-        if self.sent == 0 && n == self.buf.len() {
-            std::mem::swap(&mut self.buf, into);
-        } else {
-            into.extend_from_slice(self.ready());
-        }
-        if self.buf.is_empty() {
+        let n;
+        if self.sent == 0 && end == self.buf.len() {
+            n = end + self.blobs.bytes();
+            std::mem::swap(&mut self.buf, &mut into.buf);
+            std::mem::swap(&mut self.blobs, &mut into.blobs);
             self.free = 0;
         } else {
-            self.on_written(n);
+            into.buf.extend_from_slice(&self.buf[self.sent..end]);
+            let held = self.blobs.split_off(end);
+            let mut blobs = std::mem::take(&mut self.blobs);
+            blobs.shift(self.sent);
+            n = end - self.sent + blobs.bytes();
+            into.blobs.append(0, blobs);
+            self.blobs.append(end, held);
+            self.sent_up_to(end);
         }
         if let Some((_, given)) = &mut self.elsewhere {
             *given += n as u64;
@@ -132,6 +153,7 @@ impl Output {
     pub fn shrink(&mut self, now_ms: u64, reset_after_ms: u64, is_silent: bool) {
         if is_silent && self.buf.is_empty() {
             self.buf = Vec::new();
+            self.blobs.shrink();
             self.held.shrink_to_fit();
         }
         let half = self.buf.capacity() / 2;
@@ -149,19 +171,35 @@ impl Output {
         self.peak
     }
 
-    /// The bytes that may be written now.
-    pub fn ready(&self) -> &[u8] {
-        let end = if self.held.is_empty() {
+    /// Where in `buf` that ends what may be written now.
+    #[inline]
+    fn ready_end(&self) -> usize {
+        if self.held.is_empty() {
             self.buf.len()
         } else {
             self.free
-        };
-        &self.buf[self.sent.min(end)..end]
+        }
     }
 
-    /// Takes the news that the first `n` of [`Output::ready`] are written.
+    /// Whether anything may be written now.
+    #[inline]
+    pub fn is_ready(&self) -> bool {
+        self.sent < self.ready_end()
+    }
+
+    /// What may be written now, in parts.
+    pub fn ready(&self) -> impl Iterator<Item = &[u8]> {
+        self.blobs.parts(&self.buf, self.sent, self.ready_end())
+    }
+
+    /// Takes the news that the first `n` bytes of [`Output::ready`] are written.
     pub fn on_written(&mut self, n: usize) {
-        self.sent += n;
+        let sent = self.blobs.on_written(self.sent, n);
+        self.sent_up_to(sent);
+    }
+
+    fn sent_up_to(&mut self, sent: usize) {
+        self.sent = sent;
         self.peak = self.peak.max(self.buf.len());
         if self.sent == self.buf.len() {
             if self.buf.capacity() > KEEP_BYTES {
@@ -173,6 +211,7 @@ impl Output {
             self.free = 0;
         } else if self.sent >= COMPACT_BYTES && self.sent >= self.buf.len() / 2 {
             self.buf.drain(..self.sent);
+            self.blobs.shift(self.sent);
             self.free = self.free.saturating_sub(self.sent);
             self.sent = 0;
         }
@@ -180,7 +219,19 @@ impl Output {
 
     /// Bytes that are still to be written, held or not.
     pub fn pending_bytes(&self) -> usize {
-        self.buf.len() - self.sent + self.in_flight()
+        self.buf.len() - self.sent + self.blobs.bytes() + self.in_flight()
+    }
+
+    /// How many bytes were appended since `buf` was so long.
+    #[inline]
+    pub fn bytes_since(&self, start: usize) -> usize {
+        self.buf.len().saturating_sub(start) + self.blobs.bytes_since(start)
+    }
+
+    /// Takes back what was appended since `buf` was so long.
+    pub fn truncate(&mut self, start: usize) {
+        self.buf.truncate(start);
+        self.blobs.truncate(start);
     }
 
     /// Of these, what counts for limits: without what Valkey keeps in a client's own buffer.
@@ -278,11 +329,14 @@ impl Output {
             return 0;
         }
         let tail = self.buf.split_off(self.free);
+        let mut blobs = self.blobs.split_off(self.free);
         let mut at = 0;
         let mut count = 0;
         for held in &mut self.held {
             let old = &tail[at..at + held.len];
             at += held.len;
+            let behind = blobs.split_off(held.len);
+            let own = std::mem::replace(&mut blobs, behind);
             let new = match replace(held.kind, held.needs, held.since_ms) {
                 Some(error) => {
                     count += 1;
@@ -290,7 +344,10 @@ impl Output {
                     held.needs = JournalPos(0);
                     error
                 }
-                None => old,
+                None => {
+                    self.blobs.append(self.buf.len(), own);
+                    old
+                }
             };
             held.len = new.len();
             self.buf.extend_from_slice(new);
@@ -356,6 +413,10 @@ impl Flow {
 mod tests {
     use super::*;
 
+    fn ready(o: &Output) -> Vec<u8> {
+        o.ready().collect::<Vec<_>>().concat()
+    }
+
     fn put(o: &mut Output, bytes: &[u8], needs: u64, kind: HeldKind) {
         let start = o.buf.len();
         o.buf.extend_from_slice(bytes);
@@ -366,18 +427,18 @@ mod tests {
     fn replies_leave_in_order() {
         let mut o = Output::default();
         put(&mut o, b"a", 0, HeldKind::Free);
-        assert_eq!(o.ready(), b"a");
+        assert_eq!(ready(&o), b"a");
         put(&mut o, b"w", 10, HeldKind::Write);
         put(&mut o, b"r", 0, HeldKind::Read);
         put(&mut o, b"f", 0, HeldKind::Free);
-        assert_eq!(o.ready(), b"a");
+        assert_eq!(ready(&o), b"a");
         o.on_written(1);
         assert!(!o.release(JournalPos(9), || true));
         assert!(o.release(JournalPos(10), || false));
-        assert_eq!(o.ready(), b"w");
+        assert_eq!(ready(&o), b"w");
         o.on_written(1);
         o.release(JournalPos(10), || true);
-        assert_eq!(o.ready(), b"rf");
+        assert_eq!(ready(&o), b"rf");
         o.on_written(2);
         assert!(o.is_empty());
     }
@@ -397,7 +458,7 @@ mod tests {
         o.buf.resize(40_000, 0);
         o.shrink(20_000, 5000, false);
         o.shrink(20_100, 5000, true);
-        assert_eq!(o.ready().len(), 40_000);
+        assert_eq!(ready(&o).len(), 40_000);
         o.on_written(40_000);
         o.shrink(20_200, 5000, true);
         assert_eq!(o.buf.capacity(), 0);
@@ -410,11 +471,11 @@ mod tests {
         put(&mut o, b"m2", 10, HeldKind::Message);
         put(&mut o, b"m3", 20, HeldKind::Message);
         assert_eq!(o.held_len(), 2);
-        assert_eq!(o.ready(), b"");
+        assert_eq!(ready(&o), b"");
         let lost = |k, at| (k == HeldKind::Message && at > JournalPos(10)).then_some(&b""[..]);
         o.replace(|k, at, _| lost(k, at));
         assert!(o.release(JournalPos(10), || false));
-        assert_eq!(o.ready(), b"m1m2");
+        assert_eq!(ready(&o), b"m1m2");
         assert_eq!(o.held_len(), 0);
     }
 
@@ -425,14 +486,14 @@ mod tests {
         put(&mut o, b"i1", 10, HeldKind::Invalidation);
         put(&mut o, b"i2", 20, HeldKind::Invalidation);
         o.release(JournalPos(9), || true);
-        assert_eq!(o.ready(), b"");
+        assert_eq!(ready(&o), b"");
         o.replace(|k, _, _| (k == HeldKind::Write).then_some(b"-E".as_slice()));
         o.free_invalidations(|at, _| at <= JournalPos(10));
         o.release(JournalPos(9), || true);
-        assert_eq!(o.ready(), b"-Ei1");
+        assert_eq!(ready(&o), b"-Ei1");
         o.free_invalidations(|_, since| since == 5);
         o.release(JournalPos(9), || true);
-        assert_eq!(o.ready(), b"-Ei1i2");
+        assert_eq!(ready(&o), b"-Ei1i2");
     }
 
     #[test]
@@ -442,15 +503,15 @@ mod tests {
         o.write_elsewhere(flow.clone());
         put(&mut o, b"abc", 0, HeldKind::Free);
         put(&mut o, b"w", 10, HeldKind::Write);
-        let mut given = Vec::new();
-        assert_eq!((o.hand_over(&mut given), &given[..]), (3, &b"abc"[..]));
+        let mut given = Replies::default();
+        assert_eq!((o.hand_over(&mut given), &given.buf[..]), (3, &b"abc"[..]));
         assert_eq!((o.in_flight(), o.pending_bytes()), (3, 4));
-        given.clear();
+        given.clear(0);
         assert_eq!(o.hand_over(&mut given), 0);
         assert!(!flow.on_written(2));
         assert_eq!((o.in_flight(), o.pending_bytes()), (1, 2));
         o.release(JournalPos(10), || true);
-        assert_eq!((o.hand_over(&mut given), &given[..]), (1, &b"w"[..]));
+        assert_eq!((o.hand_over(&mut given), &given.buf[..]), (1, &b"w"[..]));
         assert!(o.is_empty());
         flow.wait_for_room();
         assert!(flow.on_written(1) && !flow.on_written(1));
@@ -458,15 +519,15 @@ mod tests {
         // All of a buffer goes without a copy, and what comes back goes in front of what is there.
         put(&mut o, b"whole", 0, HeldKind::Free);
         let address = o.buf.as_ptr();
-        given.clear();
+        given.clear(0);
         assert_eq!(o.hand_over(&mut given), 5);
-        assert_eq!((given.as_ptr(), o.buf.len()), (address, 0));
+        assert_eq!((given.buf.as_ptr(), o.buf.len()), (address, 0));
         put(&mut o, b"+", 0, HeldKind::Free);
         put(&mut o, b"h", 20, HeldKind::Write);
-        o.write_here(b"ole");
-        assert_eq!((o.ready(), o.pending_bytes()), (&b"ole+"[..], 5));
+        o.write_here(Replies::new(b"ole".to_vec(), Blobs::default()));
+        assert_eq!((ready(&o), o.pending_bytes()), (b"ole+".to_vec(), 5));
         o.release(JournalPos(20), || true);
-        assert_eq!(o.ready(), b"ole+h");
+        assert_eq!(ready(&o), b"ole+h");
     }
 
     #[test]
@@ -478,6 +539,6 @@ mod tests {
         let n = o.replace(|k, _, _| (k == HeldKind::Read).then_some(b"-E".as_slice()));
         assert_eq!(n, 1);
         o.release(JournalPos(20), || false);
-        assert_eq!(o.ready(), b"w1-Ew2");
+        assert_eq!(ready(&o), b"w1-Ew2");
     }
 }

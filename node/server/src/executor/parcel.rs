@@ -1,5 +1,6 @@
 //! Commands that another thread has read and found the ends of.
 
+use super::Replies;
 use crate::commands::Entry;
 
 /// A buffer that has grown beyond this is not kept for the next time.
@@ -33,7 +34,7 @@ pub struct Parcel {
     /// Their arguments, from where to where.
     spans: Vec<(u32, u32)>,
     /// What is to be written.
-    pub replies: Vec<u8>,
+    pub replies: Replies,
 }
 
 impl Parcel {
@@ -65,12 +66,11 @@ impl Parcel {
 
     /// Empties it, to be used again.
     pub fn clear(&mut self) {
-        for buffer in [&mut self.bytes, &mut self.replies] {
-            match buffer.capacity() > KEEP_BYTES {
-                true => *buffer = Vec::new(),
-                false => buffer.clear(),
-            }
+        match self.bytes.capacity() > KEEP_BYTES {
+            true => self.bytes = Vec::new(),
+            false => self.bytes.clear(),
         }
+        self.replies.clear(KEEP_BYTES);
         self.commands.clear();
         self.spans.clear();
     }

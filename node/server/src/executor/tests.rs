@@ -183,10 +183,9 @@ impl Test {
     /// What may be written, as text, with `\n` for line ends.
     pub fn read(&mut self, id: ConnId) -> String {
         let c = &mut self.ex.conns[id];
-        let text = String::from_utf8_lossy(c.out.ready()).replace("\r\n", "\n");
-        let n = c.out.ready().len();
-        c.out.on_written(n);
-        text
+        let bytes = c.out.ready().collect::<Vec<_>>().concat();
+        c.out.on_written(bytes.len());
+        String::from_utf8_lossy(&bytes).replace("\r\n", "\n")
     }
 
     pub fn commit_all(&mut self) {

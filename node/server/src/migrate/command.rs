@@ -119,6 +119,7 @@ impl Executor {
             may_block: false,
             rng: &mut self.rng,
             reply: &mut out,
+            blobs: None,
             fx: &mut self.fx,
         };
         match self.engine.execute(command, &mut call) {

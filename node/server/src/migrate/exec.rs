@@ -613,6 +613,7 @@ impl Executor {
             may_block: false,
             rng: &mut self.rng,
             reply: &mut reply,
+            blobs: None,
             fx: &mut self.fx,
         };
         match self.engine.execute(command, &mut call) {

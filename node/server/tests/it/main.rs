@@ -14,6 +14,7 @@ mod durable_shard;
 mod hostile_clients;
 mod introspection;
 mod io_threads;
+mod large_values;
 mod local_cluster;
 mod metrics;
 mod migration;

@@ -1,6 +1,6 @@
 //! TLS: for clients, and between nodes.
 
-mod certificates;
+pub mod certificates;
 
 use crate::harness::{Cluster, NodeRef};
 use crate::{clients, tools};
@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// A node by itself that listens on both ports.
-fn one_node(authority: &Authority, more: &[&str]) -> (Cluster, NodeRef) {
+pub fn one_node(authority: &Authority, more: &[&str]) -> (Cluster, NodeRef) {
     let (mut cluster, node) = one_node_to_be_started(authority, more);
     cluster.start(node);
     (cluster, node)

@@ -255,7 +255,7 @@ impl World {
             if c.close == Close::Now {
                 continue;
             }
-            let ready = c.out.ready();
+            let ready = c.out.ready().collect::<Vec<_>>().concat();
             let n = match some {
                 true => ready.len() / 2,
                 false => ready.len(),
