@@ -17,8 +17,6 @@ const WAKER: Token = Token(usize::MAX);
 const EVENTS_MAX: usize = 1024;
 /// Bytes read from one connection at a time.
 const READ_BYTES: usize = 64 * 1024;
-/// The same of a large argument.
-const READ_BEHIND_MAX: usize = 1 << 20;
 /// Written to one connection before others have their turn.
 const WRITE_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Messages of the executor that are looked at before sockets are.
@@ -407,7 +405,7 @@ impl IoThread {
         // A large argument is read to where it is gathered.
         let direct = wire.make_room();
         let (read, room) = match direct {
-            true => read_behind(wire),
+            true => wire.stream.read_behind(&mut wire.query),
             false => (wire.stream.read(&mut self.buffer), self.buffer.len()),
         };
         if wire.flow.is_handshaking() && !wire.stream.is_handshaking() {
@@ -527,15 +525,4 @@ impl IoThread {
             self.send(FromIo::Closed(conn));
         }
     }
-}
-
-/// Reads to where a large argument is gathered. Beside what came: for how much there was room.
-fn read_behind(wire: &mut Wire) -> (io::Result<usize>, usize) {
-    let have = wire.query.len();
-    let room = (wire.query.capacity() - have).min(READ_BEHIND_MAX);
-    // Zeroing costs a tenth of what reading does.
-    wire.query.resize(have + room, 0);
-    let read = wire.stream.read(&mut wire.query[have..]);
-    wire.query.truncate(have + read.as_ref().map_or(0, |n| *n));
-    (read, room)
 }

@@ -500,6 +500,10 @@ impl MioDriver {
             }
             return false;
         }
+        if let Some(query) = self.executor.argument_room(conn) {
+            let (read, room) = socket.stream.read_behind(query);
+            return self.on_argument_read(index, read, room);
+        }
         let room = &mut self.buffer[*at..*at + READ_BYTES];
         let result = socket.stream.read(room);
         if socket.stream.take_write_ready() {
@@ -532,6 +536,36 @@ impl MioDriver {
                 false
             }
         }
+    }
+
+    /// Bytes of a large argument were read to where it is gathered, where there was so much room. Returns what [`MioDriver::read_one`] does.
+    fn on_argument_read(&mut self, index: u32, read: io::Result<usize>, room: usize) -> bool {
+        let Some(Some(socket)) = self.sockets.get_mut(index as usize) else {
+            return false;
+        };
+        let conn = socket.conn;
+        if socket.stream.take_write_ready() {
+            self.executor.mark_dirty(conn);
+        }
+        let more = match read {
+            Ok(0) => None,
+            Ok(n) => {
+                let more = socket.stream.may_have_more(n, room) || socket.peer_closed;
+                self.executor.on_argument(conn, n);
+                Some(more)
+            }
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => Some(false),
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => Some(true),
+            Err(e) => {
+                tracing::debug!("Reading from client: {e}");
+                None
+            }
+        };
+        match more {
+            Some(more) => socket.listed = more,
+            None => self.close(index),
+        }
+        more.unwrap_or(false)
     }
 
     fn revive_stalled(&mut self) {

@@ -3,11 +3,14 @@
 use crate::tls::session::TlsStream;
 use mio::event::Source;
 use mio::net::{TcpStream, UnixStream};
+use rustix::buffer::spare_capacity;
 use std::cell::RefCell;
 use std::io::{self, ErrorKind, IoSlice, Read, Write};
 use std::net::SocketAddr;
 use std::time::Duration;
 
+/// Read of TLS at once, at most.
+const OPENED_BYTES: usize = 64 << 10;
 /// Parts that are written at once, at most.
 const PARTS_MAX: usize = 64;
 /// What is no longer than this is written as one part: to copy it into memory that is at hand costs less than the system spends on parts that
@@ -73,6 +76,28 @@ impl Stream {
                 result
             }
         }
+    }
+
+    /// Reads what is there to behind the bytes of a buffer, into room that it has, and says how much room that was. Otherwise as
+    /// [`Stream::read`].
+    ///
+    /// # Errors
+    /// As [`Stream::read`].
+    pub(super) fn read_behind(&mut self, buf: &mut Vec<u8>) -> (io::Result<usize>, usize) {
+        let have = buf.len();
+        let room = buf.capacity() - have;
+        let read = match self {
+            Stream::Tcp(s) => rustix::io::read(&*s, spare_capacity(buf)),
+            Stream::Unix(s) => rustix::io::read(&*s, spare_capacity(buf)),
+            Stream::Tls(_) => {
+                let room = room.min(OPENED_BYTES);
+                buf.resize(have + room, 0);
+                let read = self.read(&mut buf[have..]);
+                buf.truncate(have + read.as_ref().map_or(0, |n| *n));
+                return (read, room);
+            }
+        };
+        (read.map_err(io::Error::from), room)
     }
 
     /// Writes what there is room for.

@@ -3,14 +3,11 @@
 //! What each takes is noted at the end of a turn in which it was looked at; only when the sum of the notes is too large are all clients
 //! looked at, and closed as far as it is.
 
+use super::large_argument::AHEAD_BYTES_MAX;
 use super::{Close, ConnId, Connection, Executor};
 
 /// The least that a query buffer has room for.
 const QUERY_BYTES_MIN: usize = 16 * 1024;
-/// For an argument that is longer than this, room is made for more than what has come of it,
-const LARGE_ARGUMENT: usize = 32 * 1024;
-/// but no more than this; and then as much again as has come.
-const AHEAD_BYTES_MAX: usize = 1024 * 1024;
 /// A query buffer that wastes less than this is left alone.
 const QUERY_WASTE_BYTES: usize = 4 * 1024;
 /// A larger one is made smaller even while it is in use.
@@ -26,18 +23,8 @@ const PREFIX_BYTES: usize = 24;
 impl Connection {
     /// Keeps bytes that cannot be executed yet.
     pub(super) fn keep_query(&mut self, data: &[u8]) {
-        let (have, room) = (self.query.len(), self.query.capacity());
-        match self.parser.awaited_bulk() {
-            Some((at, len)) if len >= LARGE_ARGUMENT => {
-                let rest = (at + len + 2).saturating_sub(have);
-                let wanted = rest.min(have.max(AHEAD_BYTES_MAX)).max(data.len());
-                // Not for the announcement alone, and not again for each piece.
-                if have > 0 && room - have < rest.min(AHEAD_BYTES_MAX).max(data.len()) {
-                    self.query.reserve_exact(wanted);
-                }
-            }
-            _ if room == 0 => self.query.reserve_exact(data.len().max(QUERY_BYTES_MIN)),
-            _ => {}
+        if self.make_argument_room(data.len()).is_none() && self.query.capacity() == 0 {
+            self.query.reserve_exact(data.len().max(QUERY_BYTES_MIN));
         }
         self.query.extend_from_slice(data);
         self.query_peak = self.query_peak.max(self.query.len());

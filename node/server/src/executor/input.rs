@@ -535,7 +535,7 @@ impl Executor {
         }
     }
 
-    fn check_query_limit(&mut self, id: ConnId) {
+    pub(super) fn check_query_limit(&mut self, id: ConnId) {
         let Some(c) = self.conns.get_mut(id) else {
             return;
         };

@@ -24,6 +24,7 @@ mod dispatch;
 mod durable;
 mod histogram;
 mod input;
+mod large_argument;
 pub mod latency;
 mod memory;
 mod monitor;
