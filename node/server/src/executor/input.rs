@@ -1,6 +1,6 @@
 //! Connections come, send bytes and go.
 
-use super::{AcceptInfo, Close, ConnId, Connection, Executor, Parcel, State};
+use super::{AcceptInfo, Close, ConnId, Connection, Ending, Executor, Parcel, State};
 use crate::commands::{Entry, Table};
 use holdfast_engine::{Engine, Prefetch};
 use holdfast_resp::{Limits, Parse, ProtocolError, RequestParser, write};
@@ -657,7 +657,8 @@ impl Executor {
 
     /// Whether the next command of a connection may be executed now.
     fn may_execute(&self, id: ConnId) -> bool {
-        !self.control.is_congested()
+        self.ending == Ending::Running
+            && !self.control.is_congested()
             && !self.is_serving()
             && self.conns.get(id).is_some_and(Connection::is_ready)
     }

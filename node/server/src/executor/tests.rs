@@ -401,6 +401,27 @@ fn connections_are_answered_alike_together_and_one_by_one() {
     }
 }
 
+/// What the last file does not have is not acknowledged, though it was read in the same turn.
+#[test]
+fn nothing_is_executed_behind_the_end() {
+    let mut t = Test::new(false);
+    let (a, b) = (t.connect(), t.connect());
+    let bytes = b"SHUTDOWN NOSAVE\r\nSET k v\r\n*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$1\r\nv\r\n";
+    let second = bytes.iter().position(|b| *b == b'*').expect("it is there");
+    let (first, rest) = (0..second, second..bytes.len());
+    let read = |conn, range: std::ops::Range<usize>| super::Read {
+        conn,
+        from: range.start,
+        to: range.end,
+    };
+    t.ex.begin_turn(t.now);
+    t.ex.on_reads(&[read(a, first), read(b, rest)], bytes);
+    t.ex.end_turn();
+    assert_eq!(t.ex.ending(), super::Ending::Done);
+    assert_eq!((t.read(a), t.read(b)), (String::new(), String::new()));
+    assert_eq!(t.ex.engine.dbsize(0), 0);
+}
+
 #[test]
 fn a_write_is_answered_when_it_is_committed() {
     let mut t = Test::new(true);
