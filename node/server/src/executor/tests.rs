@@ -401,6 +401,40 @@ fn connections_are_answered_alike_together_and_one_by_one() {
     }
 }
 
+/// What was parsed ahead and may not be executed, since many clients that waited are being served, is executed later.
+#[test]
+fn what_was_parsed_ahead_may_have_to_wait() {
+    let mut t = Test::new(false);
+    let waiting: Vec<ConnId> = (0..1000).map(|_| t.connect()).collect();
+    for id in &waiting {
+        t.send(*id, "BLPOP list 0\n");
+    }
+    let (a, b) = (t.connect(), t.connect());
+    let push = format!("RPUSH list{}\r\n", " x".repeat(waiting.len()));
+    let (whole, begun) = ("*2\r\n$4\r\nINCR\r\n$1\r\nn\r\n", "*3\r\n$6\r\nINC");
+    let buffer = format!("{push}{whole}{begun}");
+    let middle = push.len();
+    let read = |conn, from, to| super::Read { conn, from, to };
+    t.ex.begin_turn(t.now);
+    t.ex.on_reads(
+        &[read(a, 0, middle), read(b, middle, buffer.len())],
+        buffer.as_bytes(),
+    );
+    t.ex.end_turn();
+    assert!(!t.ex.takes_input(), "they are being served");
+    assert_eq!(t.read(b), "");
+    for _ in 0..1000 {
+        t.pass(1);
+    }
+    t.ex.begin_turn(t.now);
+    t.ex.on_bytes(b, b"RBY\r\n$1\r\nn\r\n$1\r\n1\r\n");
+    t.ex.end_turn();
+    assert_eq!(t.read(b), ":1\n:2\n");
+    for id in waiting {
+        assert_eq!(t.read(id), "*2\n$4\nlist\n$1\nx\n");
+    }
+}
+
 /// What the last file does not have is not acknowledged, though it was read in the same turn.
 #[test]
 fn nothing_is_executed_behind_the_end() {
