@@ -249,7 +249,7 @@ impl Executor {
         self.on_reads(&[read], data);
     }
 
-    /// Bytes have come on several connections. Their first commands are parsed before any is executed, so that the memory of all their
+    /// Bytes have come on several connections, of each in one piece. Their first commands are parsed before any is executed, so that the memory of all their
     /// keys can be fetched at once: for one group of connections the first step of that is made, for the one before it the second, and
     /// the one before that, whose memory has come meanwhile, is executed.
     pub fn on_reads(&mut self, reads: &[Read], buffer: &[u8]) {

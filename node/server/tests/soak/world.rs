@@ -5,7 +5,7 @@ use holdfast_engine::Rng;
 use holdfast_rdb::DumpCodec;
 use holdfast_resp::reply;
 use holdfast_server::config::Config;
-use holdfast_server::executor::{AcceptInfo, Close, ConnId, Ending, Executor, Host, Now};
+use holdfast_server::executor::{AcceptInfo, Close, ConnId, Ending, Executor, Host, Now, Read};
 use holdfast_server::journal::{Journal, JournalPos};
 use holdfast_server::seam::{ControlOut, Office};
 use std::any::Any;
@@ -101,6 +101,9 @@ pub struct World {
     now: Now,
     gated: bool,
     clients: Vec<Client>,
+    /// What has been read of some connections, and not been given to the executor.
+    reads: Vec<Read>,
+    read: Vec<u8>,
     pub sent: u64,
     pub replies: u64,
     log: Vec<u8>,
@@ -150,6 +153,8 @@ impl World {
             now,
             gated,
             clients: Vec::new(),
+            reads: Vec::new(),
+            read: Vec::new(),
             sent: 0,
             replies: 0,
             log: Vec::new(),
@@ -184,10 +189,11 @@ impl World {
             };
             self.clients.push(client);
         }
-        for _ in 0..=self.rng.below(3) {
+        for _ in 0..=self.rng.below(6) {
             let i = self.rng.index(self.clients.len());
             self.send(i);
         }
+        self.execute();
         if self.gated && self.rng.below(3) == 0 {
             let upto = self.ex.journal.position();
             self.ex.on_durable(upto);
@@ -217,11 +223,39 @@ impl World {
             3 => 1 + self.rng.index(all),
             _ => all,
         };
-        let data: Vec<u8> = client.sending.drain(..n.min(all).min(READ_BYTES)).collect();
-        self.log.clone_from(&data);
-        self.ex.on_bytes(client.conn, &data);
-        self.sent += data.len() as u64;
-        if let Some(c) = self.ex.conns.get(client.conn) {
+        let n = n.min(all).min(READ_BYTES);
+        let conn = client.conn;
+        // What is on its way of a connection is looked at before more of it.
+        if self.reads.iter().any(|r| r.conn == conn) || self.rng.below(2) == 0 {
+            self.execute();
+        }
+        let data: Vec<u8> = self.clients[i].sending.drain(..n).collect();
+        if let Some(query) = self.ex.argument_room(conn) {
+            query.extend_from_slice(&data);
+            self.log.clone_from(&data);
+            self.ex.on_argument(conn, n);
+            self.check_query(conn);
+        } else {
+            let from = self.read.len();
+            self.read.extend_from_slice(&data);
+            let to = self.read.len();
+            self.reads.push(Read { conn, from, to });
+        }
+        self.sent += n as u64;
+    }
+
+    /// Has what was read of some connections executed.
+    fn execute(&mut self) {
+        self.log.clone_from(&self.read);
+        self.ex.on_reads(&self.reads, &self.read);
+        for read in std::mem::take(&mut self.reads) {
+            self.check_query(read.conn);
+        }
+        self.read.clear();
+    }
+
+    fn check_query(&self, conn: ConnId) {
+        if let Some(c) = self.ex.conns.get(conn) {
             let len = c.query.len();
             let bound = QUERY_BYTES_MAX + READ_BYTES;
             assert!(
