@@ -145,6 +145,8 @@ fn describe(ex: &Executor, c: &Connection, me: ConnId, argv: &[&[u8]]) -> String
             (c.out.pending_bytes().min(FIRST_CHUNK_BYTES), listed)
         }
     };
+    // The sum has whole blocks, too.
+    let total = c.memory() + (first + listed).saturating_sub(c.out.pending_bytes());
     let events = if first == 0 { "r" } else { "rw" };
     let flags = flags_of(c);
     let (subs, psubs, ssubs) = c.subs.as_ref().map_or((0, 0, 0), |s| {
@@ -179,7 +181,7 @@ fn describe(ex: &Executor, c: &Connection, me: ConnId, argv: &[&[u8]]) -> String
         c.out.buf.capacity().min(FIRST_CHUNK_BYTES),
         c.out.peak().min(FIRST_CHUNK_BYTES),
         listed.div_ceil(FIRST_CHUNK_BYTES),
-        c.memory(),
+        total,
         redirection(c.tracking.as_deref()),
         if c.proto == Proto::Resp3 { 3 } else { 2 },
         lib("lib-name"),

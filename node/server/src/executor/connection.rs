@@ -165,7 +165,7 @@ pub struct Connection {
     pub query: Vec<u8>,
     /// The most bytes that were in there, or passed by it, since the last look at its size.
     pub(super) query_peak: usize,
-    /// What its commands take that another thread has read, while they are executed.
+    /// What its commands take while they are executed, which are not in `query` then.
     pub parcel_bytes: usize,
     /// Finds the next command in them.
     pub parser: RequestParser,

@@ -505,10 +505,12 @@ impl Executor {
             return;
         }
         let query = std::mem::take(&mut c.query);
+        c.parcel_bytes = query.capacity();
         let used = self.process(id, &query, &mut Ahead::default(), None);
         let Some(c) = self.conns.get_mut(id) else {
             return;
         };
+        c.parcel_bytes = 0;
         // Commands do not touch their own connection's query buffer.
         c.query = query;
         if used == c.query.len() {
