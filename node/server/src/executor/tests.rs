@@ -435,6 +435,28 @@ fn what_was_parsed_ahead_may_have_to_wait() {
     }
 }
 
+/// A command that has just come whole counts for its client's memory, though its bytes are not in the query buffer while it is executed.
+#[test]
+fn a_command_that_is_executed_counts_for_its_client() {
+    for (value, closed) in [(1_000_000, false), (1_500_000, true)] {
+        let mut t = Test::new(false);
+        let (a, admin) = (t.connect(), t.connect());
+        t.send(admin, "CONFIG SET maxmemory-clients 1200000\n");
+        let bytes = format!(
+            "*3\r\n$3\r\nSET\r\n$1\r\nk\r\n${value}\r\n{}\r\n",
+            "v".repeat(value)
+        );
+        let (first, rest) = bytes.as_bytes().split_at(900_000);
+        for part in [first, rest] {
+            t.ex.begin_turn(t.now);
+            t.ex.on_bytes(a, part);
+            t.ex.end_turn();
+        }
+        assert_eq!(t.ex.conns[a].close == super::Close::Now, closed, "{value}");
+        assert_eq!(t.ex.engine.dbsize(0), usize::from(!closed), "{value}");
+    }
+}
+
 /// What the last file does not have is not acknowledged, though it was read in the same turn.
 #[test]
 fn nothing_is_executed_behind_the_end() {
