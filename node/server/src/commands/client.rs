@@ -178,7 +178,7 @@ fn describe(ex: &Executor, c: &Connection, me: ConnId, argv: &[&[u8]]) -> String
         c.watched.len(),
         c.query_len(),
         c.query_free(),
-        c.out.buf.capacity().min(FIRST_CHUNK_BYTES),
+        c.out.largest_room().min(FIRST_CHUNK_BYTES),
         c.out.peak().min(FIRST_CHUNK_BYTES),
         listed.div_ceil(FIRST_CHUNK_BYTES),
         total,

@@ -293,8 +293,7 @@ impl IoThread {
                 let to_write = !replies.is_empty();
                 if own {
                     wire.raw = raw;
-                    parcel.clear();
-                    wire.parcel = Some(parcel);
+                    wire.take_back(parcel);
                 }
                 match wire.out.back_mut() {
                     _ if !to_write => {}
@@ -309,6 +308,13 @@ impl IoThread {
                 }
                 if own {
                     self.list(index);
+                }
+            }
+            ToIo::Trim(conn, trim) => {
+                if let Some(Some(wire)) = self.wires.get_mut(conn.index as usize)
+                    && wire.conn == conn
+                {
+                    wire.trim(trim);
                 }
             }
             ToIo::Close(conn) => {
@@ -466,14 +472,9 @@ impl IoThread {
         let mut written = 0;
         while let Some(replies) = wire.out.front_mut() {
             if replies.is_empty() {
-                if let Some(mut replies) = wire.out.pop_front()
-                    && let Some(parcel) = &mut wire.parcel
-                    && parcel.replies.buf.capacity() < replies.buf.capacity()
-                    && replies.buf.capacity() <= KEEP_BYTES
-                {
+                if let Some(replies) = wire.out.pop_front() {
                     // It goes back for the next ones.
-                    replies.clear(KEEP_BYTES);
-                    parcel.replies = replies;
+                    wire.keep_replies(replies, KEEP_BYTES);
                 }
                 continue;
             }

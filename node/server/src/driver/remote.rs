@@ -259,7 +259,7 @@ impl Remotes {
                 }
             }
         }
-        executor.on_parcels(&batch);
+        executor.on_parcels(&mut batch);
         for (conn, parcel) in batch.drain(..) {
             if let Some(remote) = self.get_mut(conn) {
                 remote.parcel = Some(parcel);
@@ -315,6 +315,9 @@ impl Remotes {
             return;
         }
         let thread = &mut self.threads[remote.thread];
+        if let Some(trim) = c.out.take_trim() {
+            thread.send(ToIo::Trim(conn, trim));
+        }
         let ready = c.out.is_ready();
         let room = !ready || c.out.in_flight() < IN_FLIGHT_MAX || {
             remote.flow.wait_for_room();

@@ -5,7 +5,10 @@
 
 use super::stream::Stream;
 use crate::commands::Table;
-use crate::executor::{Close, ConnId, Flow, Parcel, Replies};
+use crate::executor::{
+    AHEAD_BYTES_MAX, Close, ConnId, Flow, Parcel, QUERY_BYTES_MIN, QUERY_KEEP_BYTES, Replies, Trim,
+    shrink_query,
+};
 use holdfast_resp::{Limits, Parse, RequestParser};
 use smallvec::SmallVec;
 use std::collections::VecDeque;
@@ -42,6 +45,8 @@ pub enum ToIo {
         /// Whether and when it is to be closed.
         close: Close,
     },
+    /// Give back what a connection's buffers have not needed lately.
+    Trim(ConnId, Trim),
     /// Close a connection. Nothing more is said of it.
     Close(ConnId),
     /// Give a connection up.
@@ -58,6 +63,10 @@ pub struct Wire {
     pub(super) flow: Arc<Flow>,
     /// The beginning of a command.
     pub(super) query: Vec<u8>,
+    /// The most bytes that were in there, or passed by it, since the last look at its size.
+    query_peak: usize,
+    /// The parcel has taken the query buffer along.
+    lent_query: bool,
     pub(super) parser: RequestParser,
     /// What that took when the executor was last told.
     pub(super) told_bytes: usize,
@@ -106,6 +115,8 @@ impl Wire {
             stream,
             flow,
             query: Vec::new(),
+            query_peak: 0,
+            lent_query: false,
             parser: RequestParser::new(),
             told_bytes: 0,
             parcel: Some(Box::default()),
@@ -169,19 +180,85 @@ impl Wire {
             self.parser.restart();
         }
         let end = if whole { data.len() } else { at };
+        self.query_peak = self.query_peak.max(data.len());
         if !in_query {
             parcel.bytes.extend_from_slice(&fresh[..end]);
-            self.query.extend_from_slice(&fresh[end..]);
-        } else if end == self.query.len() {
-            std::mem::swap(&mut parcel.bytes, &mut self.query);
+            if end < fresh.len() {
+                keep(&mut self.query, &fresh[end..]);
+            }
+        } else if end > 0 && end < QUERY_BYTES_MIN {
+            // The buffer stays, for the next one that does not come in one piece.
+            parcel.bytes.extend_from_slice(&self.query[..end]);
+            self.query.drain(..end);
         } else if end > 0 {
-            let tail = self.query.split_off(end);
+            let mut rest = Vec::new();
+            if end < self.query.len() {
+                keep(&mut rest, &self.query[end..]);
+                self.query.truncate(end);
+            }
             std::mem::swap(&mut parcel.bytes, &mut self.query);
-            self.query = tail;
+            self.query = rest;
+            self.lent_query = true;
         }
+        self.note_query();
+        end > 0
+    }
+
+    fn note_query(&self) {
         self.flow
             .note_query(self.query.len(), self.query.capacity());
-        end > 0
+    }
+
+    /// Takes the parcel back.
+    pub(super) fn take_back(&mut self, mut parcel: Box<Parcel>) {
+        if std::mem::take(&mut self.lent_query)
+            && self.query.is_empty()
+            && parcel.bytes.capacity() <= QUERY_KEEP_BYTES
+        {
+            parcel.bytes.clear();
+            std::mem::swap(&mut parcel.bytes, &mut self.query);
+            self.note_query();
+        }
+        parcel.clear();
+        self.parcel = Some(parcel);
+        self.note_reply_room();
+    }
+
+    /// Keeps a buffer that has been written for the next replies, if it has more room than the one that is there.
+    pub(super) fn keep_replies(&mut self, mut replies: Replies, keep_bytes: usize) {
+        if let Some(parcel) = &mut self.parcel
+            && parcel.replies.buf.capacity() < replies.buf.capacity()
+            && replies.buf.capacity() <= keep_bytes
+        {
+            replies.clear(keep_bytes);
+            parcel.replies = replies;
+            self.note_reply_room();
+        }
+    }
+
+    fn note_reply_room(&self) {
+        if let Some(parcel) = &self.parcel {
+            self.flow.note_reply_room(parcel.replies.buf.capacity());
+        }
+    }
+
+    /// Gives back what the buffers have not needed lately.
+    pub(super) fn trim(&mut self, trim: Trim) {
+        let awaited = self.parser.awaited_bulk();
+        let idle_ms = u64::from(trim.idle_ms);
+        shrink_query(&mut self.query, &mut self.query_peak, awaited, idle_ms);
+        self.note_query();
+        // While it is with the executor, it is used.
+        let (Some(room), Some(parcel)) = (trim.reply_room, &mut self.parcel) else {
+            return;
+        };
+        if room == 0 {
+            **parcel = Parcel::default();
+            self.parser.give_back();
+        } else {
+            parcel.replies.buf = Vec::with_capacity(room as usize);
+        }
+        self.note_reply_room();
     }
 
     /// Whether the executor is to be told that the beginning of a command takes more memory.
@@ -195,6 +272,7 @@ impl Wire {
 
     /// Makes room for a large argument that is on its way, as its bytes come. Returns whether the next read should go to the query buffer itself.
     pub(super) fn make_room(&mut self) -> bool {
+        /// What comes of a shorter rest is not worth a read of its own.
         const LARGE: usize = 32 * 1024;
         let Some((at, len)) = self.parser.awaited_bulk() else {
             return false;
@@ -204,9 +282,21 @@ impl Wire {
         if self.raw || rest < LARGE || have == 0 {
             return false;
         }
-        self.query.reserve_exact(rest.min(have.max(LARGE)));
+        // Not again for each piece.
+        if self.query.capacity() - have < LARGE {
+            self.query
+                .reserve_exact(rest.min(have.max(AHEAD_BYTES_MAX)));
+        }
         true
     }
+}
+
+/// Keeps the beginning of a command in a query buffer that is empty.
+fn keep(query: &mut Vec<u8>, bytes: &[u8]) {
+    if query.capacity() == 0 {
+        query.reserve_exact(bytes.len().max(QUERY_BYTES_MIN));
+    }
+    query.extend_from_slice(bytes);
 }
 
 #[cfg(test)]
@@ -303,5 +393,64 @@ mod tests {
             bytes.extend(&w.query);
             prop_assert_eq!(bytes, pieces.concat());
         }
+    }
+
+    fn idle(ms: u32, reply_room: Option<u32>) -> Trim {
+        Trim {
+            idle_ms: ms,
+            reply_room,
+        }
+    }
+
+    #[test]
+    fn a_query_buffer_stays_until_it_is_not_needed() {
+        let (mut w, framing) = (wire(), framing());
+        assert!(w.frame(b"*1\r\n$4\r\nPING\r\n", &framing));
+        assert_eq!(w.flow.query(), (0, 0));
+        assert!(!w.frame(b"*1\r\n$4\r\nPI", &framing));
+        assert_eq!(w.flow.query(), (10, QUERY_BYTES_MIN));
+        assert!(w.frame(b"NG\r\n", &framing));
+        assert_eq!(w.flow.query(), (0, QUERY_BYTES_MIN));
+        w.trim(idle(1000, None));
+        assert_eq!(w.flow.query(), (0, QUERY_BYTES_MIN));
+        w.trim(idle(3000, None));
+        assert_eq!(w.flow.query(), (0, 0));
+    }
+
+    #[test]
+    fn a_large_query_buffer_comes_back_with_the_parcel() {
+        let (mut w, framing) = (wire(), framing());
+        let all = command(&[b"ECHO".to_vec(), vec![b'x'; 100_000]]);
+        let (first, second) = all.split_at(60_000);
+        assert!(!w.frame(first, &framing));
+        assert!(w.frame(second, &framing));
+        let parcel = w.parcel.take().expect("it has a command");
+        let was = (parcel.bytes.as_ptr(), parcel.bytes.capacity());
+        assert!(was.1 >= all.len());
+        w.take_back(parcel);
+        assert_eq!((w.query.as_ptr(), w.flow.query().1), was);
+        // What is used is small now.
+        assert!(w.frame(b"*1\r\n$4\r\nPING\r\n", &framing));
+        w.trim(idle(10, None));
+        assert!(w.frame(b"*1\r\n$4\r\nPING\r\n", &framing));
+        w.trim(idle(10, None));
+        assert!(w.flow.query().1 < 1000);
+    }
+
+    #[test]
+    fn a_silent_client_keeps_nothing() {
+        let (mut w, framing) = (wire(), framing());
+        assert!(w.frame(b"*1\r\n$4\r\nPING\r\n", &framing));
+        w.keep_replies(
+            Replies::new(Vec::with_capacity(40_000), Default::default()),
+            65_536,
+        );
+        assert_eq!(w.flow.reply_room(), 40_000);
+        w.trim(idle(10, Some(2000)));
+        assert_eq!(w.flow.reply_room(), 2000);
+        w.trim(idle(5000, Some(0)));
+        let parcel = w.parcel.as_ref().expect("it is here");
+        let left = parcel.bytes.capacity() + parcel.commands.capacity();
+        assert_eq!((w.flow.reply_room(), left), (0, 0));
     }
 }

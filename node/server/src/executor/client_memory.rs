@@ -7,7 +7,7 @@ use super::large_argument::AHEAD_BYTES_MAX;
 use super::{Close, ConnId, Connection, Executor};
 
 /// The least that a query buffer has room for.
-const QUERY_BYTES_MIN: usize = 16 * 1024;
+pub const QUERY_BYTES_MIN: usize = 16 * 1024;
 /// A query buffer that wastes less than this is left alone.
 const QUERY_WASTE_BYTES: usize = 4 * 1024;
 /// A larger one is made smaller even while it is in use.
@@ -19,6 +19,32 @@ const QUERY_IDLE_MS: u64 = 3000;
 const NODE_BYTES: usize = 64;
 /// About what a prefix of `CLIENT TRACKING` takes beside itself.
 const PREFIX_BYTES: usize = 24;
+
+/// Whether a query buffer with so many bytes has so much room that some of it may have to be given back.
+pub(super) fn wants_less(len: usize, capacity: usize, idle_ms: u64) -> bool {
+    capacity - len.min(capacity) > QUERY_WASTE_BYTES
+        && (idle_ms >= QUERY_IDLE_MS || capacity > QUERY_LARGE_BYTES)
+}
+
+/// Gives back what a query buffer has not needed lately: since the last look there were `peak` bytes at most. `awaited`: where an argument
+/// begins that is on its way, and its length.
+pub fn shrink_query(
+    query: &mut Vec<u8>,
+    peak: &mut usize,
+    awaited: Option<(usize, usize)>,
+    idle_ms: u64,
+) {
+    let awaited = awaited.map_or(0, |(_, len)| len.min(AHEAD_BYTES_MAX) + 2);
+    let capacity = query.capacity();
+    if wants_less(query.len(), capacity, idle_ms) {
+        if idle_ms >= QUERY_IDLE_MS {
+            query.shrink_to_fit();
+        } else if capacity / 2 > *peak {
+            query.shrink_to((*peak).max(awaited));
+        }
+    }
+    *peak = query.len().max(awaited);
+}
 
 impl Connection {
     /// Keeps bytes that cannot be executed yet.
@@ -32,17 +58,8 @@ impl Connection {
 
     /// Gives back what the query buffer has not needed lately.
     pub(super) fn shrink_query(&mut self, idle_ms: u64) {
-        let (have, room) = (self.query.len(), self.query.capacity());
         let awaited = self.parser.awaited_bulk();
-        let awaited = awaited.map_or(0, |(_, len)| len.min(AHEAD_BYTES_MAX) + 2);
-        if room - have > QUERY_WASTE_BYTES {
-            if idle_ms >= QUERY_IDLE_MS {
-                self.query.shrink_to_fit();
-            } else if room > QUERY_LARGE_BYTES && room / 2 > self.query_peak {
-                self.query.shrink_to(self.query_peak.max(awaited));
-            }
-        }
-        self.query_peak = self.query.len().max(awaited);
+        shrink_query(&mut self.query, &mut self.query_peak, awaited, idle_ms);
     }
 
     /// Bytes that this client takes: its buffers, what it has queued, watches and listens to.
@@ -61,7 +78,7 @@ impl Connection {
             + tracking
             + self.argv_bytes()
             + self.query_capacity()
-            + self.out.buf.capacity()
+            + self.out.room()
             + self.out.blobs.bytes()
             + self.out.in_flight()
             + multi

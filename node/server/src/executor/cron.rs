@@ -216,11 +216,19 @@ impl Executor {
         for c in some {
             let idle_ms = now.saturating_sub(c.last_seen_ms);
             c.shrink_query(idle_ms);
-            if idle_ms >= SILENT_MS {
+            let is_silent = idle_ms >= SILENT_MS;
+            if is_silent {
                 c.parser.give_back();
             }
+            let told = c
+                .out
+                .shrink_elsewhere(idle_ms, is_silent, self.resizes_replies);
+            if told && !c.dirty {
+                c.dirty = true;
+                self.dirty.push(c.conn);
+            }
             if self.resizes_replies {
-                c.out.shrink(now, self.reply_peak_ms, idle_ms >= SILENT_MS);
+                c.out.shrink(now, self.reply_peak_ms, is_silent);
             }
             let limit = if c.follows {
                 replica

@@ -8,7 +8,7 @@ use smallvec::SmallVec;
 use std::ops::Range;
 
 /// A larger query buffer is not kept for the next command.
-const QUERY_KEEP_BYTES: usize = 1024 * 1024;
+pub const QUERY_KEEP_BYTES: usize = 1024 * 1024;
 
 /// What has been read of so many connections should be given to the executor at a time, if so many have sent something.
 pub const READS_MAX: usize = 64;
@@ -382,7 +382,7 @@ impl Executor {
     }
 
     /// Commands have come that another thread has found in the bytes of a connection.
-    pub fn on_requests(&mut self, id: ConnId, parcel: &Parcel) {
+    pub fn on_requests(&mut self, id: ConnId, parcel: &mut Parcel) {
         let mono_ms = self.now.mono_ms();
         let Some(c) = self.conns.get_mut(id) else {
             return;
@@ -396,6 +396,7 @@ impl Executor {
         self.stats.bytes_in += parcel.bytes.len() as u64;
         self.stats.reads += 1;
         c.parcel_bytes = parcel.bytes.capacity();
+        c.out.use_room(&mut parcel.replies);
         let used = self.process_found(id, parcel);
         if let Some(c) = self.conns.get_mut(id) {
             c.parcel_bytes = 0;
@@ -439,7 +440,7 @@ impl Executor {
     }
 
     /// [`Executor::on_requests`] for several connections, in steps as [`Executor::on_reads`] makes them.
-    pub fn on_parcels(&mut self, batch: &[(ConnId, Box<Parcel>)]) {
+    pub fn on_parcels(&mut self, batch: &mut [(ConnId, Box<Parcel>)]) {
         let mut groups: [(Range<usize>, Prefetch); STEPS] = Default::default();
         let (mut from, mut count) = (0, 0);
         for step in 0.. {
@@ -457,7 +458,7 @@ impl Executor {
                 };
                 let (parcels, keys) = std::mem::take(&mut groups[n % STEPS]);
                 self.engine.prefetch_values(&keys);
-                for (id, parcel) in &batch[parcels] {
+                for (id, parcel) in &mut batch[parcels] {
                     self.on_requests(*id, parcel);
                 }
             }

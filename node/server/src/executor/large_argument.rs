@@ -5,7 +5,7 @@ use super::{ConnId, Connection, Executor};
 /// For an argument that is longer than this, room is made for more than what has come of it,
 const LARGE_ARGUMENT: usize = 32 * 1024;
 /// but no more than this; and then as much again as has come.
-pub(super) const AHEAD_BYTES_MAX: usize = 1024 * 1024;
+pub const AHEAD_BYTES_MAX: usize = 1024 * 1024;
 
 impl Connection {
     /// Makes room in the query buffer for what comes next of a large argument, at least for `least` bytes. Returns how many bytes of it are

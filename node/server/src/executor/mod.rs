@@ -22,6 +22,7 @@ mod cron;
 pub mod defrag;
 mod dispatch;
 mod durable;
+mod flow;
 mod histogram;
 mod input;
 mod large_argument;
@@ -44,14 +45,17 @@ mod transactions;
 mod turn;
 
 pub use caching::ClientTracking;
+pub use client_memory::{QUERY_BYTES_MIN, shrink_query};
 pub use connection::{
     AcceptInfo, Blocked, Close, ConnId, Connection, Connections, DurabilityChoice, Multi,
     OwnedArgv, ReplyMode, State, Subscriptions,
 };
+pub use flow::{Flow, Trim};
 pub use histogram::Histogram;
-pub use input::{READS_MAX, Read};
+pub use input::{QUERY_KEEP_BYTES, READS_MAX, Read};
+pub use large_argument::AHEAD_BYTES_MAX;
 pub use observe::{Observer, SlotTraffic};
-pub use output::{FIRST_CHUNK_BYTES, Flow, HeldKind, Output};
+pub use output::{FIRST_CHUNK_BYTES, HeldKind, Output};
 pub use parcel::{Framed, Parcel};
 pub use pubsub::Channels;
 use pubsub::SelfPush;

@@ -11,12 +11,11 @@
 //! are those of `buf` alone; what others are told counts the strings, too.
 
 use super::Replies;
+use super::flow::{Elsewhere, Flow, Trim};
 use crate::journal::JournalPos;
 use holdfast_engine::Blobs;
-use holdfast_queue::Bell;
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 /// Above this many written bytes at its front, a buffer that is not yet empty is moved together, once they are half of it: what is moved
 /// is no more than what was written.
@@ -28,6 +27,18 @@ const KEEP_BYTES: usize = 256 * 1024;
 const ROOM_BYTES_MIN: usize = 1024;
 /// What Valkey keeps in a buffer of its own for each client; what is beyond it lies in a list there.
 pub const FIRST_CHUNK_BYTES: usize = 16 * 1024;
+
+/// How much room a buffer of replies with so much should have instead: all is given back if the client is silent, and otherwise what has
+/// not been needed lately, if that is half of it. `None`: it stays as it is.
+fn smaller_room(room: usize, peak: usize, is_silent: bool) -> Option<usize> {
+    match is_silent {
+        true => (room > 0).then_some(0),
+        false => {
+            let half = room / 2;
+            (half >= ROOM_BYTES_MIN && peak < half).then(|| ROOM_BYTES_MIN.max(peak + 1))
+        }
+    }
+}
 
 /// What a held reply reports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,14 +77,14 @@ pub struct Output {
     /// The most bytes that were there since the peak was reset.
     peak: usize,
     peak_reset_ms: u64,
-    /// Whoever writes elsewhere, and how many bytes it has been given.
-    elsewhere: Option<(Arc<Flow>, u64)>,
+    /// Whoever writes elsewhere.
+    elsewhere: Option<Elsewhere>,
 }
 
 impl Output {
     /// From now on the bytes are written by another thread.
     pub fn write_elsewhere(&mut self, flow: Arc<Flow>) {
-        self.elsewhere = Some((flow, 0));
+        self.elsewhere = Some(Elsewhere::new(flow));
     }
 
     /// The bytes are written here again. `unwritten` are those that the other thread has given back.
@@ -101,14 +112,31 @@ impl Output {
 
     /// Bytes that another thread has been given and has not written.
     pub fn in_flight(&self) -> usize {
-        self.elsewhere.as_ref().map_or(0, |(flow, given)| {
-            given.saturating_sub(flow.written()) as usize
-        })
+        self.elsewhere.as_ref().map_or(0, Elsewhere::in_flight)
     }
 
     /// Length and capacity of the query buffer of the thread that writes.
     pub(super) fn elsewhere_query(&self) -> Option<(usize, usize)> {
-        self.elsewhere.as_ref().map(|(flow, _)| flow.query())
+        self.elsewhere.as_ref().map(|e| e.flow.query())
+    }
+
+    /// Room for replies, here and with the thread that writes.
+    pub(super) fn room(&self) -> usize {
+        self.buf.capacity() + self.elsewhere_room()
+    }
+
+    /// Room for replies in the larger of the buffers that are used in turn, if another thread writes: the one that is written and the one that is filled.
+    pub(crate) fn largest_room(&self) -> usize {
+        self.buf.capacity().max(self.elsewhere_room())
+    }
+
+    fn elsewhere_room(&self) -> usize {
+        self.elsewhere.as_ref().map_or(0, |e| e.flow.reply_room())
+    }
+
+    /// What the thread that writes is to give back, if it is to be told so.
+    pub fn take_trim(&mut self) -> Option<Trim> {
+        self.elsewhere.as_mut().and_then(|e| e.trim.take())
     }
 
     /// Gives the bytes that may be written to another thread: `into`, which is empty. Returns how many.
@@ -134,8 +162,8 @@ impl Output {
             self.blobs.append(end, held);
             self.sent_up_to(end);
         }
-        if let Some((_, given)) = &mut self.elsewhere {
-            *given += n as u64;
+        if let Some(elsewhere) = &mut self.elsewhere {
+            elsewhere.given += n as u64;
         }
         n
     }
@@ -148,22 +176,47 @@ impl Output {
         }
     }
 
+    /// Uses the buffer of replies that were written for those that follow, if there is none.
+    pub fn use_room(&mut self, from: &mut Replies) {
+        if self.buf.capacity() == 0 && from.is_empty() {
+            std::mem::swap(&mut self.buf, &mut from.buf);
+        }
+        self.make_room();
+    }
+
     /// Gives room back that has not been needed lately: all of it if the client is silent. `reset_after_ms`: how long a peak
     /// counts.
     pub fn shrink(&mut self, now_ms: u64, reset_after_ms: u64, is_silent: bool) {
-        if is_silent && self.buf.is_empty() {
-            self.buf = Vec::new();
-            self.blobs.shrink();
-            self.held.shrink_to_fit();
-        }
-        let half = self.buf.capacity() / 2;
-        if half >= ROOM_BYTES_MIN && self.peak < half && self.buf.is_empty() {
-            self.buf = Vec::with_capacity(ROOM_BYTES_MIN.max(self.peak + 1));
+        if self.buf.is_empty() {
+            if is_silent {
+                self.blobs.shrink();
+                self.held.shrink_to_fit();
+            }
+            if let Some(room) = smaller_room(self.buf.capacity(), self.peak, is_silent) {
+                self.buf = Vec::with_capacity(room);
+            }
         }
         if now_ms.saturating_sub(self.peak_reset_ms) >= reset_after_ms {
             self.peak = self.buf.len();
             self.peak_reset_ms = now_ms;
         }
+    }
+
+    /// Has the thread that writes, if it is another one, told to give back what it has not needed lately. `idle_ms`: how long the client has been silent;
+    /// `is_silent`: so long that nothing is kept; without `replies` it is about the query buffer alone. Returns whether there is something to be told.
+    pub(super) fn shrink_elsewhere(
+        &mut self,
+        idle_ms: u64,
+        is_silent: bool,
+        replies: bool,
+    ) -> bool {
+        let peak = self.peak;
+        self.elsewhere.as_mut().is_some_and(|e| {
+            e.look(idle_ms, |room| match replies {
+                true => smaller_room(room, peak, is_silent),
+                false => None,
+            })
+        })
     }
 
     /// The most bytes that were there lately.
@@ -356,59 +409,6 @@ impl Output {
     }
 }
 
-/// What an I/O thread and the executor both look at, of one connection.
-#[derive(Debug, Default)]
-pub struct Flow {
-    /// Bytes written to the socket so far, of those that were handed over.
-    written: AtomicU64,
-    /// The executor waits for there to be room.
-    full: Bell,
-    query_len: AtomicUsize,
-    query_capacity: AtomicUsize,
-    handshaking: AtomicBool,
-}
-
-impl Flow {
-    /// For the I/O thread: so many more bytes were written. Returns whether the executor waits for that.
-    pub fn on_written(&self, n: usize) -> bool {
-        let before = self.written.load(Ordering::Relaxed);
-        self.written.store(before + n as u64, Ordering::Release);
-        self.full.must_wake()
-    }
-
-    /// For the I/O thread: what it has of a command.
-    pub fn note_query(&self, len: usize, capacity: usize) {
-        self.query_len.store(len, Ordering::Relaxed);
-        self.query_capacity.store(capacity, Ordering::Relaxed);
-    }
-
-    /// Whether a TLS handshake is under way.
-    pub fn is_handshaking(&self) -> bool {
-        self.handshaking.load(Ordering::Relaxed)
-    }
-
-    /// Says whether a TLS handshake is under way.
-    pub fn set_handshaking(&self, on: bool) {
-        self.handshaking.store(on, Ordering::Relaxed);
-    }
-
-    /// Bytes written so far.
-    pub fn written(&self) -> u64 {
-        self.written.load(Ordering::Acquire)
-    }
-
-    /// For the executor, before it looks at [`Flow::written`] and then waits.
-    pub fn wait_for_room(&self) {
-        self.full.lie_down();
-    }
-
-    /// Length and capacity of the query buffer.
-    pub fn query(&self) -> (usize, usize) {
-        let len = self.query_len.load(Ordering::Relaxed);
-        (len, self.query_capacity.load(Ordering::Relaxed))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -462,6 +462,30 @@ mod tests {
         o.on_written(40_000);
         o.shrink(20_200, 5000, true);
         assert_eq!(o.buf.capacity(), 0);
+    }
+
+    #[test]
+    fn room_elsewhere_is_given_back() {
+        let (mut o, flow) = (Output::default(), Arc::new(Flow::default()));
+        o.write_elsewhere(flow.clone());
+        assert!(!o.shrink_elsewhere(9000, true, true));
+        flow.note_reply_room(40_000);
+        assert_eq!((o.largest_room(), o.room()), (40_000, 40_000));
+        // It has been needed.
+        put(&mut o, &[b'x'; 30_000], 0, HeldKind::Free);
+        o.hand_over(&mut Replies::default());
+        assert!(!o.shrink_elsewhere(10, false, true));
+        o.shrink(9000, 5000, false);
+        assert!(!o.shrink_elsewhere(10, false, false));
+        assert!(o.shrink_elsewhere(10, false, true));
+        let trim = o.take_trim().expect("it is to be told");
+        assert_eq!(trim.reply_room, Some(ROOM_BYTES_MIN as u32));
+        // A query buffer alone.
+        flow.note_reply_room(0);
+        flow.note_query(10, 16_384);
+        assert!(!o.shrink_elsewhere(2000, false, true));
+        assert!(o.shrink_elsewhere(3000, false, true));
+        assert_eq!(o.take_trim().and_then(|t| t.reply_room), None);
     }
 
     #[test]
