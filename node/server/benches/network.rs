@@ -2,7 +2,8 @@
 //!
 //! `cargo bench -p holdfast-server --bench network`
 //!
-//! The load is `holdfast bench`'s, as a library; the servers take turns, and figures are medians over rounds with their least and greatest.
+//! The load is `holdfast bench`'s, as a library; the servers take turns, each stopped (`SIGSTOP`) while it is the other's, since threads that look for
+//! work without sleeping take a core from whoever is measured. Figures are medians over rounds with their least and greatest.
 //! `PART` chooses `mix` (one thread, GET and SET), `threads` (io-threads 2, by thread), `connections` (10,000 idle, 10,000 active),
 //! `big` (values of 1 MiB), `tls`; several with commas. `ROUNDS` (5) and `MILLIS` (2000) are the length of a measurement, `CONNECTIONS` (10000)
 //! their number. Set `HOLDFAST_VALKEY` to compare with another valkey-server than the one on the path, and `HOLDFAST_VALKEY_TLS` if that one
@@ -21,10 +22,11 @@ use holdfast_bench::compare::{self, Comparison, Figure, Side, Spread};
 use holdfast_bench::net::{self, Address, Link, Target};
 use holdfast_bench::plan::{Load, Plan, Until, Work};
 use holdfast_bench::report::{grouped, latency};
-use holdfast_bench::run::{self, Unwatched};
+use holdfast_bench::run::{self, Unwatched, Watcher};
 use holdfast_bench::server::{self, Cpu, Identity};
 use holdfast_bench::sizes::Sizes;
 use holdfast_bench::tls::{Tls, TlsOptions};
+use rustix::process::{Pid, Signal, kill_process};
 use support::harness::cluster::free_port;
 use support::harness::{Cluster, NodeRef};
 use support::{setting, valkey_server, version};
@@ -145,8 +147,46 @@ impl Pair {
             run::preload(&side.plan, &mut Unwatched).expect("keys are filled");
         }
         let rounds = setting("ROUNDS", 5) as usize;
-        compare::compare([&sides[0], &sides[1]], rounds, &mut Unwatched)
-            .expect("both servers answer")
+        let mut turns = Turns::new(self);
+        compare::compare([&sides[0], &sides[1]], rounds, &mut turns).expect("both servers answer")
+    }
+}
+
+/// Lets one server of a pair run at a time, beginning with the first.
+struct Turns {
+    pids: [Pid; 2],
+    next: usize,
+}
+
+impl Turns {
+    fn new(pair: &Pair) -> Turns {
+        let pid = |side| Pid::from_raw(pair.pid(side) as i32).expect("a process");
+        Turns {
+            pids: [pid(0), pid(1)],
+            next: 0,
+        }
+    }
+
+    fn send(&self, side: usize, signal: Signal) {
+        kill_process(self.pids[side], signal).expect("it is our child, and runs");
+    }
+
+    fn give_to(&mut self, side: usize) {
+        self.send(1 - side, Signal::STOP);
+        self.send(side, Signal::CONT);
+        self.next = 1 - side;
+    }
+}
+
+impl Watcher for Turns {
+    fn phase(&mut self, _: &str) {
+        self.give_to(self.next);
+    }
+}
+
+impl Drop for Turns {
+    fn drop(&mut self) {
+        (0..2).for_each(|side| self.send(side, Signal::CONT));
     }
 }
 
@@ -304,7 +344,9 @@ fn threads(ratios: &mut Ratios) {
     println!(
         "\nio-threads 2: processor time in {seconds} s with 1,000 open connections that do nothing"
     );
+    let mut turns = Turns::new(&pair);
     for (side, name) in NAMES.iter().enumerate() {
+        turns.give_to(side);
         let open = open(&pair.targets[side], 1000);
         sleep(Duration::from_secs(1));
         let before = Cpu::of(pair.pid(side)).expect("it runs");

@@ -1,7 +1,8 @@
 //! An I/O thread: it reads its connections, finds the commands in what has come, and writes replies. It executes nothing.
 //!
 //! Of each connection at most one parcel is on its way to the executor; until it is back, nothing more is read. When the queue to the
-//! executor is full, what has been read stays here, and nothing more is read. Nothing to do means sleeping in `epoll`, without a time-out.
+//! executor is full, what has been read stays here, and nothing more is read. Nothing to do means sleeping in `epoll`, without a time-out,
+//! after a moment's wait for replies if some are due.
 
 use super::wire::{Framing, FromIo, ToIo, Wire};
 use crate::executor::{Close, Flow, IoThreadStats};
@@ -11,7 +12,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::RwLock;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const WAKER: Token = Token(usize::MAX);
 const EVENTS_MAX: usize = 1024;
@@ -24,6 +25,9 @@ const MESSAGES_MAX: usize = 256;
 /// After so many parcels the executor is woken, if it sleeps; the others come while it works.
 const WAKE_EVERY: usize = 8;
 
+/// How long it stays awake for replies to what it has sent. The executor takes less than a microsecond for most commands: while it is at work, they are
+/// there before this thread would be asleep, and the executor need not wake it.
+const AWAKE: Duration = Duration::from_micros(5);
 /// How long it waits for room in the queue to the executor before it looks again.
 const FULL_PAUSE: Duration = Duration::from_millis(1);
 /// A buffer of replies that has grown beyond this is not used again.
@@ -110,6 +114,8 @@ pub(super) struct IoThread {
     unsent: Vec<FromIo>,
     /// Parcels since the executor was woken.
     quiet: usize,
+    /// Parcels that are about to come back, about.
+    expected: usize,
     buffer: Box<[u8]>,
     framing: Framing,
     framing_version: u64,
@@ -149,6 +155,7 @@ impl IoThread {
             unwritten: Vec::new(),
             unsent: Vec::new(),
             quiet: 0,
+            expected: 0,
             buffer: vec![0; READ_BYTES].into_boxed_slice(),
             framing,
             framing_version: 0,
@@ -167,6 +174,9 @@ impl IoThread {
             let busy = self.turn();
             if self.stopping {
                 return;
+            }
+            if !busy && self.expected > 0 && self.wait_awake() {
+                continue;
             }
             let timeout = if busy {
                 Some(Duration::ZERO)
@@ -205,6 +215,19 @@ impl IoThread {
                 }
             }
         }
+    }
+
+    /// Looks for replies for a moment, as long as waking up would take. Returns whether there are some.
+    fn wait_awake(&mut self) -> bool {
+        let begin = Instant::now();
+        while self.from_executor.is_empty() {
+            if begin.elapsed() >= AWAKE {
+                self.expected = 0;
+                return false;
+            }
+            (0..8).for_each(|_| std::hint::spin_loop());
+        }
+        true
     }
 
     /// Does what there is to do. Returns whether there is more.
@@ -292,6 +315,7 @@ impl IoThread {
                 let replies = std::mem::take(&mut parcel.replies);
                 let to_write = !replies.is_empty();
                 if own {
+                    self.expected = self.expected.saturating_sub(1);
                     wire.raw = raw;
                     wire.take_back(parcel);
                 }
@@ -446,6 +470,7 @@ impl IoThread {
         {
             let conn = wire.conn;
             self.seen.reads.fetch_add(1, Ordering::Relaxed);
+            self.expected += 1;
             self.send(FromIo::Requests(conn, parcel));
         } else {
             let (conn, grown) = (wire.conn, wire.has_grown());
