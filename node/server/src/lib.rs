@@ -26,6 +26,8 @@ pub mod metrics;
 pub mod migrate;
 pub mod persist;
 #[cfg(not(madsim))]
+pub mod proc_title;
+#[cfg(not(madsim))]
 pub mod process;
 #[cfg(not(madsim))]
 mod reaper;

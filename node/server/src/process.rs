@@ -6,6 +6,7 @@ use crate::driver::mio::{MioDriver, prepare};
 use crate::executor::{Executor, Host};
 use crate::logging;
 use crate::persist::{LoadRequest, RdbIn, RdbOut, SaveRequest};
+use crate::proc_title::ProcTitle;
 use crate::seam::{ControlInbox, ControlOut, ExecutorHandle, ToExecutor};
 use crate::ticks::Ticks;
 use crate::tls::Tls;
@@ -32,8 +33,8 @@ Examples:
        holdfast-server /etc/holdfast.conf --loglevel verbose --durability quorum
 ";
 
-/// Runs the server with the arguments behind the program's name, until it is told to stop.
-pub fn run(args: impl Iterator<Item = OsString>) -> ExitCode {
+/// Runs the server with the arguments behind the program's name, until it is told to stop. `program` is how it was started.
+pub fn run(program: &str, args: impl Iterator<Item = OsString>) -> ExitCode {
     let args: Vec<String> = args.map(|a| a.to_string_lossy().into_owned()).collect();
     match args.first().map(String::as_str) {
         Some("-v" | "--version") => {
@@ -62,7 +63,7 @@ pub fn run(args: impl Iterator<Item = OsString>) -> ExitCode {
         return ExitCode::FAILURE;
     }
     logging::abort_on_panic();
-    match start(config) {
+    match start(config, program) {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
             tracing::error!("{e}");
@@ -166,7 +167,9 @@ fn cpu_seconds(whose: libc::c_int) -> (f64, f64) {
     (seconds(usage.ru_stime), seconds(usage.ru_utime))
 }
 
-fn start(mut config: Config) -> io::Result<()> {
+fn start(mut config: Config, program: &str) -> io::Result<()> {
+    // Before the first thread is started.
+    let title = proc_title(&config, program);
     tracing::info!(
         "Holdfast version={}, bits={}, PID: {}, just started",
         crate::VERSION,
@@ -222,7 +225,8 @@ fn start(mut config: Config) -> io::Result<()> {
     }
     let loading = executor.is_loading();
     let hash_seed = executor.engine.config().hash_seed;
-    let driver = MioDriver::new(parts, executor, clock)?;
+    let mut driver = MioDriver::new(parts, executor, clock)?;
+    driver.set_title(title);
     crate::metrics::start(&config, handle.clone())?;
     if let Some(inbox) = control_inbox {
         start_control(&config, handle.clone(), inbox, hash_seed, clock, tls)?;
@@ -241,6 +245,16 @@ fn start(mut config: Config) -> io::Result<()> {
     drop(pidfile);
     tracing::warn!("Holdfast is now ready to exit, bye bye...");
     Ok(())
+}
+
+/// Where the process's title can be shown, if `set-proc-title` wants that.
+fn proc_title(config: &Config, program: &str) -> Option<ProcTitle> {
+    if !config.yes("set-proc-title") {
+        return None;
+    }
+    ProcTitle::new(program)
+        .inspect_err(|e| tracing::debug!("The title of the process stays: {e}"))
+        .ok()
 }
 
 fn start_control(

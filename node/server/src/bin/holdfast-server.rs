@@ -10,6 +10,6 @@ fn main() -> ExitCode {
     let mut args = std::env::args_os();
     match args.next() {
         Some(name) if check_rdb::is_name(&name) => check_rdb::run(args),
-        _ => process::run(args),
+        name => process::run(&name.unwrap_or_default().to_string_lossy(), args),
     }
 }

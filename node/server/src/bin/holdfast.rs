@@ -7,14 +7,15 @@ static ALLOCATOR: holdfast_server::memory::Counting = holdfast_server::memory::C
 
 fn main() -> ExitCode {
     let mut args = std::env::args_os();
-    if args
-        .next()
-        .is_some_and(|name| holdfast_server::check_rdb::is_name(&name))
-    {
+    let name = args.next().unwrap_or_default();
+    if holdfast_server::check_rdb::is_name(&name) {
         return holdfast_server::check_rdb::run(args);
     }
     match args.next() {
-        Some(command) if command == "server" => holdfast_server::process::run(args),
+        Some(command) if command == "server" => {
+            let program = format!("{} server", name.to_string_lossy());
+            holdfast_server::process::run(&program, args)
+        }
         Some(command) if command == "local-cluster" => holdfast_server::local_cluster::run(args),
         Some(command) if command == "bench" => holdfast_bench::app::main(args),
         Some(command) if command == "check-rdb" => holdfast_server::check_rdb::run(args),

@@ -1,5 +1,6 @@
 //! What a directive's kind does not say: which strings are refused nevertheless.
 
+use super::title::expand;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 const HOST_BYTES_MAX: usize = 256;
@@ -104,30 +105,15 @@ fn oom_scores(value: &str) -> Result<(), String> {
     )
 }
 
-/// Text with variables in braces, of which some exist; two opening braces stand for one. It must come to something, which
-/// Valkey tries with an empty title.
+/// Whether a title comes of it: known variables, and something. Valkey tries it with an empty title.
 fn is_title_template(template: &str) -> bool {
-    let mut rest = template;
-    let mut comes_to_something = false;
-    while let Some((before, behind)) = rest.split_once('{') {
-        comes_to_something |= !before.trim_matches(' ').is_empty();
-        if let Some(quoted) = behind.strip_prefix('{') {
-            comes_to_something = true;
-            rest = quoted;
-            continue;
-        }
-        let Some((variable, behind)) = behind.split_once('}') else {
-            return false;
-        };
-        match variable {
-            // What these stand for may be empty.
-            "title" | "server-mode" | "unixsocket" => {}
-            "listen-addr" | "port" | "tls-port" | "config-file" => comes_to_something = true,
-            _ => return false,
-        }
-        rest = behind;
-    }
-    comes_to_something || !rest.trim_matches(' ').is_empty()
+    let value = |variable: &str| match variable {
+        // What these stand for may be empty.
+        "title" | "server-mode" | "unixsocket" => Some(String::new()),
+        "listen-addr" | "port" | "tls-port" | "config-file" => Some(variable.to_string()),
+        _ => None,
+    };
+    expand(template, value).is_some_and(|title| !title.is_empty())
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ mod checks;
 mod rewrite;
 mod settings;
 mod table;
+mod title;
 mod values;
 
 pub use checks::is_plain;

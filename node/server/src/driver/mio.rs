@@ -12,6 +12,7 @@ use super::remote::{Event, Remotes};
 use super::stream::Stream;
 use super::wire::{Framing, Wire};
 use crate::executor::{AcceptInfo, Close, ConnId, Ending, Executor, READS_MAX, Read};
+use crate::proc_title::ProcTitle;
 use crate::process::thread_cpu_us;
 use crate::seam::{ExecutorHandle, ExecutorInbox, Wake, executor_queue};
 use crate::tls::HANDSHAKE_LIMIT;
@@ -74,6 +75,7 @@ pub struct MioDriver {
     remotes: Remotes,
     remote_events: Vec<Event>,
     turns_unpolled: u32,
+    title: Option<ProcTitle>,
 }
 
 /// An `epoll` and the queue that wakes it, made before the executor is.
@@ -135,6 +137,7 @@ impl MioDriver {
             })),
             remote_events: Vec::new(),
             turns_unpolled: 0,
+            title: None,
         };
         driver.set_io_threads();
         driver.listen()?;
@@ -144,6 +147,21 @@ impl MioDriver {
             return Err(io::Error::other(text));
         }
         Ok(driver)
+    }
+
+    /// Has the title of the process say what the configuration says, from now on.
+    pub fn set_title(&mut self, title: Option<ProcTitle>) {
+        self.title = title;
+        self.show_title();
+    }
+
+    fn show_title(&mut self) {
+        if let Some(title) = &self.title
+            && let Err(e) = title.set(&self.executor.config.title(title.program()))
+        {
+            tracing::debug!("The title of the process stays: {e}");
+            self.title = None;
+        }
     }
 
     fn listen(&mut self) -> io::Result<()> {
@@ -728,6 +746,12 @@ impl MioDriver {
             if let Err(e) = self.listen() {
                 tracing::warn!("Failed listening after CONFIG SET: {e}");
             }
+        }
+        if changed
+            .iter()
+            .any(|n| matches!(*n, "port" | "bind" | "tls-port" | "proc-title-template"))
+        {
+            self.show_title();
         }
         if changed
             .iter()

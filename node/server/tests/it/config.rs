@@ -3,8 +3,9 @@
 use std::process::Command;
 use std::time::Duration;
 
-use crate::harness::Cluster;
+use crate::harness::client::Reply;
 use crate::harness::cluster::server_program;
+use crate::harness::{Cluster, text};
 use crate::tools;
 
 /// Starts the server with this configuration file; it must refuse. Returns what it said.
@@ -128,4 +129,74 @@ fn the_example_file_is_accepted() {
     child.kill().expect("killed");
     child.wait().expect("waited for");
     assert_eq!(answer, "PONG");
+}
+
+/// What `ps` shows of a process.
+#[cfg(target_os = "linux")]
+fn title_of(pid: u32) -> String {
+    let bytes = std::fs::read(format!("/proc/{pid}/cmdline")).expect("a running process");
+    let title = String::from_utf8(bytes).expect("text");
+    title.trim_end_matches('\0').to_string()
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn the_title_of_the_process_says_where_it_listens() {
+    let mut cluster = Cluster::new();
+    let node = cluster.add_node(&["cluster-enabled no"]);
+    // The arguments are shorter than the titles below; what lies behind them is the environment.
+    let mut command = cluster.command(node);
+    let mut child = command
+        .env("LONG", "x".repeat(500))
+        .spawn()
+        .expect("started");
+    let pid = child.id();
+    let port = cluster.port(node);
+    cluster.wait("the node to answer", |_| {
+        crate::harness::Client::connect(port).is_ok()
+    });
+    let program = server_program().display().to_string();
+    assert_eq!(title_of(pid), format!("{program} 127.0.0.1:{port}"));
+
+    let mut client = cluster.client(node);
+    let mut set = |template: &str| {
+        let args = ["CONFIG", "SET", "proc-title-template", template].map(str::as_bytes);
+        match client.try_call(&args).expect("answered") {
+            Reply::Error(text) => String::from_utf8_lossy(&text).into_owned(),
+            reply => text(&reply).unwrap_or_default(),
+        }
+    };
+    let long = "t".repeat(300);
+    let template = format!("{long} {{title}} {{port}} {{tls-port}} {{config-file}}");
+    assert_eq!(set(&template), "OK");
+    let file = cluster.dir().join(format!("node-{port}.conf"));
+    let expect = format!("{long} {program} {port} 0 {}", file.display());
+    assert_eq!(title_of(pid), expect);
+    assert_eq!(
+        set("{nothing}"),
+        "ERR CONFIG SET failed (possibly related to argument 'proc-title-template') - \
+         template format is invalid or contains unknown variables"
+    );
+    assert_eq!(title_of(pid), expect);
+    assert_eq!(set("{port}"), "OK");
+    assert_eq!(title_of(pid), port.to_string());
+
+    let other = crate::harness::cluster::free_port();
+    client.ok(&format!("CONFIG SET port {other}"));
+    assert_eq!(title_of(pid), other.to_string());
+    child.kill().expect("killed");
+    child.wait().expect("waited for");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn the_title_stays_if_that_is_wanted() {
+    let mut cluster = Cluster::new();
+    let node = cluster.add_node(&["set-proc-title no"]);
+    cluster.start(node);
+    let mut client = cluster.client(node);
+    client.ok("CONFIG SET proc-title-template other");
+    let title = title_of(cluster.pid(node));
+    let file = format!("node-{}.conf", cluster.port(node));
+    assert!(title.ends_with(&file), "{title}");
 }
