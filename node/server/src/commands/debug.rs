@@ -22,6 +22,8 @@ fn debug(ex: &mut Executor, id: ConnId, argv: &[&[u8]]) {
                 "    Output a hex signature of the values of all the specified keys.",
                 "ERROR <string>",
                 "    Return an error that says <string>.",
+                "FORCE-TLS-WRITE-ERROR <0|1>",
+                "    With 1, nothing is written to clients that use TLS, as if their sockets were full.",
                 "HTSTATS <dbid>",
                 "    Output the state of the hash tables of a database.",
                 "HTSTATS-KEY <key>",
@@ -182,6 +184,15 @@ fn debug(ex: &mut Executor, id: ConnId, argv: &[&[u8]]) {
             };
             write::ok(ex.out(id));
         }
+        [b"force-tls-write-error", n] => match holdfast_resp::parse_i64(n) {
+            Some(n @ (0 | 1)) => {
+                ex.tls.hold_writes(n == 1);
+                ex.tls_writes_go_on = n == 0;
+                write::ok(ex.out(id));
+            }
+            Some(_) => ex.reply_error(id, "ERR Value must be 0 or 1"),
+            None => ex.reply_error(id, "ERR value is not an integer or out of range"),
+        },
         [b"log", message] => {
             tracing::warn!("DEBUG LOG: {}", String::from_utf8_lossy(message));
             write::ok(ex.out(id));

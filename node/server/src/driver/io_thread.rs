@@ -361,12 +361,16 @@ impl IoThread {
                     self.send(FromIo::Released(wire));
                 }
             }
+            ToIo::Write => self.write_all(),
             ToIo::Stop => {
-                let all = 0..self.wires.len();
-                all.for_each(|index| self.write(index as u32));
+                self.write_all();
                 self.stopping = true;
             }
         }
+    }
+
+    fn write_all(&mut self) {
+        (0..self.wires.len()).for_each(|index| self.write(index as u32));
     }
 
     fn adopt(&mut self, mut wire: Box<Wire>) {

@@ -57,7 +57,7 @@ impl Listener {
                 };
                 // While TLS is being turned off: the listener is about to go, and the client with it.
                 let config = tls.for_clients().ok_or(io::ErrorKind::ConnectionAborted)?;
-                let s = TlsStream::new(s, config).map_err(io::Error::other)?;
+                let s = TlsStream::new(s, config, tls.held()).map_err(io::Error::other)?;
                 Ok((Stream::Tls(Box::new(s)), info))
             }
             Listener::Unix(l, path) => {

@@ -257,6 +257,9 @@ impl MioDriver {
             if !self.executor.config_changed.is_empty() {
                 self.on_config_changed();
             }
+            if std::mem::take(&mut self.executor.tls_writes_go_on) {
+                self.go_on_with_tls_writes();
+            }
             self.write_all();
             self.executor.on_turn_over();
             self.end_handshakes();
@@ -667,6 +670,16 @@ impl MioDriver {
             }
         }
         self.after_write(id, failed);
+    }
+
+    /// Writes to clients with TLS what was held up: no event will say that their sockets have room.
+    fn go_on_with_tls_writes(&mut self) {
+        for socket in self.sockets.iter().flatten() {
+            if matches!(socket.stream, Stream::Tls(_)) {
+                self.executor.mark_dirty(socket.conn);
+            }
+        }
+        self.remotes.write_all();
     }
 
     /// Gives up handshakes that take too long, and the oldest when there are too many.

@@ -406,6 +406,11 @@ impl Remotes {
         }
     }
 
+    /// Has all threads write what they have.
+    pub fn write_all(&mut self) {
+        self.threads.iter_mut().for_each(|t| t.send(ToIo::Write));
+    }
+
     /// Has all threads write what they have, and end.
     pub fn stop(&mut self) {
         for t in &mut self.threads {

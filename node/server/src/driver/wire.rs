@@ -51,6 +51,8 @@ pub enum ToIo {
     Close(ConnId),
     /// Give a connection up.
     Release(ConnId),
+    /// Write what there is.
+    Write,
     /// Write what there is, and end.
     Stop,
 }

@@ -280,6 +280,8 @@ pub struct Executor {
     started: Now,
     /// Directives that `CONFIG SET` has changed; the driver takes what concerns it.
     pub config_changed: Vec<&'static str>,
+    /// Writes to TLS clients are not held up any more; the driver, who takes it, goes on with them.
+    pub tls_writes_go_on: bool,
     /// Cleared by `DEBUG SET-ACTIVE-EXPIRE 0`.
     pub(crate) active_expire: bool,
     /// Set by `DEBUG PAUSE-CRON 1`.
@@ -403,6 +405,7 @@ impl Executor {
             started: now,
             io_threads: None,
             config_changed: Vec::new(),
+            tls_writes_go_on: false,
             active_expire: true,
             cron_paused: false,
             reply_peak_ms: REPLY_PEAK_MS,

@@ -25,6 +25,9 @@ impl Tls {
     /// Nothing to look at.
     pub fn reload_if_due(&self, _config: &crate::config::Config, _now_ms: u64) {}
 
+    /// Nothing to hold up.
+    pub fn hold_writes(&self, _on: bool) {}
+
     /// No.
     pub fn is_for(&self, _link: super::Link) -> bool {
         false

@@ -74,6 +74,7 @@ mod handle {
     use crate::config::Config;
     use rustls::{ClientConfig, ServerConfig};
     use std::fmt;
+    use std::sync::atomic::{AtomicBool, Ordering};
     use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
     #[derive(Default)]
@@ -91,6 +92,8 @@ mod handle {
     pub(super) struct Shared {
         state: RwLock<State>,
         pub(super) reload: Mutex<Reload>,
+        /// Writes to clients are held up.
+        held: Arc<AtomicBool>,
     }
 
     /// The configuration of TLS as it is now; clones are the same one.
@@ -181,6 +184,16 @@ mod handle {
         /// For clients that connect to `tls-port`. `None` if there is no TLS.
         pub fn for_clients(&self) -> Option<Arc<ServerConfig>> {
             self.with(|s| s.contexts.as_ref().map(|c| c.clients.clone()))
+        }
+
+        /// Has the sockets of all clients count as full for what is written, or no more (`DEBUG FORCE-TLS-WRITE-ERROR`).
+        pub fn hold_writes(&self, on: bool) {
+            self.0.held.store(on, Ordering::Relaxed);
+        }
+
+        /// What says whether writes are held up, for a client's connection.
+        pub fn held(&self) -> Arc<AtomicBool> {
+            self.0.held.clone()
         }
 
         /// Whether connections of this kind are to be TLS.

@@ -12,6 +12,7 @@ use rustls::{Error, InvalidMessage, ServerConfig};
 use std::cell::RefCell;
 use std::io::{self, ErrorKind, Read, Write};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Read from the socket at once, at most: a few records of the largest size.
 const READ_BYTES: usize = 80 << 10;
@@ -47,6 +48,8 @@ pub struct TlsStream<S: Read + Write> {
     write_waits: bool,
     /// It was not TLS, or not to be trusted: rustls is asked nothing more.
     failed: bool,
+    /// While this is set, the socket counts as full for what is written.
+    held: Arc<AtomicBool>,
 }
 
 impl<S: Read + Write> std::fmt::Debug for TlsStream<S> {
@@ -68,11 +71,15 @@ enum Step {
 }
 
 impl<S: Read + Write> TlsStream<S> {
-    /// A connection whose handshake has not begun.
+    /// A connection whose handshake has not begun. While `held` is set, its socket counts as full for what is written.
     ///
     /// # Errors
     /// rustls does not like its configuration.
-    pub fn new(socket: S, config: Arc<ServerConfig>) -> Result<TlsStream<S>, Error> {
+    pub fn new(
+        socket: S,
+        config: Arc<ServerConfig>,
+        held: Arc<AtomicBool>,
+    ) -> Result<TlsStream<S>, Error> {
         Ok(TlsStream {
             socket,
             tls: UnbufferedServerConnection::new(config)?,
@@ -85,6 +92,7 @@ impl<S: Read + Write> TlsStream<S> {
             peer_closed: false,
             write_waits: false,
             failed: false,
+            held,
         })
     }
 
@@ -157,7 +165,7 @@ impl<S: Read + Write> TlsStream<S> {
                 self.drained = n < room - had;
                 let got = self.open(&mut bytes[..had + n], buf);
                 // The handshake's answers, or the alert that says what was wrong.
-                let flushed = self.flush();
+                let flushed = self.flush_now();
                 let got = got.map_err(broken)?;
                 flushed?;
                 if got > 0 {
@@ -289,7 +297,7 @@ impl<S: Read + Write> TlsStream<S> {
             return Err(ErrorKind::WouldBlock.into());
         }
         self.flush()?;
-        if self.wants_write() {
+        if self.is_held() || self.wants_write() {
             return Err(ErrorKind::WouldBlock.into());
         }
         let plain = &plain[..plain.len().min(SEAL_BYTES)];
@@ -351,6 +359,17 @@ impl<S: Read + Write> TlsStream<S> {
     /// # Errors
     /// What the socket says, but for `WouldBlock`.
     pub fn flush(&mut self) -> io::Result<()> {
+        match self.is_held() {
+            true => Ok(()),
+            false => self.flush_now(),
+        }
+    }
+
+    fn is_held(&self) -> bool {
+        self.held.load(Ordering::Relaxed)
+    }
+
+    fn flush_now(&mut self) -> io::Result<()> {
         while self.sent < self.outgoing.len() {
             match self.socket.write(&self.outgoing[self.sent..]) {
                 Ok(0) => return Err(ErrorKind::WriteZero.into()),

@@ -120,6 +120,63 @@ fn clients_speak_tls_with(directives: &[&str]) {
 }
 
 #[test]
+fn writes_can_be_held_up() {
+    writes_can_be_held_up_with("io-threads 1");
+}
+
+#[test]
+fn writes_of_io_threads_can_be_held_up() {
+    writes_can_be_held_up_with("io-threads 2");
+}
+
+fn writes_can_be_held_up_with(threads: &str) {
+    let authority = Authority::new();
+    let (mut cluster, node) = one_node(&authority, &[threads]);
+    let config = Arc::new(authority.client(true, &TLS13));
+    let mut client = TlsClient::connect(cluster.tls_port(node), &config).expect("connected");
+    client.ask("CLIENT SETNAME held").expect("a reply");
+    let mut plain = cluster.client(node);
+    let value = "0123456789abcdef".repeat(100_000);
+    plain.ok("SET small 1");
+    let set = [&b"SET"[..], b"large", value.as_bytes()];
+    assert!(plain.try_call(&set).is_ok_and(|reply| reply.is_ok()));
+    let error = plain.error("DEBUG FORCE-TLS-WRITE-ERROR 2");
+    assert_eq!(error, "ERR Value must be 0 or 1");
+
+    plain.ok("DEBUG FORCE-TLS-WRITE-ERROR 1");
+    for (commands, bytes) in [("GET small\r\n", 0), ("GET large\r\nQUIT\r\n", 1_500_000)] {
+        client.0.write_all(commands.as_bytes()).expect("sent");
+        cluster.wait("the command to be executed", |_| {
+            let list = plain.ask("CLIENT LIST");
+            let line = list.lines().find(|l| l.contains(" name=held "));
+            let field = |name: &str| {
+                let word = line?.split(' ').find_map(|w| w.strip_prefix(name));
+                word?.strip_prefix('=').map(str::to_owned)
+            };
+            let omem = field("omem").and_then(|n| n.parse::<u64>().ok());
+            omem.is_some_and(|omem| omem >= bytes)
+        });
+    }
+    let timeout = Duration::from_millis(300);
+    client.0.sock.set_read_timeout(Some(timeout)).expect("set");
+    let nothing = client.0.read(&mut [0; 1]);
+    assert!(
+        nothing
+            .as_ref()
+            .is_err_and(|e| e.kind() == ErrorKind::WouldBlock),
+        "{nothing:?}"
+    );
+    plain.ok("DEBUG FORCE-TLS-WRITE-ERROR 0");
+    let timeout = Duration::from_secs(20);
+    client.0.sock.set_read_timeout(Some(timeout)).expect("set");
+    for reply in ["1", &value, "+OK"] {
+        assert_eq!(client.reply().expect("a reply"), reply);
+    }
+    let end = client.0.read(&mut [0; 1]);
+    assert!(matches!(end, Ok(0)), "{end:?}");
+}
+
+#[test]
 fn a_client_that_trickles_its_bytes_is_understood() {
     let authority = Authority::new();
     let (cluster, node) = one_node(&authority, &[]);

@@ -80,7 +80,7 @@ impl Configs {
         };
         let name = ServerName::try_from("localhost").unwrap();
         Pair {
-            server: TlsStream::new(pipe, self.0.clone()).unwrap(),
+            server: TlsStream::new(pipe, self.0.clone(), Arc::default()).unwrap(),
             client: ClientConnection::new(self.1.clone(), name).unwrap(),
             read: Vec::new(),
             end: None,
@@ -227,6 +227,31 @@ fn a_write_before_the_handshakes_end_waits_for_it() {
     assert!(!pair.server.take_write_ready());
     assert_eq!(pair.server.write(b"now").unwrap(), 3);
     assert_eq!(pair.client_reads(), b"now");
+}
+
+#[test]
+fn what_is_held_up_is_written_later() {
+    let mut pair = Configs::new(&rustls::version::TLS13).pair(1 << 20, usize::MAX);
+    let held = pair.server.held.clone();
+    held.store(true, Ordering::Relaxed);
+    // Handshakes and reading go on.
+    pair.shake_hands(1 << 16);
+    pair.client.writer().write_all(b"words").unwrap();
+    pair.client_sends(|_| {});
+    pair.server_reads(1 << 16);
+    assert_eq!(pair.read, b"words");
+    let refused = pair.server.write(b"late").unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::WouldBlock);
+    held.store(false, Ordering::Relaxed);
+    pair.server.socket.room = 10;
+    assert_eq!(pair.server.write(b"late").unwrap(), 4);
+    held.store(true, Ordering::Relaxed);
+    pair.server.socket.room = usize::MAX;
+    pair.server.flush().unwrap();
+    assert!(pair.server.wants_write());
+    held.store(false, Ordering::Relaxed);
+    pair.server.flush().unwrap();
+    assert_eq!(pair.client_reads(), b"late");
 }
 
 #[test]
