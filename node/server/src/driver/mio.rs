@@ -352,7 +352,7 @@ impl MioDriver {
     }
 
     fn add(&mut self, mut stream: Stream, info: AcceptInfo) {
-        stream.set_options(self.executor.settings.tcp_keepalive_s);
+        stream.set_options(self.executor.settings.tcp_keepalive_s, info.is_local());
         let conn = match self.executor.on_accept(info) {
             Ok(conn) => conn,
             Err(text) => {

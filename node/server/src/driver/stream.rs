@@ -211,7 +211,7 @@ impl Stream {
     }
 
     /// Sends at once, and finds out about peers that are gone, after so many seconds without a sign of them; 0 is never.
-    pub(super) fn set_options(&mut self, keepalive_s: u64) {
+    pub(super) fn set_options(&mut self, keepalive_s: u64, is_local: bool) {
         let s = match self {
             Stream::Tcp(s) => s,
             Stream::Tls(s) => s.socket(),
@@ -219,6 +219,11 @@ impl Stream {
         };
         // A connection that refuses an option works without it.
         let _ = s.set_nodelay(true);
+        if is_local {
+            // Nothing is congested on the way to this machine itself. Elsewhere what the system has been told to use is right; here its models
+            // of the network and its timers for pacing take processor time, at each packet.
+            let _ = socket2::SockRef::from(&*s).set_tcp_congestion(b"reno");
+        }
         if keepalive_s > 0 {
             let alive = socket2::TcpKeepalive::new()
                 .with_time(Duration::from_secs(keepalive_s))
