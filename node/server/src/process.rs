@@ -287,6 +287,13 @@ pub fn executor(config: Config, control: ControlOut, clock: Clock) -> io::Result
     Executor::new(config, codec, control, Box::new(StdHost), clock.now()).map_err(io::Error::other)
 }
 
+/// What the system says of an error, without its number.
+pub(crate) fn system_words(e: &io::Error) -> String {
+    let text = e.to_string();
+    let words = text.split(" (os error ").next();
+    words.unwrap_or(&text).to_string()
+}
+
 /// Only what keeps something on disk needs its directory to itself.
 pub(crate) fn lock_dir(config: &Config) -> io::Result<Option<File>> {
     if !config.yes("cluster-enabled") && config.get("durability") != "quorum" {
@@ -427,6 +434,14 @@ impl Host for StdHost {
 
     fn can_listen(&self, old: &Config, new: &Config) -> Result<(), (&'static str, &'static str)> {
         crate::driver::listeners::can_listen(old, new)
+    }
+
+    fn can_use_dir(&self, path: &std::path::Path) -> Result<(), String> {
+        // With what is behind it, so that it has to be a directory that may be entered.
+        match std::fs::metadata(path.join(".")) {
+            Ok(_) => Ok(()),
+            Err(e) => Err(system_words(&e)),
+        }
     }
 
     fn create_rdb(&self, request: SaveRequest) -> io::Result<Box<dyn RdbOut>> {

@@ -4,6 +4,7 @@ use super::ServerCommand;
 use super::rows::*;
 use crate::executor::{ConnId, CopiesWanted, Executor, ShutdownOptions};
 use crate::seam::Office;
+use holdfast_engine::number::parse_f64;
 use holdfast_resp::{parse_i64, write};
 
 fn shutdown(ex: &mut Executor, id: ConnId, argv: &[&[u8]]) {
@@ -163,30 +164,69 @@ fn lastsave(ex: &mut Executor, id: ConnId, _: &[&[u8]]) {
     write::int(ex.out(id), at);
 }
 
+/// What `LOLWUT` is to show, by its arguments behind the version: columns and rows of a picture, if there is one of that version.
+/// Which arguments there are is Valkey's; what they mean to a picture beside its size is not ours.
+fn lolwut_size(argv: &[&[u8]]) -> Result<Option<[i64; 2]>, &'static str> {
+    const NOT_AN_INTEGER: &str = "ERR value is not an integer or out of range";
+    let parse = |n: &&[u8]| parse_i64(n).ok_or(NOT_AN_INTEGER);
+    let (version, args) = match argv {
+        [_, word, n, args @ ..] if word.eq_ignore_ascii_case(b"version") => {
+            ((parse(n)? as u32).to_string(), args)
+        }
+        [_, args @ ..] => ("9".to_string(), args),
+        [] => ("9".to_string(), argv),
+    };
+    let numbers = match version.as_str() {
+        "5" => 3,
+        "6" => 2,
+        v if v.starts_with('9') => {
+            if !matches!(args.len(), 0 | 2 | 4) {
+                return Err("ERR Syntax error. Use: LOLWUT [columns rows] [real imaginary]");
+            }
+            2
+        }
+        _ => return Ok(None),
+    };
+    let mut size = [64, 16];
+    for (i, arg) in args.iter().take(numbers).enumerate() {
+        let n = parse(arg)?;
+        if let Some(side) = size.get_mut(i) {
+            *side = n;
+        }
+    }
+    if version.starts_with('9') && !args.iter().skip(2).all(|n| parse_f64(n).is_some()) {
+        return Err("ERR value is not a valid float");
+    }
+    Ok(Some([size[0].clamp(1, 160), size[1].clamp(1, 80)]))
+}
+
 /// Computer art: a row of cells, and below it the rows that come of it when each cell is to differ from its left neighbour if it or
 /// the right one is set.
 fn lolwut(ex: &mut Executor, id: ConnId, argv: &[&[u8]]) {
-    if let [_, word, n, ..] = argv
-        && word.eq_ignore_ascii_case(b"version")
-        && parse_i64(n).is_none()
-    {
-        return ex.reply_error(id, "ERR value is not an integer or out of range");
-    }
-    let mut cells = ex.rng.next_u64();
+    let size = match lolwut_size(argv) {
+        Ok(size) => size,
+        Err(text) => return ex.reply_error(id, text),
+    };
     let mut text = String::new();
-    for _ in 0..16 {
-        text.extend((0..64).map(|i| if cells >> i & 1 == 1 { '#' } else { ' ' }));
+    if let Some([columns, rows]) = size {
+        let columns = columns as usize;
+        let mut cells: Vec<bool> = (0..columns).map(|_| ex.rng.next_u64() & 1 == 1).collect();
+        for _ in 0..rows {
+            text.extend(cells.iter().map(|set| if *set { '#' } else { ' ' }));
+            text.push('\n');
+            let at = |i: usize| cells[i % columns];
+            cells = (0..columns)
+                .map(|i| at(i + columns - 1) ^ (at(i) | at(i + 1)))
+                .collect();
+        }
         text.push('\n');
-        cells = cells.rotate_left(1) ^ (cells | cells.rotate_right(1));
     }
     let (name, version) = match ex.config.yes("extended-redis-compatibility") {
         true => ("Redis", crate::COMPATIBLE_REDIS_VERSION),
         false => ("Valkey", crate::COMPATIBLE_VALKEY_VERSION),
     };
     let holdfast = crate::VERSION;
-    text.push_str(&format!(
-        "\nHoldfast {holdfast}, as {name} ver. {version}\n"
-    ));
+    text.push_str(&format!("Holdfast {holdfast}, as {name} ver. {version}\n"));
     let c = &mut ex.conns[id];
     write::verbatim(&mut c.out.buf, c.proto, b"txt", text.as_bytes());
 }

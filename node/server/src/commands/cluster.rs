@@ -13,7 +13,15 @@ fn enabled(ex: &mut Executor, id: ConnId) -> bool {
     ex.settings.cluster_enabled
 }
 
-/// Subcommands of other versions, or of ours that have no row: the control thread knows what to say.
+/// Subcommands of other versions, or of ours that have no row: the control thread, if there is one, knows what to say.
+fn without_row(ex: &mut Executor, id: ConnId, argv: &[&[u8]]) {
+    match ex.settings.cluster_enabled {
+        true => cluster(ex, id, argv),
+        false => super::unknown_subcommand(ex, id, argv),
+    }
+}
+
+/// What the control thread answers.
 fn cluster(ex: &mut Executor, id: ConnId, argv: &[&[u8]]) {
     if !enabled(ex, id) {
         return;
@@ -83,7 +91,7 @@ pub(super) const COMMANDS: &[ServerCommand] = &[
             summary: "A container for Cluster commands.",
             ..CommandSpec::EMPTY
         },
-        cluster as ServerFn,
+        without_row as ServerFn,
     )
     .with_subcommands(&[
         Command::new(

@@ -50,7 +50,7 @@ fn command_info(ex: &mut Executor, id: ConnId, argv: &[&[u8]]) {
     for name in &argv[2..] {
         match table.by_name(name) {
             Some(e) => describe(out, proto, table, e),
-            None => write::null_array(out, proto),
+            None => write::null(out, proto),
         }
     }
 }

@@ -57,6 +57,16 @@ fn config_set(ex: &mut Executor, id: ConnId, argv: &[&[u8]]) {
             }),
         }
     });
+    let set = set.and_then(|names| match names.iter().find(|name| **name == "dir") {
+        Some(name) => match ex.host.can_use_dir(&new.dir()) {
+            Ok(()) => Ok(names),
+            Err(reason) => Err(SetError::Refused {
+                name: name.to_string(),
+                reason,
+            }),
+        },
+        None => Ok(names),
+    });
     // Last, since it takes effect at once.
     let set = set.and_then(|names| {
         // Also when nothing is changed: that is how new certificates in the same files are taken.

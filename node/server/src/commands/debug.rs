@@ -2,10 +2,12 @@
 
 use super::ServerCommand;
 use super::rows::*;
+use crate::config::parse_memory;
 use crate::executor::{ConnId, Executor, REPLY_PEAK_MS};
 use crate::persist::load::Reload;
 use holdfast_engine::{StrValue, Value};
 use holdfast_resp::write;
+use std::io::Write as _;
 use std::time::Duration;
 
 fn debug(ex: &mut Executor, id: ConnId, argv: &[&[u8]]) {
@@ -16,6 +18,18 @@ fn debug(ex: &mut Executor, id: ConnId, argv: &[&[u8]]) {
             ex.out(id),
             "DEBUG",
             &[
+                "ASSERT",
+                "    End the process as a broken invariant does.",
+                "CHANGE-REPL-ID",
+                "    Give the replication stream a new ID.",
+                "CLIENT-ENFORCE-REPLY-LIST <0|1>",
+                "    With 1, no reply is short enough for a client that has not authenticated itself.",
+                "CLIENT-EVICTION",
+                "    Say how many clients take how much memory (maxmemory-clients).",
+                "CONFIG-REWRITE-FORCE-ALL",
+                "    Like CONFIG REWRITE, but with all directives.",
+                "DICT-RESIZING <0|1>",
+                "    Accepted and ignored: tables grow and shrink in small steps.",
                 "DIGEST",
                 "    Output a hex signature representing the current DB content.",
                 "DIGEST-VALUE <key> [<key> ...]",
@@ -24,27 +38,47 @@ fn debug(ex: &mut Executor, id: ConnId, argv: &[&[u8]]) {
                 "    Return an error that says <string>.",
                 "FORCE-TLS-WRITE-ERROR <0|1>",
                 "    With 1, nothing is written to clients that use TLS, as if their sockets were full.",
-                "HTSTATS <dbid>",
+                "HASHTABLE-CAN-ABORT-SHRINK <0|1>",
+                "    Accepted and ignored, as DICT-RESIZING is.",
+                "HTSTATS <dbid> [full]",
                 "    Output the state of the hash tables of a database.",
-                "HTSTATS-KEY <key>",
+                "HTSTATS-KEY <key> [full]",
                 "    Output the state of the hash table in the value of <key>.",
-                "JMAP",
-                "    Accepted and ignored.",
+                "LISTPACK <key>",
+                "    Print on stdout what is known of a value encoded as a listpack.",
                 "LOG <message>",
                 "    Write <message> to the server log.",
-                "OBJECT <key>",
+                "OBJECT <key> [fast]",
                 "    Show low level info about <key> and associated value.",
+                "PANIC",
+                "    End the process as a bug would.",
+                "PAUSE-AFTER-FORK <0|1>",
+                "    Accepted and ignored: nothing is forked.",
                 "PAUSE-CRON <0|1>",
                 "    Stop periodic cron job processing.",
                 "POPULATE <count> [<prefix>] [<size>]",
                 "    Create <count> string keys named key:<num>, with values of <size> bytes.",
                 "PROTOCOL <type>",
                 "    Reply with a test value of the specified type.",
+                "QUICKLIST <key> [<0|1>]",
+                "    Print on stdout what is known of a value encoded as a quicklist.",
+                "QUICKLIST-PACKED-THRESHOLD <size>",
+                "    Checked and ignored: elements of any size are packed in one way.",
                 "RELOAD [option ...]",
                 "    Save the RDB on disk (unless NOSAVE) and reload it back to memory. MERGE: keys",
                 "    may be there already; NOFLUSH: what is there stays.",
+                "REPLICATE <string>",
+                "    Accepted and ignored.",
+                "REPLYBUFFER PEAK-RESET-TIME <NEVER|RESET|time>",
+                "    For how many milliseconds the longest output of a client counts for the size of its buffer.",
+                "REPLYBUFFER RESIZING <0|1>",
+                "    Whether clients' output buffers are made smaller.",
+                "SEGFAULT",
+                "    End the process at once.",
                 "SET-ACTIVE-EXPIRE <0|1>",
                 "    Setting it to 0 disables expiring keys in the background.",
+                "SET-SKIP-CHECKSUM-VALIDATION <0|1>",
+                "    With 1, checksums of RDB files and of RESTORE's payloads are not looked at.",
                 "SLEEP <seconds>",
                 "    Stop the server for <seconds>. Decimals allowed.",
             ],
@@ -57,7 +91,8 @@ fn debug(ex: &mut Executor, id: ConnId, argv: &[&[u8]]) {
                 ex.sleep(Duration::from_secs_f64(s));
                 write::ok(ex.out(id));
             }
-            _ => ex.reply_error(id, "ERR value is not a valid float"),
+            // As Valkey reads what is no number.
+            _ => write::ok(ex.out(id)),
         },
         [b"reload", options @ ..] => reload(ex, id, options),
         [b"digest"] => {
@@ -82,7 +117,8 @@ fn debug(ex: &mut Executor, id: ConnId, argv: &[&[u8]]) {
             ex.active_expire = *n != b"0";
             write::ok(ex.out(id));
         }
-        [b"object", _] => {
+        [b"object", _, rest @ ..] => {
+            let fast = rest.first() == Some(&&b"fast"[..]);
             let db = ex.conns[id].db;
             let known = ex
                 .key_info(db, argv[2])
@@ -92,14 +128,17 @@ fn debug(ex: &mut Executor, id: ConnId, argv: &[&[u8]]) {
                     // The time of the last access, as many bits of it as Valkey keeps.
                     let accessed_s =
                         (ex.now.unix_ms() / 1000).saturating_sub(u64::from(key.idle_s));
+                    let serialized = match fast {
+                        true => String::new(),
+                        false => format!(" serializedlength:{}", value.serialized_len),
+                    };
                     let mut text = format!(
-                        "Value at:0x0 refcount:1 encoding:{} serializedlength:{} lru:{} lru_seconds_idle:{}",
+                        "Value at:0x0 refcount:1 encoding:{}{serialized} lru:{} lru_seconds_idle:{}",
                         key.encoding,
-                        value.serialized_len,
                         accessed_s & 0xff_ffff,
                         key.idle_s
                     );
-                    if let Some((len, nodes, bytes)) = value.list {
+                    if let Some((len, nodes, bytes)) = value.list.filter(|_| !fast) {
                         let average = len as f64 / nodes as f64;
                         let max = ex.config.int("list-max-listpack-size");
                         let compressed = u8::from(ex.config.int("list-compress-depth") != 0);
@@ -131,9 +170,14 @@ fn debug(ex: &mut Executor, id: ConnId, argv: &[&[u8]]) {
             populate(ex, id, &prefix, count as u64, size as usize);
             write::ok(ex.out(id));
         }
-        [b"htstats", _, ..] => {
-            let db = holdfast_resp::parse_i64(argv[2]).and_then(|n| u16::try_from(n).ok());
-            match db.and_then(|db| ex.engine.describe_keyspace(db)) {
+        [b"htstats", n, ..] => {
+            let Some(n) = holdfast_resp::parse_i64(n) else {
+                return ex.reply_error(id, NOT_AN_INTEGER);
+            };
+            match u16::try_from(n)
+                .ok()
+                .and_then(|db| ex.engine.describe_keyspace(db))
+            {
                 None => ex.reply_error(id, "ERR Out of range database"),
                 Some(text) => {
                     let proto = ex.conns[id].proto;
@@ -177,9 +221,7 @@ fn debug(ex: &mut Executor, id: ConnId, argv: &[&[u8]]) {
                 b"reset" => REPLY_PEAK_MS,
                 ms => match holdfast_resp::parse_i64(ms).and_then(|n| u64::try_from(n).ok()) {
                     Some(ms) => ms,
-                    None => {
-                        return ex.reply_error(id, "ERR value is not an integer or out of range");
-                    }
+                    None => return ex.reply_error(id, NOT_AN_INTEGER),
                 },
             };
             write::ok(ex.out(id));
@@ -191,22 +233,61 @@ fn debug(ex: &mut Executor, id: ConnId, argv: &[&[u8]]) {
                 write::ok(ex.out(id));
             }
             Some(_) => ex.reply_error(id, "ERR Value must be 0 or 1"),
-            None => ex.reply_error(id, "ERR value is not an integer or out of range"),
+            None => ex.reply_error(id, NOT_AN_INTEGER),
         },
         [b"log", message] => {
             tracing::warn!("DEBUG LOG: {}", String::from_utf8_lossy(message));
             write::ok(ex.out(id));
         }
+        [kind @ (b"listpack" | b"quicklist"), _, rest @ ..]
+            if rest.is_empty() || (*kind == b"quicklist" && rest.len() == 1) =>
+        {
+            encoded(ex, id, kind, argv[2]);
+        }
+        [b"change-repl-id"] => {
+            tracing::info!("Changing the replication ID because of DEBUG CHANGE-REPL-ID");
+            ex.followers.id = ex.random_id();
+            write::ok(ex.out(id));
+        }
+        [b"client-eviction"] => match ex.config.get("maxmemory-clients") {
+            "0" => ex.reply_error(id, "ERR maxmemory-clients is disabled."),
+            _ => {
+                let text = ex.describe_client_memory();
+                let proto = ex.conns[id].proto;
+                write::verbatim(ex.out(id), proto, b"txt", text.as_bytes());
+            }
+        },
+        // There is one way of packing elements here, whatever their size.
+        [b"quicklist-packed-threshold", size] => {
+            const BYTES_MAX: u64 = (4 << 30) - (1 << 20);
+            let size = std::str::from_utf8(size).ok().and_then(parse_memory);
+            match size.is_some_and(|n| n <= BYTES_MAX) {
+                true => write::ok(ex.out(id)),
+                false => ex.reply_error(
+                    id,
+                    "ERR argument must be a memory value bigger than 1 and smaller than 4gb",
+                ),
+            }
+        }
+        // What these are about is not here: tables that are resized as a whole, scripts, children of the process.
         [
-            b"jmap"
-            | b"dict-resizing"
-            | b"quicklist-packed-threshold"
+            b"dict-resizing"
             | b"hashtable-can-abort-shrink"
             | b"set-disable-deny-scripts"
-            | b"replicate",
-            ..,
-        ] => {
+            | b"pause-after-fork",
+            _,
+        ]
+        | [b"replicate", _, ..] => {
             write::ok(ex.out(id));
+        }
+        [b"panic", ..] => panic!(
+            "DEBUG PANIC called at Unix time {}",
+            ex.now.unix_ms() / 1000
+        ),
+        [b"assert", ..] => panic!("DEBUG ASSERT: what was asserted does not hold"),
+        [b"segfault", ..] => {
+            tracing::error!("DEBUG SEGFAULT: the process ends here");
+            std::process::abort();
         }
         [b"protocol", kind] => protocol(ex, id, kind),
         [b"error", _] => {
@@ -225,6 +306,30 @@ fn debug(ex: &mut Executor, id: ConnId, argv: &[&[u8]]) {
             );
         }
     }
+}
+
+const NOT_AN_INTEGER: &str = "ERR value is not an integer or out of range";
+
+/// Prints what is known of a value that is encoded in this way.
+fn encoded(ex: &mut Executor, id: ConnId, encoding: &[u8], key: &[u8]) {
+    let db = ex.conns[id].db;
+    let Some(info) = ex.key_info(db, key) else {
+        return ex.reply_error(id, "ERR no such key");
+    };
+    let encoding = String::from_utf8_lossy(encoding).into_owned();
+    if info.encoding != encoding {
+        return ex.reply_error(id, &format!("ERR Not a {encoding} encoded object."));
+    }
+    let text = format!(
+        "{encoding} {key:?}: {} bytes\n",
+        info.value_bytes,
+        key = String::from_utf8_lossy(key)
+    );
+    // Where nothing can be printed, nobody looks.
+    let _ = std::io::stdout().lock().write_all(text.as_bytes());
+    let mut name = encoding;
+    name[..1].make_ascii_uppercase();
+    write::simple(ex.out(id), &format!("{name} structure printed on stdout"));
 }
 
 /// `count` keys named `prefix:n`; those that are there stay. Values are filled up with zero bytes to `size`, if that is
@@ -312,10 +417,13 @@ fn protocol(ex: &mut Executor, id: ConnId, kind: &[u8]) {
             }
         }
         b"push" if proto == holdfast_resp::Proto::Resp3 => {
+            // Messages come behind the reply of the command.
+            write::bulk(out, b"Some real reply following the push reply");
             write::push(out, proto, 2);
             write::bulk(out, b"server-cpu-usage");
             write::int(out, 42);
         }
+        b"push" => ex.reply_error(id, "ERR RESP2 is not supported by this command"),
         b"verbatim" => write::verbatim(out, proto, b"txt", b"This is a verbatim\nstring"),
         b"true" => write::boolean(out, proto, true),
         b"false" => write::boolean(out, proto, false),

@@ -197,6 +197,14 @@ fn doctor(ex: &mut Executor, id: ConnId, _: &[&[u8]]) {
                      uses. After a peak that is to be expected; otherwise values of ever changing sizes may have left \
                      pages with little in them.\n\n";
         }
+        if m.allocated as f64 > m.used as f64 * 1.1 && m.allocated - m.used > 10 << 20 {
+            text += " * High allocator fragmentation: over a tenth of what is kept for entries holds none. \
+                     activedefrag yes moves them together.\n\n";
+        }
+        if m.resident as f64 > m.allocated as f64 * 1.1 && m.resident - m.allocated > 10 << 20 {
+            text += " * High allocator RSS overhead: over a tenth of the resident memory is not given out. It is what \
+                     was freed and has not gone back to the system; MEMORY PURGE asks for that.\n\n";
+        }
         if m.clients > ex.conns.len() as u64 * CLIENT_BYTES_MANY {
             text += " * Big client buffers: clients have more than 200K of buffers on average. CLIENT LIST tells \
                      whose, and whether they read too slowly or ask for too much at once.\n\n";

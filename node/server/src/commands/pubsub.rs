@@ -168,13 +168,13 @@ fn list_channels(ex: &mut Executor, id: ConnId, pattern: Option<&&[u8]>, kind: K
 }
 
 fn count_subscribers(ex: &mut Executor, id: ConnId, names: &[&[u8]], kind: Kind) {
-    let proto = ex.conns[id].proto;
     let counts: Vec<usize> = names
         .iter()
         .map(|n| kind.map(ex).get(*n).map_or(0, BTreeSet::len))
         .collect();
     let out = ex.out(id);
-    write::map(out, proto, names.len());
+    // Not a map, in RESP3 either.
+    write::array(out, names.len() * 2);
     for (name, count) in names.iter().zip(counts) {
         write::bulk(out, name);
         write::int(out, count as i64);

@@ -2,14 +2,15 @@
 
 use super::ServerCommand;
 use super::rows::*;
-use crate::executor::{ConnId, Executor, Multi};
+use crate::executor::{ConnId, Executor};
 use holdfast_resp::write;
 
 fn multi(ex: &mut Executor, id: ConnId, _: &[&[u8]]) {
     if ex.conns[id].multi.is_some() {
         return ex.reply_error(id, "ERR MULTI calls can not be nested");
     }
-    ex.conns[id].multi = Some(Box::new(Multi::default()));
+    let c = &mut ex.conns[id];
+    (c.multi, c.had_multi) = (Some(Box::default()), true);
     write::ok(ex.out(id));
 }
 
@@ -29,6 +30,7 @@ fn watch(ex: &mut Executor, id: ConnId, argv: &[&[u8]]) {
     if ex.conns[id].multi.is_some() {
         return ex.reply_error(id, "ERR WATCH inside MULTI is not allowed");
     }
+    ex.conns[id].had_multi = true;
     // What is broken already cannot become whole.
     if !ex.conns[id].watch_broken {
         for key in &argv[1..] {

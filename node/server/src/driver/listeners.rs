@@ -3,6 +3,7 @@
 use super::stream::Stream;
 use crate::config::Config;
 use crate::executor::AcceptInfo;
+use crate::process::system_words;
 use crate::tls::Tls;
 use crate::tls::session::TlsStream;
 use mio::event::Source;
@@ -133,14 +134,15 @@ pub(super) fn listeners(config: &Config, tls: &Tls) -> io::Result<Vec<Listener>>
                 Ok(l) => out.push(Listener::Tcp(l)),
                 Err(e) if optional && is_absent(&e) => {}
                 Err(e) => {
-                    let reason = if e.kind() == io::ErrorKind::AddrInUse {
-                        "bind: Address already in use".to_string()
-                    } else {
-                        e.to_string()
+                    let reason = match e.raw_os_error() {
+                        Some(_) => format!("bind: {}", system_words(&e)),
+                        None => e.to_string(),
                     };
                     let text = format!(
                         "Could not create server TCP listening socket {host}:{port}: {reason}"
                     );
+                    tracing::warn!("Warning: {text}");
+                    let text = format!("Failed listening on port {port} ({kind}), aborting.");
                     return Err(io::Error::new(e.kind(), text));
                 }
             }
@@ -194,13 +196,24 @@ fn is_absent(e: &io::Error) -> bool {
     ) || e.raw_os_error() == Some(EAFNOSUPPORT)
 }
 
+/// The first address of a host.
+fn resolve(name: &str, port: u16) -> io::Result<SocketAddr> {
+    // Without what the standard library puts in front of it.
+    let unknown = || io::Error::other("Name or service not known");
+    match (name, port).to_socket_addrs() {
+        Ok(mut all) => all.next().ok_or_else(unknown),
+        Err(e) => Err(e
+            .to_string()
+            .rsplit_once(": ")
+            .map_or_else(unknown, |(_, words)| io::Error::other(words.to_string()))),
+    }
+}
+
 fn listen_tcp(host: &str, port: u16, backlog: i32) -> io::Result<TcpListener> {
     let address: SocketAddr = match host {
         "*" => ([0, 0, 0, 0], port).into(),
         "::*" => ([0u16; 8], port).into(),
-        name => (name, port).to_socket_addrs()?.next().ok_or_else(|| {
-            io::Error::new(io::ErrorKind::AddrNotAvailable, "Name or service not known")
-        })?,
+        name => resolve(name, port)?,
     };
     let domain = socket2::Domain::for_address(address);
     let socket = socket2::Socket::new(domain, socket2::Type::STREAM, Some(socket2::Protocol::TCP))?;

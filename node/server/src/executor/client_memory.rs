@@ -127,6 +127,33 @@ impl Executor {
         ids.into_iter().for_each(|id| self.note_memory(id));
     }
 
+    /// How many clients take how much, by powers of two; `DEBUG CLIENT-EVICTION`.
+    pub(crate) fn describe_client_memory(&self) -> String {
+        /// The first line tells of those with less than so many bits, the last one of those with as many or more.
+        const BITS: [u32; 2] = [15, 33];
+        let mut lines = [(0, 0); (BITS[1] - BITS[0] + 1) as usize];
+        for c in self.conns.iter().filter(|c| c.is_evictable()) {
+            let bytes = c.memory();
+            let bits = usize::BITS - bytes.leading_zeros();
+            let line = &mut lines[(bits.clamp(BITS[0], BITS[1]) - BITS[0]) as usize];
+            *line = (line.0 + bytes, line.1 + 1);
+        }
+        let mut out = String::new();
+        for (bits, (bytes, clients)) in (BITS[0]..).zip(lines) {
+            let from = if bits == BITS[0] {
+                0
+            } else {
+                1_u64 << (bits - 1)
+            };
+            let range = match bits == BITS[1] {
+                true => format!("{from:>10}+            "),
+                false => format!("{from:>10} - {:>10}", (1_u64 << bits) - 1),
+            };
+            out += &format!("bucket {range}: tot-mem: {bytes:>10}, clients: {clients}\n");
+        }
+        out
+    }
+
     fn note_memory(&mut self, id: ConnId) {
         if let Some(c) = self.conns.get_mut(id) {
             let bytes = if c.is_evictable() { c.memory() } else { 0 };

@@ -207,6 +207,8 @@ pub struct Connection {
     pub monitor: bool,
     /// A transaction under way.
     pub multi: Option<Box<Multi>>,
+    /// It has begun a transaction or watched a key at some time: Valkey tells of it from then on.
+    pub had_multi: bool,
     /// Watched keys, with whether each was there when it was watched.
     pub watched: BTreeMap<(u16, Box<[u8]>), bool>,
     /// A watched key has changed.
@@ -272,6 +274,7 @@ impl Connection {
             follows: false,
             monitor: false,
             multi: None,
+            had_multi: false,
             watched: BTreeMap::new(),
             watch_broken: false,
             tracking: None,

@@ -151,6 +151,14 @@ pub trait Host: Send {
         Ok(())
     }
 
+    /// Tries whether a directory can be used.
+    ///
+    /// # Errors
+    /// It cannot; the text says why as the system does.
+    fn can_use_dir(&self, _path: &std::path::Path) -> Result<(), String> {
+        Ok(())
+    }
+
     /// Who frees large values elsewhere than in the executor.
     fn reaper(&self) -> Option<Box<dyn Reaper>> {
         None

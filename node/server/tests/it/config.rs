@@ -68,6 +68,23 @@ fn a_port_in_use_is_named() {
 }
 
 #[test]
+fn an_unknown_host_is_named() {
+    for bind in ["no-such-host.invalid", "127.0.0.1 -no-such-host.invalid"] {
+        let port = crate::harness::cluster::free_port();
+        let said = refusal(&format!("port {port}\nbind {bind}\n"));
+        for text in [
+            format!(
+                "Warning: Could not create server TCP listening socket no-such-host.invalid:{port}: "
+            ),
+            format!("Failed listening on port {port} (tcp), aborting."),
+        ] {
+            assert!(said.contains(&text), "{bind}: {said}");
+        }
+        assert!(!said.contains("lookup"), "{said}");
+    }
+}
+
+#[test]
 fn to_listen_nowhere_is_refused() {
     for text in ["port 0\n", "port 7000\nbind \"\"\n"] {
         let said = refusal(text);

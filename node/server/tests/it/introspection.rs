@@ -111,7 +111,7 @@ fn what_is_announced_can_be_changed_and_taken_back() {
 #[test]
 fn odd_arguments_are_answered_as_by_valkey() {
     let mut cluster = Cluster::new();
-    let node = cluster.add_node(&["cluster-enabled no", "enable-debug-command yes"]);
+    let node = cluster.add_node(&["cluster-enabled no", "enable-protected-configs yes"]);
     cluster.start(node);
     let mut client = cluster.client(node);
     for (line, error) in [
@@ -120,6 +120,61 @@ fn odd_arguments_are_answered_as_by_valkey() {
             "ERR unknown subcommand or wrong number of arguments for 'CHANNELS'. Try PUBSUB HELP.",
         ),
         ("DEBUG ERROR odd", "odd"),
+        (
+            "CONFIG SET dir /no/such/folder",
+            "ERR CONFIG SET failed (possibly related to argument 'dir') - No such file or directory",
+        ),
+        (
+            "CONFIG SET bind no-such-host.invalid",
+            "ERR CONFIG SET failed (possibly related to argument 'bind') - \
+             Failed to bind to specified addresses.",
+        ),
+        (
+            "CLUSTER FOO",
+            "ERR unknown subcommand 'FOO'. Try CLUSTER HELP.",
+        ),
+        (
+            "CLUSTER INFO",
+            "ERR This instance has cluster support disabled",
+        ),
+        (
+            "LOLWUT 1",
+            "ERR Syntax error. Use: LOLWUT [columns rows] [real imaginary]",
+        ),
+        (
+            "LOLWUT VERSION",
+            "ERR Syntax error. Use: LOLWUT [columns rows] [real imaginary]",
+        ),
+        ("LOLWUT VERSION 9 1 2 3 x", "ERR value is not a valid float"),
+        (
+            "LOLWUT VERSION 5 1 2 x",
+            "ERR value is not an integer or out of range",
+        ),
+        (
+            "LOLWUT VERSION 6 1 x",
+            "ERR value is not an integer or out of range",
+        ),
+        (
+            "CLIENT SETINFO Lib-Name \u{fc}",
+            "ERR Lib-Name cannot contain spaces, newlines or special characters.",
+        ),
+        ("DEBUG LISTPACK nothing", "ERR no such key"),
+        (
+            "DEBUG CLIENT-EVICTION",
+            "ERR maxmemory-clients is disabled.",
+        ),
+        (
+            "DEBUG PROTOCOL push",
+            "ERR RESP2 is not supported by this command",
+        ),
+        (
+            "DEBUG HTSTATS x",
+            "ERR value is not an integer or out of range",
+        ),
+        (
+            "DEBUG QUICKLIST-PACKED-THRESHOLD 4gb",
+            "ERR argument must be a memory value bigger than 1 and smaller than 4gb",
+        ),
         (
             "CONFIG SET slowlog-max-len -1",
             "ERR CONFIG SET failed (possibly related to argument 'slowlog-max-len') - \
@@ -132,5 +187,96 @@ fn odd_arguments_are_answered_as_by_valkey() {
         ),
     ] {
         assert_eq!(client.error(line), error, "{line}");
+    }
+    let unknown = client.run("COMMAND INFO nosuch");
+    assert!(matches!(unknown, Reply::Array(all) if matches!(&all[..], [Reply::Null])));
+    for line in ["LOLWUT", "LOLWUT 3 2", "LOLWUT VERSION 6 3 2 x"] {
+        let text = client.ask(line);
+        assert!(text.contains("\n\nHoldfast "), "{line}: {text}");
+    }
+    assert!(client.ask("LOLWUT 3 2").starts_with(|c| " #".contains(c)));
+    assert_eq!(client.ask("LOLWUT 3 2").find('\n'), Some(3));
+    assert!(client.ask("LOLWUT VERSION 7 x").starts_with("Holdfast "));
+}
+
+#[test]
+fn values_and_clients_are_described_to_those_who_debug() {
+    let mut cluster = Cluster::new();
+    let node = cluster.add_node(&["cluster-enabled no", "maxmemory-clients 100mb"]);
+    cluster.start(node);
+    let mut client = cluster.client(node);
+    client.run("HSET h f v");
+    client.ok("SET s v");
+    let told = client.ask("DEBUG LISTPACK h");
+    assert_eq!(told, "Listpack structure printed on stdout");
+    assert!(cluster.log(node).contains("listpack \"h\": "));
+    let refused = client.error("DEBUG LISTPACK s");
+    assert_eq!(refused, "ERR Not a listpack encoded object.");
+    let refused = client.error("DEBUG QUICKLIST h 1");
+    assert_eq!(refused, "ERR Not a quicklist encoded object.");
+    let text = client.ask("DEBUG CLIENT-EVICTION");
+    let lines: Vec<&str> = text.lines().collect();
+    assert_eq!(lines.len(), 19, "{text}");
+    assert!(lines[0].starts_with("bucket          0 -      32767: tot-mem: "));
+    assert!(lines[0].ends_with(", clients: 1"), "{text}");
+    let last = "bucket 4294967296+            : tot-mem:          0, clients: 0";
+    assert_eq!(lines[18], last);
+    assert!(client.ask("DEBUG OBJECT h").contains(" serializedlength:"));
+    assert!(
+        !client
+            .ask("DEBUG OBJECT h fast")
+            .contains(" serializedlength:")
+    );
+    client.run("HELLO 3");
+    let reply = client.ask("DEBUG PROTOCOL push");
+    assert_eq!(reply, "Some real reply following the push reply");
+    client.receive().expect("the push message behind it");
+    let counts = client.run("PUBSUB NUMSUB a b");
+    assert!(
+        matches!(&counts, Reply::Array(all) if all.len() == 4),
+        "{counts:?}"
+    );
+    client.run("HELLO 2");
+    let id = |client: &mut crate::harness::Client| client.info("replication", "master_replid");
+    let before = id(&mut client);
+    client.ok("DEBUG CHANGE-REPL-ID");
+    assert_ne!(id(&mut client), before);
+}
+
+/// Who has had a transaction, or watched, has none of so many commands from then on.
+#[test]
+fn transactions_are_seen_in_the_list_of_clients() {
+    let mut cluster = Cluster::new();
+    let node = cluster.add_node(&["cluster-enabled no"]);
+    cluster.start(node);
+    for begin in ["MULTI", "WATCH k"] {
+        let mut client = cluster.client(node);
+        let multi = |client: &mut crate::harness::Client| {
+            let line = client.ask("CLIENT INFO");
+            let word = line.split(' ').find_map(|w| w.strip_prefix("multi="));
+            word.map(str::to_owned).expect("the field")
+        };
+        assert_eq!(multi(&mut client), "-1", "{begin}");
+        client.ok(begin);
+        if begin == "MULTI" {
+            client.ok("DISCARD");
+        }
+        assert_eq!(multi(&mut client), "0", "{begin}");
+        assert_eq!(client.ask("RESET"), "RESET");
+        assert_eq!(multi(&mut client), "0", "{begin}");
+    }
+}
+
+#[test]
+fn a_process_can_be_made_to_end_as_by_a_bug() {
+    let mut cluster = Cluster::new();
+    for how in ["PANIC", "ASSERT", "SEGFAULT"] {
+        let node = cluster.add_node(&[]);
+        cluster.start(node);
+        let mut client = cluster.client(node);
+        assert!(client.try_run(&format!("DEBUG {how}")).is_err());
+        cluster.wait("the log to say so", |cluster| {
+            cluster.log(node).contains(&format!("DEBUG {how}"))
+        });
     }
 }
