@@ -1,9 +1,12 @@
 //! What bytes of a client come from and go to.
+//!
+//! TCP sockets are read and written without the C library, whose functions see to the cancellation of threads first.
 
 use crate::tls::session::TlsStream;
 use mio::event::Source;
 use mio::net::{TcpStream, UnixStream};
 use rustix::buffer::spare_capacity;
+use rustix::net::{RecvFlags, SendFlags, recv, send};
 use std::cell::RefCell;
 use std::io::{self, ErrorKind, IoSlice, Read, Write};
 use std::net::SocketAddr;
@@ -62,7 +65,7 @@ impl Stream {
     /// As the system's: `WouldBlock` when nothing is there.
     pub(super) fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         match self {
-            Stream::Tcp(s) => s.read(buf),
+            Stream::Tcp(s) => Ok(recv(&*s, buf, RecvFlags::empty())?.0),
             Stream::Unix(s) => s.read(buf),
             Stream::Tls(s) => {
                 let accepting = s.is_handshaking();
@@ -87,7 +90,7 @@ impl Stream {
         let have = buf.len();
         let room = buf.capacity() - have;
         let read = match self {
-            Stream::Tcp(s) => rustix::io::read(&*s, spare_capacity(buf)),
+            Stream::Tcp(s) => recv(&*s, spare_capacity(buf), RecvFlags::empty()).map(|(n, _)| n),
             Stream::Unix(s) => rustix::io::read(&*s, spare_capacity(buf)),
             Stream::Tls(_) => {
                 let room = room.min(OPENED_BYTES);
@@ -106,7 +109,7 @@ impl Stream {
     /// As the system's: `WouldBlock` when there is no room.
     pub(super) fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
         match self {
-            Stream::Tcp(s) => s.write(buf),
+            Stream::Tcp(s) => Ok(send(&*s, buf, SendFlags::NOSIGNAL)?),
             Stream::Unix(s) => s.write(buf),
             Stream::Tls(s) => s.write(buf),
         }
