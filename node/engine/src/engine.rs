@@ -1,7 +1,7 @@
 //! The engine: looking keys up, changing them, executing commands.
 
 use std::ptr::NonNull;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use holdfast_resp::write;
 use smallvec::SmallVec;
@@ -153,6 +153,8 @@ pub struct Engine {
     pub(crate) evictable: Pool,
     /// Accesses are not noted: see [`set_no_touch`](Self::set_no_touch).
     no_touch: bool,
+    /// Memory that is taken over if it becomes a value: see [`offer`](Self::offer).
+    offered: Vec<Arc<Vec<u8>>>,
     /// The database that had a key evicted at random last.
     pub(crate) evict_db: usize,
     /// What is being moved together.
@@ -192,6 +194,7 @@ impl Engine {
             codec,
             evictable: Pool::default(),
             no_touch: false,
+            offered: Vec::new(),
             evict_db: 0,
             defrag: None,
             slabs: Slabs::default(),
@@ -221,6 +224,21 @@ impl Engine {
     /// The limits of the compact encodings; a copy, so that values can be borrowed from the engine meanwhile.
     pub fn limits(&self) -> TypeLimits {
         self.config.limits
+    }
+
+    /// Arguments that have memory of their own are offered from so many bytes on.
+    pub const OFFER_BYTES_MIN: usize = 32 * 1024;
+
+    /// Offers arguments of the next command that have memory of their own: where all of one becomes a key's string, that memory does, and is not copied.
+    /// It should not be much larger than what is in it. Take the offer back with [`withdraw`](Self::withdraw).
+    pub fn offer(&mut self, arguments: impl Iterator<Item = Arc<Vec<u8>>>) {
+        let large = |text: &Arc<Vec<u8>>| text.len() >= Engine::OFFER_BYTES_MIN;
+        self.offered.extend(arguments.filter(large));
+    }
+
+    /// The command has been executed: nothing is offered any more.
+    pub fn withdraw(&mut self) {
+        self.offered.clear();
     }
 
     /// Whether the commands that follow leave no note of their accesses (`CLIENT NO-TOUCH`).
@@ -755,6 +773,13 @@ impl Engine {
         self.set_ttl(call, place, key, ttl);
     }
 
+    /// The offered memory that these bytes are all of.
+    #[cold]
+    fn offered_at(&self, bytes: &[u8]) -> Option<Arc<Vec<u8>>> {
+        let mut offered = self.offered.iter();
+        offered.find(|text| std::ptr::eq(&text[..], bytes)).cloned()
+    }
+
     /// Gives a key a string, whatever it held; kept as an integer where that is possible.
     #[inline]
     pub(crate) fn set_string(
@@ -770,6 +795,11 @@ impl Engine {
         } else {
             None
         };
+        let offered = if bytes.len() >= Engine::OFFER_BYTES_MIN {
+            self.offered_at(bytes)
+        } else {
+            None
+        };
         let (how, note) = (self.config.eviction, !self.no_touch);
         if let Some(mut entry) = self.live_for_change(call, place, key) {
             if note {
@@ -777,9 +807,10 @@ impl Engine {
             }
             let noted = field_index::noted(&entry);
             let old = entry.take_if_large();
-            match int {
-                Some(value) => entry.set_int(value),
-                None => entry.set_str(bytes),
+            match (int, offered) {
+                (Some(value), _) => entry.set_int(value),
+                (None, None) => entry.set_str(bytes),
+                (None, Some(text)) => entry.set_shared(text),
             }
             let expires = entry.expire_at_ms() != NEVER;
             if let Some(old) = old {
@@ -798,9 +829,10 @@ impl Engine {
             return;
         }
         let epoch = self.snapshots.epoch();
-        let mut entry = match int {
-            Some(value) => Entry::new_int(&mut self.slabs, key, value, epoch),
-            None => Entry::new_str(&mut self.slabs, key, bytes, epoch),
+        let mut entry = match (int, offered) {
+            (Some(value), _) => Entry::new_int(&mut self.slabs, key, value, epoch),
+            (None, None) => Entry::new_str(&mut self.slabs, key, bytes, epoch),
+            (None, Some(text)) => Entry::new_shared(&mut self.slabs, key, text, epoch),
         };
         evict::created(&how, call.now_ms, &mut entry);
         call.notify(EventClass::NEW, "new", key);

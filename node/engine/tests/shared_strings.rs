@@ -1,10 +1,21 @@
-//! Strings that are sent without a copy, beside an engine that copies them: replies, effects and keyspace are the same, and nothing changes
+//! Strings that are stored and sent without a copy, beside an engine that copies them: replies, effects and keyspace are the same, and nothing changes
 //! on its way to a client.
 
 mod common;
 
+use std::sync::Arc;
+
 use common::{Node, Sending};
 use holdfast_engine::Rng;
+
+/// Executes a command whose arguments are offered.
+fn raw_offered(node: &mut Node, argv: &[Arc<Vec<u8>>]) -> Vec<u8> {
+    node.engine.offer(argv.iter().cloned());
+    let argv: Vec<&[u8]> = argv.iter().map(|a| &a[..]).collect();
+    let reply = node.raw(&argv);
+    node.engine.withdraw();
+    reply
+}
 
 fn word(rng: &mut Rng, words: &[&str]) -> Vec<u8> {
     words[rng.index(words.len())].as_bytes().to_vec()
@@ -62,11 +73,15 @@ fn nothing_else_is_different() {
         nodes[1].engine.config_mut().shared_bytes_min = usize::MAX;
         let mut longs = 0;
         for step in 0..600 {
-            let argv = command(&mut rng);
-            let argv: Vec<&[u8]> = argv.iter().map(|a| &a[..]).collect();
+            let argv: Vec<Arc<Vec<u8>>> = command(&mut rng).into_iter().map(Arc::new).collect();
+            let mut offers = true;
             let [ours, theirs] = nodes.each_mut().map(|node| {
                 node.now_ms += 10;
-                let reply = node.raw(&argv);
+                let slices: Vec<&[u8]> = argv.iter().map(|a| &a[..]).collect();
+                let reply = match std::mem::take(&mut offers) {
+                    true => raw_offered(node, &argv),
+                    false => node.raw(&slices),
+                };
                 (reply, node.effects(), node.run("OBJECT ENCODING a"))
             });
             assert!(ours == theirs, "seed {seed}, step {step}: {:?}", argv[0]);
@@ -78,6 +93,53 @@ fn nothing_else_is_different() {
         }
         assert!(longs > 600, "seed {seed}: {longs}");
     }
+}
+
+/// What is offered is the value, whichever command stores it, and nobody else has it afterwards.
+#[test]
+fn what_is_offered_is_not_copied() {
+    let mut node = Node::new(false, 1);
+    let word = |text: &str| Arc::new(text.as_bytes().to_vec());
+    let commands: [(&[&str], usize); 9] = [
+        (&["SET", "k"], 0),
+        (&["SET", "k"], 0),
+        (&["SET", "k"], 2),
+        (&["SETEX", "k", "100"], 0),
+        (&["GETSET", "k"], 0),
+        (&["MSET", "other", "1", "k"], 0),
+        (&["MSETEX", "1", "k"], 0),
+        (&["DEL", "k"], 0),
+        (&["SETNX", "k"], 0),
+    ];
+    for (i, (words, options)) in commands.into_iter().enumerate() {
+        let text = Arc::new(vec![b'a' + i as u8; 40_000]);
+        let mut argv: Vec<_> = words.iter().map(|w| word(w)).collect();
+        argv.push(text.clone());
+        argv.extend(["EX", "100"][..options].iter().map(|w| word(w)));
+        raw_offered(&mut node, &argv);
+        drop(argv);
+        if words[0] == "DEL" {
+            continue;
+        }
+        node.sending.clear();
+        node.raw(&[b"GET", b"k"]);
+        let address = node.sending.back().and_then(Sending::address);
+        assert_eq!(address, Some(text.as_ptr()), "{words:?}");
+        node.sending.clear();
+        assert_eq!(Arc::strong_count(&text), 2, "{words:?}");
+        // What is changed is another one.
+        if i == 1 {
+            node.raw(&[b"APPEND", b"k", b"x"]);
+            assert_eq!((text.len(), Arc::strong_count(&text)), (40_000, 1));
+        }
+    }
+    // A part of what is offered is copied, as is what is not offered any more.
+    let text = Arc::new(vec![b'x'; 80_000]);
+    node.engine.offer([text.clone()].into_iter());
+    node.raw(&[b"SET", b"k", &text[..40_000]]);
+    node.engine.withdraw();
+    node.raw(&[b"SET", b"other", &text]);
+    assert_eq!(Arc::strong_count(&text), 1);
 }
 
 /// The value goes from the key to the reply.

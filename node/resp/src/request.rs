@@ -186,6 +186,20 @@ impl RequestParser {
         self.bulk_len.map(|len| (self.pos, len))
     }
 
+    /// The awaited argument has been gathered elsewhere, with the end of line behind it: in the buffer its bytes are not, and what follows it begins
+    /// where it would. Returns which of the command's arguments it is; here it is an empty one. `None` if none is awaited.
+    pub fn skip_bulk(&mut self) -> Option<usize> {
+        self.bulk_len.take()?;
+        let index = self.args.len();
+        self.args.push(Span {
+            start: self.pos,
+            end: self.pos,
+        });
+        self.searched = self.pos;
+        self.remaining -= 1;
+        Some(index)
+    }
+
     /// Gives back the room that the last command has taken, unless another one has begun.
     pub fn give_back(&mut self) {
         if self.finished {
@@ -207,7 +221,8 @@ impl RequestParser {
             self.pos = 0;
             self.searched = 0;
         }
-        if self.remaining == 0 {
+        // Arguments are there without any to come if the last one was gathered elsewhere.
+        if self.remaining == 0 && self.args.is_empty() {
             match buf.first() {
                 None => return Ok(Parse::Incomplete { missing: 1 }),
                 Some(b'*') => {}

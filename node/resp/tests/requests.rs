@@ -41,6 +41,54 @@ fn commands(
     }
 }
 
+/// The same where some arguments are gathered apart from the other bytes, whenever the parser awaits one of them and `apart` says so.
+fn commands_apart(
+    input: &[u8],
+    limits: &Limits,
+    mut pieces: impl FnMut() -> usize,
+    mut apart: impl FnMut() -> bool,
+) -> (Vec<Vec<Vec<u8>>>, Option<String>) {
+    let mut parser = RequestParser::new();
+    let (mut found, mut buffer) = (Vec::new(), Vec::new());
+    let mut large = Vec::<(usize, Vec<u8>)>::new();
+    let mut arrived = 0;
+    loop {
+        match parser.parse(&buffer, limits) {
+            Ok(Parse::Command { consumed }) => {
+                let mut args: Vec<_> = parser.args(&buffer).map(<[u8]>::to_vec).collect();
+                for (place, arg) in large.drain(..) {
+                    assert!(args[place].is_empty());
+                    args[place] = arg;
+                }
+                found.push(args);
+                buffer.drain(..consumed);
+            }
+            Ok(Parse::Empty { consumed }) => drop(buffer.drain(..consumed)),
+            Ok(Parse::Incomplete { .. }) => {
+                if let Some((at, len)) = parser.awaited_bulk()
+                    && let rest = &input[arrived - (buffer.len() - at)..]
+                    && let Some((arg, b"\r\n")) = rest
+                        .get(..len + 2)
+                        .and_then(|all| all.split_at_checked(len))
+                    && apart()
+                {
+                    arrived = arrived - (buffer.len() - at) + len + 2;
+                    buffer.truncate(at);
+                    large.push((parser.skip_bulk().expect("it is awaited"), arg.to_vec()));
+                    continue;
+                }
+                if arrived == input.len() {
+                    return (found, None);
+                }
+                let to = (arrived + pieces().max(1)).min(input.len());
+                buffer.extend_from_slice(&input[arrived..to]);
+                arrived = to;
+            }
+            Err(error) => return (found, Some(error.to_string())),
+        }
+    }
+}
+
 fn check(input: &[u8], expect: &[&[&str]], error: Option<&str>) {
     let limits = Limits::default();
     let expect: Vec<Vec<Vec<u8>>> = expect
@@ -214,6 +262,7 @@ fn a_large_argument_is_announced() {
 }
 
 /// xorshift: enough to make bytes.
+#[derive(Clone)]
 struct Noise(u64);
 
 impl Noise {
@@ -261,6 +310,10 @@ fn noise_never_panics_and_splitting_changes_nothing() {
         let mixed = commands(&input, &limits, || 1 + noise.next(5) as usize);
         assert_eq!(whole, single, "{}", input.escape_ascii());
         assert_eq!(whole, mixed, "{}", input.escape_ascii());
+        let mut sizes = noise.clone();
+        let size = || 1 + sizes.next(5) as usize;
+        let apart = commands_apart(&input, &limits, size, || noise.next(2) == 0);
+        assert_eq!(whole, apart, "{}", input.escape_ascii());
         // The same bytes as a reply: any outcome but a panic.
         let _ = reply::parse(&input);
     }

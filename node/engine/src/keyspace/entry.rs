@@ -72,7 +72,7 @@ const KIND_RAW: u8 = 1;
 const KIND_INT: u8 = 2;
 /// A string with an allocation of its own.
 const KIND_HEAP: u8 = 3;
-/// The same, once it has been sent: replies may hold it, too.
+/// The same, once it has been sent, or if it was gathered by who sent it: others may hold it, too.
 const KIND_SHARED: u8 = 4;
 /// From here on values are collections.
 const KIND_LIST: u8 = 5;
@@ -146,6 +146,11 @@ const SHARED_BYTES: usize = 48;
 
 impl Shared {
     fn new(text: Arc<Vec<u8>>) -> Shared {
+        assert!(
+            text.len() <= STR_BYTES_MAX,
+            "a string of {} bytes",
+            text.len()
+        );
         Shared {
             text: Arc::into_raw(text),
             unused: 0,
@@ -402,6 +407,13 @@ impl Entry {
     fn new_heap(slabs: &mut Slabs, key: &[u8], bytes: Vec<u8>, version: u32, until: u64) -> Entry {
         let mut entry = Entry::fresh(slabs, key, (KIND_HEAP, 0), version, until);
         entry.write_payload(Heap::new(bytes));
+        entry
+    }
+
+    /// An entry with a string that others may hold, too, and that is too long to lie in an entry.
+    pub fn new_shared(slabs: &mut Slabs, key: &[u8], text: Arc<Vec<u8>>, version: u32) -> Entry {
+        let mut entry = Entry::fresh(slabs, key, (KIND_SHARED, 0), version, NEVER);
+        entry.write_payload(Shared::new(text));
         entry
     }
 
@@ -1018,6 +1030,13 @@ impl Entry {
         unsafe { ptr::copy_nonoverlapping(bytes.as_ptr(), self.payload(), bytes.len()) };
     }
 
+    /// Makes the value a string that others may hold, too, and that is too long to lie in an entry.
+    pub fn set_shared(&mut self, text: Arc<Vec<u8>>, slabs: &mut Slabs) {
+        self.drop_owned();
+        self.reshape_payload(slabs, KIND_SHARED, 0, 0);
+        self.write_payload(Shared::new(text));
+    }
+
     fn set_heap(&mut self, bytes: &[u8], slabs: &mut Slabs) {
         let old = match self.kind() {
             KIND_SHARED => Arc::into_inner(self.take_shared()),
@@ -1153,6 +1172,11 @@ impl<'a> EntryMut<'a> {
     #[inline]
     pub fn set_str(&mut self, bytes: &[u8]) {
         self.entry.set_str(bytes, self.slabs);
+    }
+
+    /// See [`Entry::set_shared`].
+    pub fn set_shared(&mut self, text: Arc<Vec<u8>>) {
+        self.entry.set_shared(text, self.slabs);
     }
 
     /// See [`Entry::set_value`].

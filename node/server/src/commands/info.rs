@@ -294,7 +294,7 @@ fn clients(ex: &Executor, out: &mut String) {
     let mut pubsub = 0;
     let mut watching = 0;
     for c in ex.conns.iter() {
-        input = input.max(c.query.len());
+        input = input.max(c.unexecuted_bytes());
         output = output.max(c.out.pending_bytes());
         pubsub += usize::from(c.is_subscriber());
         watching += usize::from(!c.watched.is_empty());

@@ -436,21 +436,16 @@ impl IoThread {
         if wire.parcel.is_none() || wire.close != Close::Open {
             return;
         }
-        // A large argument is read to where it is gathered.
-        let direct = wire.make_room();
-        let (read, room) = match direct {
-            true => wire.stream.read_behind(&mut wire.query),
-            false => (wire.stream.read(&mut self.buffer), self.buffer.len()),
-        };
+        let (read, room) = wire.read(&mut self.buffer);
         if wire.flow.is_handshaking() && !wire.stream.is_handshaking() {
             wire.flow.set_handshaking(false);
         }
         let write_too = wire.stream.take_write_ready();
         let n = match read {
-            Ok(0) => return self.close(index),
-            Ok(n) => {
+            Ok((0, _)) => return self.close(index),
+            Ok((n, in_buffer)) => {
                 wire.readable = wire.stream.may_have_more(n, room) || wire.peer_closed;
-                n
+                in_buffer
             }
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
                 wire.readable = false;
@@ -465,11 +460,7 @@ impl IoThread {
                 return self.close(index);
             }
         };
-        let fresh = match direct {
-            true => &[][..],
-            false => &self.buffer[..n],
-        };
-        if wire.frame(fresh, &self.framing)
+        if wire.frame(&self.buffer[..n], &self.framing)
             && let Some(parcel) = wire.parcel.take()
         {
             let conn = wire.conn;

@@ -260,7 +260,9 @@ impl Remotes {
             }
         }
         executor.on_parcels(&mut batch);
-        for (conn, parcel) in batch.drain(..) {
+        for (conn, mut parcel) in batch.drain(..) {
+            // What has become a value is nobody else's from now on.
+            parcel.large.clear();
             if let Some(remote) = self.get_mut(conn) {
                 remote.parcel = Some(parcel);
                 executor.mark_dirty(conn);

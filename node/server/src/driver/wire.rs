@@ -6,12 +6,13 @@
 use super::stream::Stream;
 use crate::commands::Table;
 use crate::executor::{
-    AHEAD_BYTES_MAX, Close, ConnId, Flow, Parcel, QUERY_BYTES_MIN, QUERY_KEEP_BYTES, Replies, Trim,
-    shrink_query,
+    Close, ConnId, Flow, Intake, LargeArgument, LargeArguments, Parcel, QUERY_BYTES_MIN,
+    QUERY_KEEP_BYTES, Replies, Trim, shrink_large, shrink_query,
 };
 use holdfast_resp::{Limits, Parse, RequestParser};
 use smallvec::SmallVec;
 use std::collections::VecDeque;
+use std::io;
 use std::sync::Arc;
 
 /// What I/O threads tell the executor.
@@ -69,6 +70,8 @@ pub struct Wire {
     query_peak: usize,
     /// The parcel has taken the query buffer along.
     lent_query: bool,
+    /// Large arguments of it, which lie elsewhere.
+    pub(super) large: Option<Box<LargeArguments>>,
     pub(super) parser: RequestParser,
     /// What that took when the executor was last told.
     pub(super) told_bytes: usize,
@@ -119,6 +122,7 @@ impl Wire {
             query: Vec::new(),
             query_peak: 0,
             lent_query: false,
+            large: None,
             parser: RequestParser::new(),
             told_bytes: 0,
             parcel: Some(Box::default()),
@@ -132,30 +136,46 @@ impl Wire {
     }
 
     /// The socket, what is still to be written, and what has been read and not sent.
-    pub(super) fn into_parts(self) -> (Stream, Replies, Vec<u8>) {
+    pub(super) fn into_parts(mut self) -> (Stream, Replies, Vec<u8>) {
+        self.intake().put_together();
         let mut unwritten = Replies::default();
         self.out.into_iter().for_each(|some| unwritten.append(some));
         (self.stream, unwritten, self.query)
     }
 
+    fn intake(&mut self) -> Intake<'_> {
+        Intake {
+            parser: &mut self.parser,
+            query: &mut self.query,
+            large: &mut self.large,
+        }
+    }
+
     /// Looks at what was read. Returns whether the parcel has something for the executor.
     ///
-    /// `fresh` are bytes behind [`Wire::query`], which is where they have been read to if they are empty.
+    /// `fresh` are bytes behind those that are there; they are empty if what was read has been put there.
     pub(super) fn frame(&mut self, fresh: &[u8], framing: &Framing) -> bool {
-        let Some(parcel) = &mut self.parcel else {
+        let Some(mut parcel) = self.parcel.take() else {
             return false;
         };
         parcel.clear();
+        self.frame_into(&mut parcel, fresh, framing);
+        self.note_query();
+        let any = !parcel.bytes.is_empty();
+        self.parcel = Some(parcel);
+        any
+    }
+
+    fn frame_into(&mut self, parcel: &mut Parcel, fresh: &[u8], framing: &Framing) {
         if self.raw {
+            self.intake().put_together();
             parcel.bytes.append(&mut self.query);
             parcel.bytes.extend_from_slice(fresh);
-            self.parser.restart();
-            self.flow.note_query(0, 0);
-            return !parcel.bytes.is_empty();
+            return;
         }
         let in_query = !self.query.is_empty();
         if in_query {
-            self.query.extend_from_slice(fresh);
+            self.intake().keep(fresh);
         }
         let data: &[u8] = if in_query { &self.query } else { fresh };
         let mut at = 0;
@@ -176,18 +196,25 @@ impl Wire {
                 _ => whole = true,
             }
         }
-        whole |= data.len() - at > framing.query_bytes_max;
-        drop(argv);
-        if whole {
-            self.parser.restart();
+        // They are the first command's, and not all of them have come while that has not.
+        let large = self.large.as_mut().filter(|_| in_query);
+        let apart = large.as_ref().map_or(0, |large| large.wire_bytes());
+        whole |= data.len() - at + if at == 0 { apart } else { 0 } > framing.query_bytes_max;
+        if let Some(large) = large.filter(|_| at > 0) {
+            parcel.large = large.take_whole();
+            let last = parcel.large.last().map_or(0, LargeArgument::wire_bytes);
+            large.make_spare(last, None);
         }
-        let end = if whole { data.len() } else { at };
         self.query_peak = self.query_peak.max(data.len());
+        drop(argv);
+        let mut end = at;
+        if whole {
+            self.intake().put_together();
+            end = self.query.len().max(fresh.len() * usize::from(!in_query));
+        }
         if !in_query {
             parcel.bytes.extend_from_slice(&fresh[..end]);
-            if end < fresh.len() {
-                keep(&mut self.query, &fresh[end..]);
-            }
+            self.intake().keep(&fresh[end..]);
         } else if end > 0 && end < QUERY_BYTES_MIN {
             // The buffer stays, for the next one that does not come in one piece.
             parcel.bytes.extend_from_slice(&self.query[..end]);
@@ -195,20 +222,19 @@ impl Wire {
         } else if end > 0 {
             let mut rest = Vec::new();
             if end < self.query.len() {
-                keep(&mut rest, &self.query[end..]);
+                rest.reserve_exact((self.query.len() - end).max(QUERY_BYTES_MIN));
+                rest.extend_from_slice(&self.query[end..]);
                 self.query.truncate(end);
             }
             std::mem::swap(&mut parcel.bytes, &mut self.query);
             self.query = rest;
             self.lent_query = true;
         }
-        self.note_query();
-        end > 0
     }
 
     fn note_query(&self) {
-        self.flow
-            .note_query(self.query.len(), self.query.capacity());
+        let (len, capacity) = self.gathered();
+        self.flow.note_query(len, capacity);
     }
 
     /// Takes the parcel back.
@@ -249,6 +275,7 @@ impl Wire {
         let awaited = self.parser.awaited_bulk();
         let idle_ms = u64::from(trim.idle_ms);
         shrink_query(&mut self.query, &mut self.query_peak, awaited, idle_ms);
+        shrink_large(&mut self.large, idle_ms);
         self.note_query();
         // While it is with the executor, it is used.
         let (Some(room), Some(parcel)) = (trim.reply_room, &mut self.parcel) else {
@@ -263,42 +290,45 @@ impl Wire {
         self.note_reply_room();
     }
 
+    /// Bytes of a command that have come, and the memory that they take.
+    fn gathered(&self) -> (usize, usize) {
+        let (len, capacity) = match &self.large {
+            Some(large) => (large.wire_bytes(), large.capacity()),
+            None => (0, 0),
+        };
+        (self.query.len() + len, self.query.capacity() + capacity)
+    }
+
     /// Whether the executor is to be told that the beginning of a command takes more memory.
     pub(super) fn has_grown(&mut self) -> bool {
         const LARGE: usize = 32 * 1024;
-        let now = self.query.capacity();
+        let (_, now) = self.gathered();
         let grown = now >= LARGE && now > self.told_bytes;
         self.told_bytes = now;
         grown
     }
 
-    /// Makes room for a large argument that is on its way, as its bytes come. Returns whether the next read should go to the query buffer itself.
-    pub(super) fn make_room(&mut self) -> bool {
-        /// What comes of a shorter rest is not worth a read of its own.
-        const LARGE: usize = 32 * 1024;
-        let Some((at, len)) = self.parser.awaited_bulk() else {
-            return false;
+    /// Reads what is there: a large argument to where it is gathered, anything else to `buffer`. Returns how many bytes came, and how many of them are in the
+    /// buffer; and how much there was room for.
+    pub(super) fn read(&mut self, buffer: &mut [u8]) -> (io::Result<(usize, usize)>, usize) {
+        let intake = Intake {
+            parser: &mut self.parser,
+            query: &mut self.query,
+            large: &mut self.large,
         };
-        let have = self.query.len();
-        let rest = (at + len + 2).saturating_sub(have);
-        if self.raw || rest < LARGE || have == 0 {
-            return false;
+        let room = if self.raw { None } else { intake.room() };
+        match room {
+            Some(room) => {
+                let (read, room) = self.stream.read_behind(room);
+                self.intake().end_if_whole();
+                (read.map(|n| (n, 0)), room)
+            }
+            None => {
+                let read = self.stream.read(buffer);
+                (read.map(|n| (n, n)), buffer.len())
+            }
         }
-        // Not again for each piece.
-        if self.query.capacity() - have < LARGE {
-            self.query
-                .reserve_exact(rest.min(have.max(AHEAD_BYTES_MAX)));
-        }
-        true
     }
-}
-
-/// Keeps the beginning of a command in a query buffer that is empty.
-fn keep(query: &mut Vec<u8>, bytes: &[u8]) {
-    if query.capacity() == 0 {
-        query.reserve_exact(bytes.len().max(QUERY_BYTES_MIN));
-    }
-    query.extend_from_slice(bytes);
 }
 
 #[cfg(test)]
@@ -422,7 +452,7 @@ mod tests {
     #[test]
     fn a_large_query_buffer_comes_back_with_the_parcel() {
         let (mut w, framing) = (wire(), framing());
-        let all = command(&[b"ECHO".to_vec(), vec![b'x'; 100_000]]);
+        let all = command(&vec![vec![b'x'; 10_000]; 10]);
         let (first, second) = all.split_at(60_000);
         assert!(!w.frame(first, &framing));
         assert!(w.frame(second, &framing));
@@ -440,6 +470,22 @@ mod tests {
     }
 
     #[test]
+    fn there_is_room_for_another_large_argument() {
+        let (mut w, framing) = (wire(), framing());
+        let all = command(&[b"ECHO".to_vec(), vec![b'x'; 100_000]]);
+        let (first, second) = all.split_at(60_000);
+        for _ in 0..2 {
+            assert!(!w.frame(first, &framing));
+            assert!(w.frame(second, &framing));
+            assert_eq!(w.flow.query(), (0, QUERY_BYTES_MIN + 100_002));
+        }
+        w.trim(idle(10, None));
+        assert_eq!(w.flow.query(), (0, QUERY_BYTES_MIN + 100_002));
+        w.trim(idle(10, None));
+        assert_eq!(w.flow.query(), (0, QUERY_BYTES_MIN));
+    }
+
+    #[test]
     fn a_silent_client_keeps_nothing() {
         let (mut w, framing) = (wire(), framing());
         assert!(w.frame(b"*1\r\n$4\r\nPING\r\n", &framing));
@@ -454,5 +500,99 @@ mod tests {
         let parcel = w.parcel.as_ref().expect("it is here");
         let left = parcel.bytes.capacity() + parcel.commands.capacity();
         assert_eq!((w.flow.reply_room(), left), (0, 0));
+    }
+    /// Gives a wire bytes as they come from a socket, to where it wants them. Returns whether the parcel has something.
+    fn come(w: &mut Wire, bytes: &mut &[u8], most: usize, framing: &Framing) -> bool {
+        let n = most.min(bytes.len());
+        let Some(room) = w.intake().room() else {
+            let (now, later) = bytes.split_at(n);
+            *bytes = later;
+            return w.frame(now, framing);
+        };
+        let (now, later) = bytes.split_at(n.min(room.capacity() - room.len()));
+        room.extend_from_slice(now);
+        *bytes = later;
+        w.intake().end_if_whole();
+        w.frame(&[], framing)
+    }
+
+    fn large_commands() -> impl Strategy<Value = Vec<Vec<Vec<u8>>>> {
+        let len = prop_oneof![0..90usize, 32_000..33_000usize, 70_000..200_000usize];
+        let argument = (len, any::<u8>()).prop_map(|(len, byte)| vec![byte; len]);
+        prop::collection::vec(prop::collection::vec(argument, 1..5), 1..6)
+    }
+
+    fn some_cuts() -> impl Strategy<Value = Vec<usize>> {
+        prop::collection::vec(prop_oneof![1000..2000usize, 30_000..70_000usize], 1..20)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+        /// Large arguments are gathered apart and are parts of their commands all the same.
+        #[test]
+        fn large_arguments_are_found(commands in large_commands(), cuts in some_cuts()) {
+            let all: Vec<u8> = commands.iter().flat_map(|c| command(c)).collect();
+            let (mut w, framing) = (wire(), framing());
+            let (mut rest, mut found, mut bytes) = (&all[..], Vec::<Vec<Vec<u8>>>::new(), Vec::<u8>::new());
+            let (mut turns, mut apart) = (cuts.iter().cycle(), 0);
+            while !rest.is_empty() {
+                let sent = come(&mut w, &mut rest, *turns.next().expect("endless"), &framing);
+                let parcel = w.parcel.as_mut().expect("it is here");
+                if sent {
+                    for i in 0..parcel.commands.len() {
+                        found.push(parcel.argv(i).map(<[u8]>::to_vec).collect::<Vec<_>>());
+                    }
+                    bytes.extend(&parcel.all_bytes()[..]);
+                    apart += parcel.large.len();
+                }
+            }
+            let longest = cuts.iter().max().copied().unwrap_or_default();
+            let larger = commands.iter().flatten().filter(|a| a.len() > longest.max(32 * 1024)).count();
+            prop_assert!(apart >= larger, "{} of {}", apart, larger);
+            prop_assert!(w.query.is_empty());
+            prop_assert_eq!(w.gathered().0, 0);
+            prop_assert!(found == commands && bytes == all);
+        }
+
+        /// Nothing of them is lost when nobody looks at what has come, or it is too much, or the connection is given up.
+        #[test]
+        fn no_byte_of_large_arguments_is_lost(
+            commands in large_commands(),
+            cuts in some_cuts(),
+            raw in prop::collection::vec(0..8u8, 30),
+            limit in prop_oneof![Just(1usize << 20), Just(50_000)],
+            left in 0..300_000usize,
+            wrong in any::<bool>(),
+        ) {
+            let mut all: Vec<u8> = commands.iter().flat_map(|c| command(c)).collect();
+            if wrong {
+                let at = all.len() - 1;
+                all[at] = b'x';
+            }
+            let (mut w, mut framing) = (wire(), framing());
+            framing.query_bytes_max = limit;
+            let (mut rest, mut bytes) = (&all[..], Vec::<u8>::new());
+            for (cut, raw) in cuts.iter().cycle().zip(raw.iter().cycle()) {
+                if rest.len() < left || rest.is_empty() {
+                    break;
+                }
+                // A wire that is raw reads to the buffer.
+                w.raw = *raw == 0;
+                let sent = match w.raw {
+                    true => {
+                        let (now, later) = rest.split_at((*cut).min(rest.len()));
+                        rest = later;
+                        w.frame(now, &framing)
+                    }
+                    false => come(&mut w, &mut rest, *cut, &framing),
+                };
+                if sent {
+                    bytes.extend(&w.parcel.as_ref().expect("it is here").all_bytes()[..]);
+                }
+            }
+            bytes.extend(w.into_parts().2);
+            bytes.extend(rest);
+            prop_assert!(bytes == all);
+        }
     }
 }

@@ -3,8 +3,8 @@
 //! What each takes is noted at the end of a turn in which it was looked at; only when the sum of the notes is too large are all clients
 //! looked at, and closed as far as it is.
 
-use super::large_argument::AHEAD_BYTES_MAX;
-use super::{Close, ConnId, Connection, Executor};
+use super::large_argument::LARGE_ARGUMENT;
+use super::{Close, ConnId, Connection, Executor, LargeArguments};
 
 /// The least that a query buffer has room for.
 pub const QUERY_BYTES_MIN: usize = 16 * 1024;
@@ -34,7 +34,9 @@ pub fn shrink_query(
     awaited: Option<(usize, usize)>,
     idle_ms: u64,
 ) {
-    let awaited = awaited.map_or(0, |(_, len)| len.min(AHEAD_BYTES_MAX) + 2);
+    // Large ones lie elsewhere.
+    let awaited = awaited.filter(|(_, len)| *len < LARGE_ARGUMENT);
+    let awaited = awaited.map_or(0, |(_, len)| len + 2);
     let capacity = query.capacity();
     if wants_less(query.len(), capacity, idle_ms) {
         if idle_ms >= QUERY_IDLE_MS {
@@ -46,13 +48,18 @@ pub fn shrink_query(
     *peak = query.len().max(awaited);
 }
 
+/// Gives back what is kept for large arguments and was not needed lately.
+pub fn shrink_large(large: &mut Option<Box<LargeArguments>>, idle_ms: u64) {
+    if let Some(some) = large {
+        some.shrink(idle_ms >= QUERY_IDLE_MS);
+        large.take_if(|large| large.capacity() == 0);
+    }
+}
+
 impl Connection {
     /// Keeps bytes that cannot be executed yet.
     pub(super) fn keep_query(&mut self, data: &[u8]) {
-        if self.make_argument_room(data.len()).is_none() && self.query.capacity() == 0 {
-            self.query.reserve_exact(data.len().max(QUERY_BYTES_MIN));
-        }
-        self.query.extend_from_slice(data);
+        self.intake().keep(data);
         self.query_peak = self.query_peak.max(self.query.len());
     }
 
@@ -60,6 +67,7 @@ impl Connection {
     pub(super) fn shrink_query(&mut self, idle_ms: u64) {
         let awaited = self.parser.awaited_bulk();
         shrink_query(&mut self.query, &mut self.query_peak, awaited, idle_ms);
+        shrink_large(&mut self.large, idle_ms);
     }
 
     /// Bytes that this client takes: its buffers, what it has queued, watches and listens to.
@@ -185,7 +193,7 @@ impl Executor {
             if let Some(c) = self.conns.get_mut(id) {
                 // It is room that is wanted now, not at the end of the turn.
                 c.out.abandon();
-                c.query = Vec::new();
+                (c.query, c.large) = (Vec::new(), None);
             }
             self.note_memory(id);
         }

@@ -163,6 +163,8 @@ pub struct Connection {
     pub info: AcceptInfo,
     /// Bytes received and not yet consumed.
     pub query: Vec<u8>,
+    /// Large arguments of the command that begins there, which lie elsewhere.
+    pub large: Option<Box<super::LargeArguments>>,
     /// The most bytes that were in there, or passed by it, since the last look at its size.
     pub(super) query_peak: usize,
     /// What its commands take while they are executed, which are not in `query` then.
@@ -252,6 +254,7 @@ impl Connection {
             id,
             info,
             query: Vec::new(),
+            large: None,
             parcel_bytes: 0,
             query_peak: 0,
             parser: RequestParser::new(),
@@ -309,23 +312,32 @@ impl Connection {
         {
             return len;
         }
+        if let Some(len) = self.large.as_ref().and_then(|l| l.coming_len()) {
+            return len;
+        }
         match self.parser.awaited_bulk() {
             Some((at, len)) if len >= LARGE => self.query.len().saturating_sub(at),
             _ => self.query.len(),
         }
     }
 
-    /// Room in the query buffer, and in the one of an I/O thread.
+    /// Room in the query buffer, for large arguments, and in the buffer of an I/O thread.
     pub(crate) fn query_free(&self) -> usize {
         let elsewhere = self.out.elsewhere_query();
+        let large = self
+            .large
+            .as_ref()
+            .map_or(0, |l| l.capacity() - l.wire_bytes().min(l.capacity()));
         self.query.capacity() - self.query.len()
+            + large
             + elsewhere.map_or(0, |(len, capacity)| capacity.saturating_sub(len))
     }
 
     /// What the query buffer takes.
     pub(crate) fn query_capacity(&self) -> usize {
         let elsewhere = self.out.elsewhere_query().map_or(0, |(_, n)| n);
-        self.query.capacity() + self.parcel_bytes + elsewhere
+        let large = self.large.as_ref().map_or(0, |l| l.capacity());
+        self.query.capacity() + large + self.parcel_bytes + elsewhere
     }
 
     /// Bytes of the arguments of a command that waits.

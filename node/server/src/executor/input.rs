@@ -1,11 +1,14 @@
 //! Connections come, send bytes and go.
 
-use super::{AcceptInfo, Close, ConnId, Connection, Ending, Executor, Parcel, State};
+use super::{
+    AcceptInfo, Close, ConnId, Connection, Ending, Executor, LargeArgument, Parcel, State,
+};
 use crate::commands::{Entry, Table};
 use holdfast_engine::{Engine, Prefetch};
 use holdfast_resp::{Limits, Parse, ProtocolError, RequestParser, write};
 use smallvec::SmallVec;
 use std::ops::Range;
+use std::sync::Arc;
 
 /// A larger query buffer is not kept for the next command.
 pub const QUERY_KEEP_BYTES: usize = 1024 * 1024;
@@ -82,12 +85,12 @@ struct Parsed {
 }
 
 impl<'a> Ahead<'a> {
-    /// Parses commands from `at` on, beside those that are there.
+    /// Parses commands from `at` on, beside those that are there. `large` are arguments of the first that lie elsewhere.
     fn parse(
         &mut self,
         parser: &mut RequestParser,
-        data: &'a [u8],
-        mut at: usize,
+        (data, mut at): (&'a [u8], usize),
+        mut large: &'a [LargeArgument],
         limits: &Limits,
         table: &'static Table,
     ) -> Share {
@@ -103,6 +106,9 @@ impl<'a> Ahead<'a> {
                     let begin = self.argv.len();
                     self.argv
                         .extend((0..parser.argc()).map(|i| parser.span(rest, i)));
+                    for LargeArgument { place, bytes, .. } in std::mem::take(&mut large) {
+                        self.argv[begin + place] = bytes;
+                    }
                     at += consumed;
                     self.commands.push(Parsed {
                         entry: table.find(&self.argv[begin..]),
@@ -320,7 +326,7 @@ impl Executor {
             authenticated: c.authenticated,
         };
         let data = &buffer[read.from..read.to];
-        let parsed = Some(ahead.parse(&mut c.parser, data, 0, &limits, self.table));
+        let parsed = Some(ahead.parse(&mut c.parser, (data, 0), &[], &limits, self.table));
         Begun { read, parsed }
     }
 
@@ -367,7 +373,7 @@ impl Executor {
             if c.query.capacity() > 0 {
                 c.query_peak = c.query_peak.max(data.len());
             }
-            let used = self.process(id, data, ahead, Some(parsed));
+            let used = self.process(id, data, &[], ahead, Some(parsed));
             if used < data.len()
                 && let Some(c) = self.conns.get_mut(id)
             {
@@ -389,13 +395,15 @@ impl Executor {
         };
         // Strangers' limits are the parser's.
         if parcel.commands.is_empty() || !c.query.is_empty() || !c.is_ready() || !c.authenticated {
-            return self.on_bytes(id, &parcel.bytes);
+            return self.on_bytes(id, &parcel.all_bytes());
         }
+        let large: usize = parcel.large.iter().map(LargeArgument::wire_bytes).sum();
+        let bytes = parcel.bytes.len() + large;
         c.last_seen_ms = mono_ms;
-        c.bytes_in += parcel.bytes.len() as u64;
-        self.stats.bytes_in += parcel.bytes.len() as u64;
+        c.bytes_in += bytes as u64;
+        self.stats.bytes_in += bytes as u64;
         self.stats.reads += 1;
-        c.parcel_bytes = parcel.bytes.capacity();
+        c.parcel_bytes = parcel.bytes.capacity() + large;
         c.out.use_room(&mut parcel.replies);
         let used = self.process_found(id, parcel);
         if let Some(c) = self.conns.get_mut(id) {
@@ -404,7 +412,10 @@ impl Executor {
         if used < parcel.bytes.len()
             && let Some(c) = self.conns.get_mut(id)
         {
-            c.query.extend_from_slice(&parcel.bytes[used..]);
+            match used {
+                0 => c.query.extend_from_slice(&parcel.all_bytes()),
+                _ => c.query.extend_from_slice(&parcel.bytes[used..]),
+            }
             self.resume(id);
             self.check_query_limit(id);
         }
@@ -430,7 +441,13 @@ impl Executor {
             at = command.end as usize;
             argv.clear();
             argv.extend(parcel.argv(i));
+            if i == 0 && !parcel.large.is_empty() {
+                self.offer(&parcel.large);
+            }
             self.dispatch_found(id, command.entry, &argv);
+            if i == 0 {
+                self.engine.withdraw();
+            }
         }
         if self.conns.get(id).is_some_and(|c| c.close != Close::Open) {
             at = parcel.bytes.len();
@@ -506,14 +523,24 @@ impl Executor {
             return;
         }
         let query = std::mem::take(&mut c.query);
-        c.parcel_bytes = query.capacity();
-        let used = self.process(id, &query, &mut Ahead::default(), None);
+        let large = c.large.as_mut().map(|large| large.take_whole());
+        let large = large.unwrap_or_default();
+        let large_bytes: usize = large.iter().map(|a| a.bytes.capacity()).sum();
+        c.parcel_bytes = query.capacity() + large_bytes;
+        let used = self.process(id, &query, &large, &mut Ahead::default(), None);
         let Some(c) = self.conns.get_mut(id) else {
             return;
         };
         c.parcel_bytes = 0;
         // Commands do not touch their own connection's query buffer.
         c.query = query;
+        if let Some(kept) = &mut c.large {
+            if used == 0 {
+                kept.put_back(large);
+            } else if let Some(last) = large.into_iter().next_back() {
+                kept.make_spare(last.wire_bytes(), Arc::into_inner(last.bytes));
+            }
+        }
         if used == c.query.len() {
             if c.query.capacity() > QUERY_KEEP_BYTES {
                 c.query = Vec::new();
@@ -543,12 +570,13 @@ impl Executor {
             return;
         };
         let queued = c.multi.as_ref().map_or(0, |m| m.bytes);
-        if c.query.len() + queued > self.settings.query_buffer_bytes_max {
+        let waiting = c.unexecuted_bytes();
+        if waiting + queued > self.settings.query_buffer_bytes_max {
             tracing::warn!(
                 "Closing client that reached max query buffer length: id={} addr={:?} qbuf={}",
                 c.id,
                 c.info.peer,
-                c.query.len()
+                waiting
             );
             self.stats.query_limit_disconnections += 1;
             c.close_when(Close::Now);
@@ -561,11 +589,12 @@ impl Executor {
     /// Several are parsed before the first is executed, so that the memory of all their keys can be fetched at once. What was parsed
     /// and may not be executed now is parsed again later.
     ///
-    /// `parsed` are the first of them, if they have been parsed already.
+    /// `large` are arguments of the first that lie elsewhere. `parsed` are the first of them, if they have been parsed already.
     fn process<'a>(
         &mut self,
         id: ConnId,
         data: &'a [u8],
+        large: &'a [LargeArgument],
         ahead: &mut Ahead<'a>,
         mut parsed: Option<Share>,
     ) -> usize {
@@ -587,7 +616,8 @@ impl Executor {
                     };
                     let db = Some(c.db);
                     ahead.drop_rest();
-                    let share = ahead.parse(&mut parser, data, at, &limits, self.table);
+                    let apart = if at == 0 { large } else { &[] };
+                    let share = ahead.parse(&mut parser, (data, at), apart, &limits, self.table);
                     let mut keys = Keys::new();
                     for i in share.commands.clone() {
                         let (entry, argv, _) = ahead.command(i);
@@ -609,8 +639,16 @@ impl Executor {
                 }
                 let (entry, argv, end) = ahead.command(i);
                 self.observer.request_bytes = end - at;
-                at = end;
+                if at == 0 && !large.is_empty() {
+                    let bytes = large.iter().map(LargeArgument::wire_bytes);
+                    self.observer.request_bytes += bytes.sum::<usize>();
+                    self.offer(large);
+                }
                 self.dispatch_found(id, entry, argv);
+                if at == 0 {
+                    self.engine.withdraw();
+                }
+                at = end;
             }
             self.end_batch();
             let Some(end) = end else { continue };
@@ -671,7 +709,7 @@ impl Executor {
         self.conns.get(id).is_some_and(|c| {
             c.close == Close::Open
                 && (matches!(c.state, State::Ready) && !c.is_full()
-                    || c.query.len() < super::WAITING_QUERY_BYTES_MAX)
+                    || c.unexecuted_bytes() < super::WAITING_QUERY_BYTES_MAX)
         })
     }
 }

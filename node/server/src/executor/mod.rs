@@ -45,7 +45,7 @@ mod transactions;
 mod turn;
 
 pub use caching::ClientTracking;
-pub use client_memory::{QUERY_BYTES_MIN, shrink_query};
+pub use client_memory::{QUERY_BYTES_MIN, shrink_large, shrink_query};
 pub use connection::{
     AcceptInfo, Blocked, Close, ConnId, Connection, Connections, DurabilityChoice, Multi,
     OwnedArgv, ReplyMode, State, Subscriptions,
@@ -53,7 +53,7 @@ pub use connection::{
 pub use flow::{Flow, Trim};
 pub use histogram::Histogram;
 pub use input::{QUERY_KEEP_BYTES, READS_MAX, Read};
-pub use large_argument::AHEAD_BYTES_MAX;
+pub use large_argument::{Intake, LargeArgument, LargeArguments};
 pub use observe::{Observer, SlotTraffic};
 pub use output::{FIRST_CHUNK_BYTES, HeldKind, Output};
 pub use parcel::{Framed, Parcel};

@@ -1,7 +1,9 @@
 //! Commands that another thread has read and found the ends of.
 
-use super::Replies;
+use super::large_argument::put_together;
+use super::{LargeArgument, Replies};
 use crate::commands::Entry;
+use std::borrow::Cow;
 
 /// A buffer that has grown beyond this is not kept for the next time.
 const KEEP_BYTES: usize = 64 * 1024;
@@ -29,6 +31,8 @@ impl std::fmt::Debug for Framed {
 pub struct Parcel {
     /// What has been read: first whole commands, then what was not looked at.
     pub bytes: Vec<u8>,
+    /// Arguments of the first command that are not among the bytes.
+    pub large: Vec<LargeArgument>,
     /// The commands.
     pub commands: Vec<Framed>,
     /// Their arguments, from where to where.
@@ -59,9 +63,21 @@ impl Parcel {
         };
         let end = self.commands.get(i).map_or(begin, |c| c.args_end as usize);
         let spans = self.spans.get(begin..end).unwrap_or_default();
-        spans
-            .iter()
-            .map(|(from, to)| &self.bytes[*from as usize..*to as usize])
+        let large: &[LargeArgument] = if i == 0 { &self.large } else { &[] };
+        spans.iter().enumerate().map(move |(place, (from, to))| {
+            match large.iter().find(|argument| argument.place == place) {
+                Some(argument) => &argument.bytes[..],
+                None => &self.bytes[*from as usize..*to as usize],
+            }
+        })
+    }
+
+    /// All that has been read.
+    pub fn all_bytes(&self) -> Cow<'_, [u8]> {
+        match self.large.is_empty() {
+            true => Cow::Borrowed(&self.bytes),
+            false => Cow::Owned(put_together(&self.bytes, &self.large)),
+        }
     }
 
     /// Empties it, to be used again.
@@ -70,6 +86,7 @@ impl Parcel {
             true => self.bytes = Vec::new(),
             false => self.bytes.clear(),
         }
+        self.large.clear();
         self.replies.clear(KEEP_BYTES);
         self.commands.clear();
         self.spans.clear();

@@ -256,7 +256,7 @@ impl World {
 
     fn check_query(&self, conn: ConnId) {
         if let Some(c) = self.ex.conns.get(conn) {
-            let len = c.query.len();
+            let len = c.unexecuted_bytes();
             let bound = QUERY_BYTES_MAX + READ_BYTES;
             assert!(
                 c.close != Close::Open || len <= bound,

@@ -93,7 +93,14 @@ fn any_change_keeps_the_rest() {
                 }
                 1 => {
                     model = vec![step as u8; len];
-                    e.set_str(&model, slabs);
+                    match len > INLINE_MAX && rng.below(2) == 0 {
+                        true => {
+                            let text = Arc::new(model.clone());
+                            e.set_shared(text.clone(), slabs);
+                            shared.push_back((text, model.clone()));
+                        }
+                        false => e.set_str(&model, slabs),
+                    }
                 }
                 2 => {
                     model.resize(model.len().max(len), 0);
