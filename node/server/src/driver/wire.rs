@@ -7,7 +7,7 @@ use super::stream::Stream;
 use crate::commands::Table;
 use crate::executor::{
     Close, ConnId, Flow, Intake, LargeArgument, LargeArguments, Parcel, QUERY_BYTES_MIN,
-    QUERY_KEEP_BYTES, Replies, Trim, shrink_large, shrink_query,
+    QUERY_KEEP_BYTES, Replies, Trim, shrink_large, shrink_query, told_query_len,
 };
 use holdfast_resp::{Limits, Parse, RequestParser};
 use smallvec::SmallVec;
@@ -233,8 +233,8 @@ impl Wire {
     }
 
     fn note_query(&self) {
-        let (len, capacity) = self.gathered();
-        self.flow.note_query(len, capacity);
+        let len = told_query_len(&self.query, self.large.as_deref(), &self.parser);
+        self.flow.note_query(len, self.gathered_capacity());
     }
 
     /// Takes the parcel back.
@@ -290,19 +290,16 @@ impl Wire {
         self.note_reply_room();
     }
 
-    /// Bytes of a command that have come, and the memory that they take.
-    fn gathered(&self) -> (usize, usize) {
-        let (len, capacity) = match &self.large {
-            Some(large) => (large.wire_bytes(), large.capacity()),
-            None => (0, 0),
-        };
-        (self.query.len() + len, self.query.capacity() + capacity)
+    /// The memory that the beginning of a command takes.
+    fn gathered_capacity(&self) -> usize {
+        let large = self.large.as_ref().map_or(0, |l| l.capacity());
+        self.query.capacity() + large
     }
 
     /// Whether the executor is to be told that the beginning of a command takes more memory.
     pub(super) fn has_grown(&mut self) -> bool {
         const LARGE: usize = 32 * 1024;
-        let (_, now) = self.gathered();
+        let now = self.gathered_capacity();
         let grown = now >= LARGE && now > self.told_bytes;
         self.told_bytes = now;
         grown
@@ -450,6 +447,15 @@ mod tests {
     }
 
     #[test]
+    fn what_is_in_front_of_a_large_argument_is_not_told_of() {
+        let (mut w, framing) = (wire(), framing());
+        assert!(!w.frame(b"*2\r\n$4\r\nECHO\r\n$100000\r\nabc", &framing));
+        assert_eq!(w.flow.query().0, 3);
+        assert!(!w.frame(b"def", &framing));
+        assert_eq!(w.flow.query().0, 6);
+    }
+
+    #[test]
     fn a_large_query_buffer_comes_back_with_the_parcel() {
         let (mut w, framing) = (wire(), framing());
         let all = command(&vec![vec![b'x'; 10_000]; 10]);
@@ -550,7 +556,8 @@ mod tests {
             let larger = commands.iter().flatten().filter(|a| a.len() > longest.max(32 * 1024)).count();
             prop_assert!(apart >= larger, "{} of {}", apart, larger);
             prop_assert!(w.query.is_empty());
-            prop_assert_eq!(w.gathered().0, 0);
+            prop_assert_eq!(w.flow.query().0, 0);
+            prop_assert!(w.large.as_ref().is_none_or(|large| large.wire_bytes() == 0));
             prop_assert!(found == commands && bytes == all);
         }
 

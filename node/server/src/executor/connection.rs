@@ -1,5 +1,6 @@
 //! One client's state: what it has sent, what it is to be sent, and what it has chosen.
 
+use super::large_argument::told_query_len;
 use super::output::Output;
 use holdfast_engine::Wakes;
 use holdfast_resp::{Proto, RequestParser};
@@ -304,20 +305,11 @@ impl Connection {
         matches!(self.state, State::Ready) && self.close == Close::Open && !self.is_full()
     }
 
-    /// Length of the query buffer as Valkey would tell it, which keeps nothing in front of a large argument that is on its way.
+    /// Length of the query buffer, or of an I/O thread's.
     pub(crate) fn query_len(&self) -> usize {
-        const LARGE: usize = 32 * 1024;
-        if let Some((len, _)) = self.out.elsewhere_query()
-            && len > 0
-        {
-            return len;
-        }
-        if let Some(len) = self.large.as_ref().and_then(|l| l.coming_len()) {
-            return len;
-        }
-        match self.parser.awaited_bulk() {
-            Some((at, len)) if len >= LARGE => self.query.len().saturating_sub(at),
-            _ => self.query.len(),
+        match self.out.elsewhere_query() {
+            Some((len, _)) if len > 0 => len,
+            _ => told_query_len(&self.query, self.large.as_deref(), &self.parser),
         }
     }
 

@@ -425,6 +425,7 @@ impl Executor {
     fn process_found(&mut self, id: ConnId, parcel: &Parcel) -> usize {
         let mut at = 0;
         let mut argv: SmallVec<[&[u8]; 16]> = SmallVec::new();
+        self.observer.start_batch();
         for (i, command) in parcel.commands.iter().enumerate() {
             if i > 0 && i % AHEAD_MAX == 0 && parcel.commands.len() - i > 1 {
                 let db = self.conns.get(id).map(|c| c.db);
@@ -438,10 +439,14 @@ impl Executor {
             if !self.may_execute(id) {
                 break;
             }
-            at = command.end as usize;
+            let end = command.end as usize;
+            self.observer.request_bytes = end - at;
+            at = end;
             argv.clear();
             argv.extend(parcel.argv(i));
             if i == 0 && !parcel.large.is_empty() {
+                let bytes = parcel.large.iter().map(LargeArgument::wire_bytes);
+                self.observer.request_bytes += bytes.sum::<usize>();
                 self.offer(&parcel.large);
             }
             self.dispatch_found(id, command.entry, &argv);
@@ -449,6 +454,7 @@ impl Executor {
                 self.engine.withdraw();
             }
         }
+        self.end_batch();
         if self.conns.get(id).is_some_and(|c| c.close != Close::Open) {
             at = parcel.bytes.len();
         }

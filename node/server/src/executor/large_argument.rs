@@ -151,6 +151,19 @@ impl LargeArguments {
     }
 }
 
+/// Length of a query buffer as Valkey would tell it, which keeps nothing in front of a large argument that is on its way.
+pub fn told_query_len(
+    query: &[u8],
+    large: Option<&LargeArguments>,
+    parser: &RequestParser,
+) -> usize {
+    let coming = large.and_then(LargeArguments::coming_len);
+    coming.unwrap_or_else(|| match parser.awaited_bulk() {
+        Some((at, len)) if len >= LARGE_ARGUMENT => query.len().saturating_sub(at),
+        _ => query.len(),
+    })
+}
+
 /// What has come of a connection and is not executed: the parser, what it has seen, and what lies apart.
 #[derive(Debug)]
 pub struct Intake<'a> {

@@ -53,7 +53,7 @@ pub use connection::{
 pub use flow::{Flow, Trim};
 pub use histogram::Histogram;
 pub use input::{QUERY_KEEP_BYTES, READS_MAX, Read};
-pub use large_argument::{Intake, LargeArgument, LargeArguments};
+pub use large_argument::{Intake, LargeArgument, LargeArguments, told_query_len};
 pub use observe::{Observer, SlotTraffic};
 pub use output::{FIRST_CHUNK_BYTES, HeldKind, Output};
 pub use parcel::{Framed, Parcel};

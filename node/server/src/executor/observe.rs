@@ -394,8 +394,10 @@ pub(super) fn secret_arguments(entry: &Entry, argv: &[&[u8]]) -> Vec<usize> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Parcel;
     use super::super::tests::Test;
     use super::*;
+    use holdfast_resp::{Limits, Parse, RequestParser};
     use std::sync::atomic::{AtomicU64, Ordering};
 
     /// An executor whose clock goes on with each look, and how often it was looked at.
@@ -455,6 +457,49 @@ mod tests {
         );
         t.ex.on_bytes(id, &wire(&["GET k"; 3]));
         assert_eq!(figures(&t, "get"), (3, 300));
+    }
+
+    /// These commands as an I/O thread sends them.
+    fn parcel(t: &Test, lines: &[&str]) -> Parcel {
+        let (data, mut parcel, mut at) = (wire(lines), Parcel::default(), 0);
+        let mut parser = RequestParser::new();
+        while at < data.len() {
+            let rest = &data[at..];
+            let Ok(Parse::Command { consumed }) = parser.parse(rest, &Limits::default()) else {
+                panic!("no command at {at}");
+            };
+            let argv: Vec<&[u8]> = parser.args(rest).collect();
+            at += consumed;
+            parcel.push(&data, &argv, t.ex.table.find(&argv), at);
+        }
+        parcel.bytes = data;
+        parcel
+    }
+
+    #[test]
+    fn commands_of_io_threads_are_measured_alike() {
+        let (mut t, looks) = looked_at();
+        let id = t.connect();
+        let send = |t: &mut Test, lines: &[&str]| {
+            // Time in which nothing happens.
+            looks.fetch_add(5000, Ordering::Relaxed);
+            let mut parcel = parcel(t, lines);
+            t.ex.on_requests(id, &mut parcel);
+        };
+        send(&mut t, &["GET k"; 16]);
+        assert_eq!(figures(&t, "get"), (16, 2 * 8 * 12));
+        send(&mut t, &["GET k"]);
+        assert_eq!(figures(&t, "get"), (17, 2 * 8 * 12 + 100));
+        send(&mut t, &["KEYS x"]);
+        assert_eq!(figures(&t, "keys"), (1, 100));
+
+        send(&mut t, &["CONFIG SET commandlog-request-larger-than 100"]);
+        let long = format!("SET k {}", "v".repeat(100));
+        send(&mut t, &["GET k", &long, "GET k"]);
+        send(&mut t, &["GET k"]);
+        let log = t.ex.observer.log.entries(LogKind::LargeRequest);
+        let log: Vec<u64> = log.map(|e| e.value).collect();
+        assert_eq!(log, [wire(&[&long]).len() as u64]);
     }
 
     #[test]
