@@ -400,10 +400,14 @@ fn connections(ratios: &mut Ratios) {
 
 fn big(ratios: &mut Ratios) {
     let pair = Pair::start(&[]);
-    let get = work(&[("get", 1)], 1 << 20, 200);
-    for (number, clients) in [1, 50].into_iter().enumerate() {
-        let comparison = pair.compare(&load(clients, 1), &get, number == 0);
-        ratios.add(&format!("GET of 1 MiB, {clients} clients"), &comparison);
+    for command in ["get", "set"] {
+        let work = work(&[(command, 1)], 1 << 20, 200);
+        for clients in [1, 50] {
+            let comparison =
+                pair.compare(&load(clients, 1), &work, (command, clients) == ("get", 1));
+            let name = format!("{} of 1 MiB, {clients} clients", command.to_uppercase());
+            ratios.add(&name, &comparison);
+        }
     }
 }
 
