@@ -26,12 +26,15 @@
 //! `Arc::into_raw`, and all are taken back exactly once: the kind says whether there is one. A shared string's bytes are only read; who changes it takes
 //! it back first, or a copy if replies still hold it. Slabs outlive the tables that hold the entries (`Engine` declares them last), and entries never leave the crate.
 
+mod long;
+
 use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
 use std::fmt;
 use std::mem::ManuallyDrop;
 use std::ptr;
 use std::sync::Arc;
 
+use self::long::{HEAP, Heap, SHARED_BYTES, Shared};
 use super::slabs::{self, EXACT_MAX, PIECE_MAX, Ref, Slabs, piece_bytes};
 use crate::types::{HashValue, ListValue, SetValue, StreamValue, ZsetValue, listpack};
 use crate::value::{StrRef, StrValue, Value, ValueMut, ValueRef};
@@ -93,84 +96,6 @@ struct Header {
 
 const HEADER: usize = size_of::<Header>();
 const _: () = assert!(HEADER == 7 && align_of::<Header>() == 1 && size_of::<usize>() == 8);
-
-/// A string's allocation, as it lies in the payload.
-#[repr(C, packed)]
-#[derive(Clone, Copy)]
-struct Heap {
-    bytes: *mut u8,
-    len: u32,
-    cap: u32,
-}
-
-const HEAP: usize = size_of::<Heap>();
-const _: () = assert!(HEAP == 16);
-
-impl Heap {
-    fn new(bytes: Vec<u8>) -> Heap {
-        let mut bytes = ManuallyDrop::new(bytes);
-        assert!(
-            bytes.len() <= STR_BYTES_MAX,
-            "a string of {} bytes",
-            bytes.len()
-        );
-        if bytes.capacity() > u32::MAX as usize {
-            bytes.shrink_to_fit();
-        }
-        Heap {
-            bytes: bytes.as_mut_ptr(),
-            len: bytes.len() as u32,
-            cap: bytes.capacity() as u32,
-        }
-    }
-
-    /// # Safety
-    /// Once for each `new`.
-    unsafe fn into_vec(self) -> Vec<u8> {
-        // SAFETY: taken apart by `new`.
-        unsafe { Vec::from_raw_parts(self.bytes, self.len as usize, self.cap as usize) }
-    }
-}
-
-/// A string that replies may hold, too, as it lies in the payload: as long as [`Heap`].
-#[repr(C, packed)]
-#[derive(Clone, Copy)]
-struct Shared {
-    text: *const Vec<u8>,
-    unused: u64,
-}
-const _: () = assert!(size_of::<Shared>() == HEAP);
-
-/// What the counters and the `Vec` of a shared string take beside its bytes.
-const SHARED_BYTES: usize = 48;
-
-impl Shared {
-    fn new(text: Arc<Vec<u8>>) -> Shared {
-        assert!(
-            text.len() <= STR_BYTES_MAX,
-            "a string of {} bytes",
-            text.len()
-        );
-        Shared {
-            text: Arc::into_raw(text),
-            unused: 0,
-        }
-    }
-
-    /// # Safety
-    /// Once for each `new`.
-    unsafe fn into_arc(self) -> Arc<Vec<u8>> {
-        // SAFETY: taken apart by `new`.
-        unsafe { Arc::from_raw(self.text) }
-    }
-
-    /// # Safety
-    /// Only as long as the entry whose payload this is.
-    unsafe fn text<'a>(self) -> &'a Vec<u8> {
-        // SAFETY: the entry owns one of the references that keep it.
-        unsafe { &*self.text }
-    }
-}
 
 /// See the module's documentation. Five bytes, in a group of the table.
 #[repr(transparent)]

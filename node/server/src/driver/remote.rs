@@ -317,7 +317,10 @@ impl Remotes {
             return;
         }
         let thread = &mut self.threads[remote.thread];
-        if let Some(trim) = c.out.take_trim() {
+        // What there is no room for is said again when the client is looked at next.
+        if let Some(trim) = c.out.take_trim()
+            && thread.unsent.is_empty()
+        {
             thread.send(ToIo::Trim(conn, trim));
         }
         let ready = c.out.is_ready();

@@ -236,3 +236,29 @@ impl Stream {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_connections_of_this_machine_do_without_models_of_the_network() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let congestion = |is_local: Option<bool>| {
+            let socket = std::net::TcpStream::connect(address).expect("a connection");
+            let mut stream = Stream::Tcp(TcpStream::from_std(socket));
+            is_local
+                .into_iter()
+                .for_each(|is_local| stream.set_options(0, is_local));
+            let Stream::Tcp(socket) = stream else {
+                panic!("it is TCP");
+            };
+            let name = socket2::SockRef::from(&socket).tcp_congestion();
+            let name = String::from_utf8(name.expect("a name")).expect("text");
+            name.trim_end_matches('\0').to_string()
+        };
+        assert_eq!(congestion(Some(true)), "reno");
+        assert_eq!(congestion(Some(false)), congestion(None));
+    }
+}
